@@ -1,0 +1,310 @@
+"""The lake: every dataset of a run, published whole or not at all.
+
+A dataset lives at ``<dataset>/<key>/`` where ``key`` hashes the config, the parents' digests and the code that made
+it, so an unchanged stage finds its own output and does nothing. Files are written to a hidden sibling first; the
+manifest is written last and the directory renamed (on object stores: uploaded with the manifest last). *Published*
+means: the manifest exists and the digest in it holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import fsspec
+import pyarrow.parquet as pq
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+REPOSITORY = Path(os.environ.get("PALIMPSEST_HOME", Path(__file__).resolve().parents[2]))
+
+
+class LakeError(ValueError):
+    """Bad data or an impossible request: retrying cannot help."""
+
+
+class NotPublished(LakeError):
+    """A dataset that a stage needs has not been published."""
+
+
+class Corrupt(LakeError):
+    """A published file no longer matches its manifest."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Row conservation of one stage: every input row is kept, dropped for a reason, or quarantined for a cause."""
+
+    input: int
+    kept: int
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    quarantined: Mapping[str, int] = field(default_factory=dict)
+
+    def check(self, dataset: str) -> None:
+        accounted = self.kept + sum(self.dropped.values()) + sum(self.quarantined.values())
+        if accounted != self.input:
+            raise LakeError(
+                f"{dataset}: {self.input} rows came in but {accounted} are accounted for "
+                f"(kept {self.kept}, dropped {dict(self.dropped)}, quarantined {dict(self.quarantined)}); "
+                "nothing was published. This is a bug in the stage, not in the data."
+            )
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a stage says of what it wrote: its row balance, and anything worth keeping in the manifest."""
+
+    rows: Rows | None = None
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Published:
+    """One immutable dataset version in the lake."""
+
+    lake: Lake
+    uri: str
+    manifest: Mapping[str, object]
+
+    @property
+    def digest(self) -> str:
+        return self.manifest["digest"]
+
+    @property
+    def dataset(self) -> str:
+        return self.manifest["dataset"]
+
+    @property
+    def extra(self) -> Mapping[str, object]:
+        return self.manifest["extra"]
+
+    @property
+    def ref(self) -> dict[str, str]:
+        """What travels through XCom and asset events: the URI and the digest, nothing bigger."""
+        return {"uri": self.uri, "digest": self.digest}
+
+    @cached_property
+    def path(self) -> Path:
+        """A local directory with the dataset's files (downloaded once if the lake is remote)."""
+        return self.lake.fetch(self)
+
+    def file(self, name: str) -> Path:
+        return self.path / name
+
+
+def digest_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest_json(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def digest_code(*sources: str) -> str:
+    """Digest of source files and folders, named relative to the repository: part of every dataset's key."""
+    found = hashlib.sha256()
+    for source in sources:
+        start = REPOSITORY / source
+        files = sorted(start.rglob("*")) if start.is_dir() else [start]
+        for file in files:
+            if file.suffix in {".py", ".sql", ".yml", ".yaml", ".txt", ".html", ".j2"} and "target" not in file.parts:
+                found.update(str(file.relative_to(REPOSITORY)).encode() + b"\0" + file.read_bytes() + b"\0")
+    return found.hexdigest()
+
+
+class Lake:
+    """All data of the platform under one root: a local folder or any fsspec URL (``s3://bucket/prefix``)."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = str(root)
+        self.fs, self.base = fsspec.core.url_to_fs(self.root)
+        self.local = self.fs.protocol == "file" or "file" in self.fs.protocol
+        if self.local:
+            self.base = str(Path(self.base).resolve())
+
+    @classmethod
+    def from_env(cls) -> Lake:
+        return cls(os.environ.get("PALIMPSEST_LAKE", str(REPOSITORY / "lake")))
+
+    def publish(
+        self,
+        dataset: str,
+        write: Callable[[Path], Facts],
+        *,
+        config: Mapping[str, object] | None = None,
+        parents: Sequence[Published] = (),
+        code: Sequence[str] = (),
+    ) -> Published:
+        """The dataset's version for this config, these parents and this code; ``write`` runs only if it is missing.
+
+        ``write(directory)`` puts files into an empty local directory and returns `Facts`. If it raises, or the
+        process dies at any instant, nothing is published and the next call starts over.
+        """
+        key = digest_json([dataset, config or {}, [p.digest for p in parents], digest_code(*code)])[:16]
+        uri = f"{dataset}/{key}"
+        existing = self._read_manifest(uri)
+        if existing is not None:
+            published = Published(self, uri, existing)
+            self.verify(published)
+            self._point(dataset, published)
+            return published
+        staging = self._staging(uri)
+        try:
+            facts = write(staging)
+            if facts.rows is not None:
+                facts.rows.check(dataset)
+            manifest = {
+                "schema": SCHEMA_VERSION,
+                "dataset": dataset,
+                "key": key,
+                **_describe_files(staging),
+                "rows": None if facts.rows is None else asdict(facts.rows),
+                "parents": [{"dataset": p.dataset, "uri": p.uri, "digest": p.digest} for p in parents],
+                "config": config or {},
+                "extra": facts.extra,
+            }
+            _write_durably(staging / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True, default=str))
+            self._commit(staging, uri)
+        except OSError as error:
+            if isinstance(error, ConnectionError):
+                raise
+            raise OSError(
+                error.errno,
+                f"cannot write {dataset} under lake {self.root}: {error.strerror or error}. Free space or make it "
+                "writable, or point PALIMPSEST_LAKE elsewhere; nothing was published and a re-run starts this stage over",
+            ) from error
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        published = Published(self, uri, json.loads(json.dumps(manifest, default=str)))
+        self._point(dataset, published)
+        return published
+
+    def open(self, uri: str, digest: str | None = None) -> Published:
+        """The published version at ``uri``; with ``digest`` given, it must be that very content."""
+        manifest = self._read_manifest(uri)
+        if manifest is None:
+            raise NotPublished(f"{uri} is not published in lake {self.root}; run the stage that makes it again")
+        if digest is not None and manifest["digest"] != digest:
+            raise Corrupt(f"{uri} has digest {manifest['digest'][:12]}, expected {digest[:12]}; re-run the stage")
+        return Published(self, uri, manifest)
+
+    def latest(self, dataset: str) -> Published:
+        """The version published last under this name."""
+        pointer = f"{self.base}/{dataset}/latest.json"
+        try:
+            uri = json.loads(self.fs.cat_file(pointer))["uri"]
+        except FileNotFoundError:
+            raise NotPublished(
+                f"{dataset} has never been published in lake {self.root}; run the stage that makes it first "
+                "(python -m palimpsest --help lists them)"
+            ) from None
+        return self.open(uri)
+
+    def children(self, dataset: str) -> list[Published]:
+        """The latest version of each dataset directly below ``dataset`` (the days of a corpus), in name order."""
+        base = f"{self.base}/{dataset}"
+        if not self.fs.exists(base):
+            return []
+        names = sorted(Path(str(entry)).name for entry in self.fs.ls(base, detail=False))
+        return [self.latest(f"{dataset}/{n}") for n in names if self.fs.exists(f"{base}/{n}/latest.json")]
+
+    def verify(self, published: Published) -> None:
+        """Raise `Corrupt` unless every file still matches the manifest."""
+        for entry in published.manifest["files"]:
+            path = f"{self.base}/{published.uri}/{entry['name']}"
+            with self.fs.open(path, "rb") as stream:
+                found = hashlib.file_digest(stream, "sha256").hexdigest()
+            if found != entry["sha256"]:
+                raise Corrupt(f"{path} no longer matches its manifest; delete {self.base}/{published.uri} and re-run")
+
+    def fetch(self, published: Published) -> Path:
+        if self.local:
+            return Path(self.base) / published.uri
+        cache = Path(tempfile.gettempdir()) / f"palimpsest-{os.getuid()}" / digest_json(self.root)[:8] / published.uri
+        if not (cache / MANIFEST).exists():
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            partial = cache.with_name(f".{cache.name}.{secrets.token_hex(4)}")
+            self.fs.get(f"{self.base}/{published.uri}", str(partial), recursive=True)
+            os.replace(partial, cache)
+        return cache
+
+    def _read_manifest(self, uri: str) -> dict | None:
+        try:
+            return json.loads(self.fs.cat_file(f"{self.base}/{uri}/{MANIFEST}"))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def _staging(self, uri: str) -> Path:
+        name = f".{Path(uri).name}.{secrets.token_hex(4)}.partial"
+        if not self.local:
+            return Path(tempfile.mkdtemp(suffix=name))
+        staging = Path(self.base) / Path(uri).parent / name
+        try:
+            staging.mkdir(parents=True)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"lake {self.root} is not writable: {error.strerror}. Set PALIMPSEST_LAKE to a writable folder or URL",
+            ) from error
+        return staging
+
+    def _commit(self, staging: Path, uri: str) -> None:
+        target = f"{self.base}/{uri}"
+        if self.local:
+            for file in staging.rglob("*"):
+                if file.is_file():
+                    _fsync(file)
+            if Path(target).exists():  # an unfinished or emptied directory: no manifest, so nobody may read it
+                shutil.rmtree(target)
+            os.rename(staging, target)
+            _fsync(Path(target).parent)
+            return
+        files = sorted(f for f in staging.rglob("*") if f.is_file() and f.name != MANIFEST)
+        for file in [*files, staging / MANIFEST]:
+            self.fs.makedirs(str(Path(target, file.relative_to(staging)).parent), exist_ok=True)
+            self.fs.put_file(str(file), f"{target}/{file.relative_to(staging)}")
+
+    def _point(self, dataset: str, published: Published) -> None:
+        pointer = f"{self.base}/{dataset}/latest.json"
+        content = json.dumps(published.ref)
+        if self.local:
+            if Path(pointer).exists() and Path(pointer).read_text() == content:
+                return
+            partial = Path(pointer).with_name(f".latest.{secrets.token_hex(4)}")
+            _write_durably(partial, content)
+            os.replace(partial, pointer)
+        else:
+            self.fs.pipe_file(pointer, content.encode())
+
+
+def _describe_files(directory: Path) -> dict[str, object]:
+    files = []
+    for file in sorted(f for f in directory.rglob("*") if f.is_file()):
+        entry = {"name": str(file.relative_to(directory)), "bytes": file.stat().st_size, "sha256": digest_file(file)}
+        if file.suffix == ".parquet":
+            entry["rows"] = pq.read_metadata(file).num_rows
+        files.append(entry)
+    content = [[f["name"], f["sha256"]] for f in files]
+    return {"files": files, "bytes": sum(f["bytes"] for f in files), "digest": digest_json(content)}
+
+
+def _write_durably(path: Path, content: str) -> None:
+    path.write_text(content)
+    _fsync(path)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

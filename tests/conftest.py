@@ -1,0 +1,44 @@
+"""Fixtures of every test: an empty lake, a private state folder, and the shared test data where it exists."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from palimpsest.lake import REPOSITORY, Lake
+
+for name, value in {
+    "DO_NOT_TRACK": "1",
+    "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+    "GX_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "HF_HUB_OFFLINE": "1",
+}.items():
+    os.environ[name] = value
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    monkeypatch.setenv("PALIMPSEST_STATE", str(folder))
+    for name in ("MLFLOW_TRACKING_URI", "PALIMPSEST_CATALOG"):
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+@pytest.fixture
+def lake(tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
+    monkeypatch.setenv("PALIMPSEST_LAKE", str(tmp_path / "lake"))
+    return Lake.from_env()
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of shared test data beside the checkout (never committed)."""
+    folder = Path(os.environ.get("PALIMPSEST_SHARED", REPOSITORY.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"shared test data is absent ({folder}); set PALIMPSEST_SHARED to its folder")
+    return folder
