@@ -1,0 +1,79 @@
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?=
+WORKERS ?= 2
+ARGS ?=
+ifeq ($(strip $(HOME)),)
+export HOME := $(CURDIR)/.palimpsest/home
+endif
+export PYTHON
+export PYTHONPATH := $(CURDIR)/plugins:$(CURDIR)
+export DO_NOT_TRACK := 1
+
+BIN := .venv/bin
+PLATFORM := infra/with-env.sh $(BIN)/python -m palimpsest_airflow
+COMPILE := env -u UV_FIND_LINKS $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate
+# A GPU machine's torch brings its own CUDA packages; the CPU build needs none.
+CUDA := ^(nvidia-|cuda-|triton==)
+
+.PHONY: help demo up down status reset test bench lint format lock env clean runtime-environment dev-environment
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: runtime-environment ## Run the sample corpus and study from WARC to report (minutes; no Docker, no GPU)
+	@$(PLATFORM) demo $(ARGS)
+
+up: runtime-environment ## Start the Airflow UI, MLflow and the docs on what the demo left; prints URLs and login
+	@$(PLATFORM) up $(ARGS)
+
+down: runtime-environment ## Stop what `make up` started
+	@$(PLATFORM) down $(ARGS)
+
+status: runtime-environment ## Say what runs, and where
+	@$(PLATFORM) status $(ARGS)
+
+reset: runtime-environment ## Delete all state: lake, databases, logs
+	@$(PLATFORM) reset $(ARGS)
+
+test: dev-environment ## Run all tests (ARGS="-k lake" for some; WORKERS=4 for more processes)
+	@infra/install-debian.sh
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+bench: dev-environment ## Run the benchmarks against their peers; writes .bench/results.json
+	@$(BIN)/python tests/benchmarks/run.py $(ARGS)
+
+lint: dev-environment ## Check Python, SQL, YAML and shell
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/sqlfluff lint --processes 1 --disable-progress-bar dbt_project
+	$(BIN)/yamllint --strict .
+	@if command -v shellcheck >/dev/null; then shellcheck infra/*.sh infra/*/*.sh .ci/run; \
+	else echo "shellcheck is not installed: shell scripts unchecked"; fi
+
+format: dev-environment ## Format Python and SQL in place
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/sqlfluff fix --disable-progress-bar dbt_project
+
+lock: dev-environment ## Renew the locks from requirements*.in (ARGS=--upgrade for newer versions)
+	$(COMPILE) $(ARGS) -o requirements.lock requirements.in
+	@sed -i -E '/$(CUDA)/d' requirements.lock
+	$(COMPILE) $(ARGS) -c requirements.lock -o requirements-dev.lock requirements.in requirements-dev.in
+	@grep -vxFf requirements.lock requirements-dev.lock | grep -vE '$(CUDA)' > requirements-dev.lock.new
+	@mv requirements-dev.lock.new requirements-dev.lock
+
+env: .env ## Write .env for docker compose, with fresh secrets
+
+.env:
+	@infra/make-env.sh
+
+clean: ## Delete the environment and caches; data and state stay
+	rm -rf .venv .bench .pytest_cache .ruff_cache .hypothesis dbt_project/target dbt_project/logs
+
+runtime-environment:
+	@infra/install.sh runtime
+
+dev-environment:
+	@infra/install.sh dev
