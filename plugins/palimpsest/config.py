@@ -110,19 +110,16 @@ class Tokenizer(Strict):
 
 
 class Engine(Strict):
-    kind: Literal["recorded", "augment", "vllm"]
+    kind: Literal["recorded", "augment"]
     file: str | None = None
     """Recordings to replay (engine 'recorded'): JSON lines of url, strategy, g, text."""
-    model: str | None = None
-    revision: str | None = None
-    endpoints: list[str] = []
 
     @model_validator(mode="after")
     def _complete(self) -> Engine:
         if self.kind == "recorded" and not self.file:
             raise ValueError("engine 'recorded' needs the key 'file'")
-        if self.kind == "vllm" and not self.model:
-            raise ValueError("engine 'vllm' needs the key 'model'")
+        if self.kind != "recorded" and self.file:
+            raise ValueError(f"engine '{self.kind}' takes no 'file'")
         return self
 
 
@@ -131,10 +128,6 @@ class Strategy(Strict):
     generations: int = Field(ge=1, le=1024)
     """G: samples per document; for 'rationale' the number of split points."""
     engine: Engine
-    prompt: str | None = None
-    """Name of a prompt in plugins/palimpsest/generate/prompts; default: the strategy's own."""
-    temperature: float = Field(default=1.0, ge=0)
-    max_tokens: int = Field(default=1024, gt=0)
     seed: int = 0
 
     @model_validator(mode="after")
@@ -273,7 +266,9 @@ class Study(Strict):
                         f"makes only {strategy.generations}"
                     )
                 if layout.kind == "stretched" and layout.generations not in (None, strategy.generations):
-                    raise ValueError(f"layouts.{name}.generations: rationales belong to fixed split points; use them all")
+                    raise ValueError(
+                        f"layouts.{name}.generations: rationales belong to fixed split points; use them all"
+                    )
         if not any(layout.kind == "real" for layout in self.layouts.values()):
             raise ValueError("layouts: one of kind 'real' is needed; every mix draws on it")
         for name, mix in self.mixes.items():
@@ -322,8 +317,10 @@ def load_study(file: str | Path) -> Study:
     known = {path.stem for path in corpora_dir().glob("*.yaml")}
     for corpus in study.corpora:
         if corpus not in known:
-            raise ConfigError(f"{study.path}: corpora: '{corpus}' is unknown{_suggest(corpus, known)}; "
-                              f"add {corpora_dir() / (corpus + '.yaml')} or correct the name")
+            raise ConfigError(
+                f"{study.path}: corpora: '{corpus}' is unknown{_suggest(corpus, known)}; "
+                f"add {corpora_dir() / (corpus + '.yaml')} or correct the name"
+            )
     return study
 
 

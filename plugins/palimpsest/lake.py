@@ -15,7 +15,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -47,6 +47,10 @@ class Rows:
     kept: int
     dropped: Mapping[str, int] = field(default_factory=dict)
     quarantined: Mapping[str, int] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, object]:
+        dropped, quarantined = dict(self.dropped), dict(self.quarantined)
+        return {"input": self.input, "kept": self.kept, "dropped": dropped, "quarantined": quarantined}
 
     def check(self, dataset: str) -> None:
         accounted = self.kept + sum(self.dropped.values()) + sum(self.quarantined.values())
@@ -167,7 +171,7 @@ class Lake:
                 "dataset": dataset,
                 "key": key,
                 **_describe_files(staging),
-                "rows": None if facts.rows is None else asdict(facts.rows),
+                "rows": None if facts.rows is None else facts.rows.as_dict(),
                 "parents": [{"dataset": p.dataset, "uri": p.uri, "digest": p.digest} for p in parents],
                 "config": config or {},
                 "extra": facts.extra,
@@ -237,6 +241,23 @@ class Lake:
             os.replace(partial, cache)
         return cache
 
+    def write_file(self, name: str, content: bytes) -> None:
+        """Put one file into the lake, durably and whole: readers see all of it or nothing."""
+        target = f"{self.base}/{name}"
+        if not self.local:
+            self.fs.pipe_file(target, content)
+            return
+        path = Path(target)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        try:
+            partial.write_bytes(content)
+            _fsync(partial)
+            os.replace(partial, path)
+            _fsync(path.parent)
+        finally:
+            partial.unlink(missing_ok=True)
+
     def _read_manifest(self, uri: str) -> dict | None:
         try:
             return json.loads(self.fs.cat_file(f"{self.base}/{uri}/{MANIFEST}"))
@@ -274,16 +295,9 @@ class Lake:
             self.fs.put_file(str(file), f"{target}/{file.relative_to(staging)}")
 
     def _point(self, dataset: str, published: Published) -> None:
-        pointer = f"{self.base}/{dataset}/latest.json"
-        content = json.dumps(published.ref)
-        if self.local:
-            if Path(pointer).exists() and Path(pointer).read_text() == content:
-                return
-            partial = Path(pointer).with_name(f".latest.{secrets.token_hex(4)}")
-            _write_durably(partial, content)
-            os.replace(partial, pointer)
-        else:
-            self.fs.pipe_file(pointer, content.encode())
+        pointer, content = f"{dataset}/latest.json", json.dumps(published.ref).encode()
+        if not self.fs.exists(f"{self.base}/{pointer}") or self.fs.cat_file(f"{self.base}/{pointer}") != content:
+            self.write_file(pointer, content)
 
 
 def _describe_files(directory: Path) -> dict[str, object]:

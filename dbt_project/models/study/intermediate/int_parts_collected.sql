@@ -1,0 +1,86 @@
+-- Every part of every layout, with its rank inside its megadoc. Layouts differ only in what makes a megadoc:
+-- real and simple: each row alone; stitched: all rows of a document; stretched: one row sewn from slices and rationales.
+with layouts as (
+    select * from {{ ref('stg_study__layouts') }}
+),
+
+documents as (
+    select * from {{ ref('stg_study__documents') }}
+),
+
+generations as (
+    select * from {{ ref('stg_study__generations') }}
+),
+
+slices as (
+    select * from {{ ref('stg_study__slices') }}
+),
+
+real_documents as (
+    select
+        layouts.layout,
+        layouts.kind as layout_kind,
+        documents.document_id,
+        'real' as kind,
+        cast(null as integer) as g,
+        case layouts.real_place when 'first' then -1 else layouts.generations end as part_rank,
+        documents.text,
+        documents.tokens
+    from layouts
+    cross join documents
+    where
+        layouts.kind = 'real'
+        or (layouts.kind in ('simple', 'stitched') and layouts.real_place != 'none')
+),
+
+generated as (
+    select
+        layouts.layout,
+        layouts.kind as layout_kind,
+        generations.document_id,
+        generations.kind,
+        generations.g,
+        case layouts.kind when 'stretched' then 2 * generations.g + 1 else generations.g end as part_rank,
+        generations.text,
+        generations.tokens
+    from layouts
+    inner join generations
+        on layouts.strategy = generations.strategy
+    where generations.g < layouts.generations
+),
+
+sliced as (
+    select
+        layouts.layout,
+        layouts.kind as layout_kind,
+        slices.document_id,
+        'slice' as kind,
+        slices.slice as g,
+        2 * slices.slice as part_rank,
+        slices.text,
+        slices.tokens
+    from layouts
+    inner join slices
+        on layouts.strategy = slices.strategy
+    where layouts.kind = 'stretched'
+),
+
+collected as (
+    select * from real_documents
+    union all
+    select * from generated
+    union all
+    select * from sliced
+),
+
+final as (
+    select
+        *,
+        case
+            when layout_kind in ('stitched', 'stretched') then document_id
+            else document_id || '/' || coalesce(cast(g as varchar), 'real')
+        end as megadoc_id
+    from collected
+)
+
+select * from final

@@ -1,0 +1,60 @@
+-- What each recipe takes of each of its streams: the share of the real documents, the synthetic stream up to its cap.
+-- A stream used in part is its first megadocs, whole.
+with recipes as (
+    select * from {{ ref('stg_study__recipes') }}
+),
+
+megadocs as (
+    select * from {{ ref('megadocs') }}
+),
+
+lengths as (
+    select
+        *,
+        sum(tokens) over (partition by layout order by position) as tokens_until,
+        count(*) over (partition by layout) as megadocs_in_layout
+    from megadocs
+),
+
+drawn as (
+    select
+        recipe,
+        real_layout as layout,
+        1 - fraction as stream_fraction,
+        false as is_synthetic
+    from recipes
+    union all
+    select
+        recipe,
+        synthetic_layout as layout,
+        fraction as stream_fraction,
+        true as is_synthetic
+    from recipes
+    where fraction > 0
+),
+
+final as (
+    select
+        drawn.recipe,
+        drawn.layout,
+        drawn.stream_fraction,
+        drawn.is_synthetic,
+        count(*) as stream_megadocs,
+        sum(lengths.tokens) as stream_tokens,
+        sum(lengths.real_tokens) as stream_real_tokens,
+        sum(lengths.synthetic_tokens) as stream_synthetic_tokens
+    from drawn
+    inner join recipes
+        on drawn.recipe = recipes.recipe
+    inner join lengths
+        on drawn.layout = lengths.layout
+    where
+        case
+            when drawn.is_synthetic
+                then lengths.position = 0 or lengths.tokens_until <= coalesce(recipes.max_tokens, lengths.tokens_until)
+            else lengths.position < ceil(recipes.share * lengths.megadocs_in_layout)
+        end
+    group by drawn.recipe, drawn.layout, drawn.stream_fraction, drawn.is_synthetic
+)
+
+select * from final

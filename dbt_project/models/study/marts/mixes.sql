@@ -1,0 +1,83 @@
+-- steps = floor(steps_per_real_epoch * epochs / (1 - f)) (megadocs paper, section 4): epochs fix the real text,
+-- f adds synthetic text on top. 1e-9 keeps a whole number whole in floating point.
+with recipes as (
+    select * from {{ ref('stg_study__recipes') }}
+),
+
+streams as (
+    select * from {{ ref('int_streams_measured') }}
+),
+
+windowed as (
+    select
+        recipes.*,
+        streams.layout,
+        streams.is_synthetic,
+        streams.stream_fraction,
+        streams.stream_megadocs,
+        streams.stream_tokens,
+        streams.stream_real_tokens,
+        streams.stream_synthetic_tokens,
+        ceil(streams.stream_tokens / recipes.context) as windows
+    from recipes
+    inner join streams
+        on recipes.recipe = streams.recipe
+),
+
+batched as (
+    select
+        *,
+        floor(max(case when not is_synthetic then windows end) over (partition by recipe) / batch)
+            as steps_per_real_epoch
+    from windowed
+),
+
+stepped as (
+    select
+        *,
+        floor(steps_per_real_epoch * epochs / (1 - fraction) + 1e-9) as steps,
+        batch * floor(steps_per_real_epoch * epochs / (1 - fraction) + 1e-9) as sequences
+    from batched
+),
+
+blocked as (
+    select
+        *,
+        floor(sequences / block) * floor(fraction * block + 0.5 + 1e-9)
+        + floor(fraction * (sequences - block * floor(sequences / block)) + 0.5 + 1e-9) as synthetic_sequences
+    from stepped
+),
+
+drawn as (
+    select
+        *,
+        case when is_synthetic then synthetic_sequences else sequences - synthetic_sequences end as stream_sequences
+    from blocked
+),
+
+final as (
+    select
+        recipe,
+        role,
+        share,
+        layout,
+        is_synthetic,
+        stream_fraction as fraction,
+        cast(stream_megadocs as bigint) as stream_megadocs,
+        cast(stream_tokens as bigint) as stream_tokens,
+        cast(stream_real_tokens as bigint) as stream_real_tokens,
+        cast(stream_synthetic_tokens as bigint) as stream_synthetic_tokens,
+        cast(windows as bigint) as windows,
+        epochs,
+        cast(steps_per_real_epoch as bigint) as steps_per_real_epoch,
+        cast(steps as bigint) as steps,
+        cast(sequences as bigint) as sequences,
+        cast(stream_sequences as bigint) as stream_sequences,
+        stream_sequences / windows as passes,
+        case when sequences > 0 then stream_sequences / sequences end as realised_fraction,
+        cast(stream_sequences * context as bigint) as trained_tokens
+    from drawn
+    order by role, recipe, is_synthetic
+)
+
+select * from final

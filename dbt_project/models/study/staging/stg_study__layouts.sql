@@ -1,0 +1,16 @@
+with source as (
+    select * from {{ source('study', 'study_layouts') }}
+),
+
+final as (
+    select
+        layout,
+        kind,
+        strategy,
+        generations,
+        real_place,
+        seed
+    from source
+)
+
+select * from final

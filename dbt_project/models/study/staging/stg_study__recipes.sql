@@ -1,0 +1,21 @@
+with source as (
+    select * from {{ source('study', 'study_recipes') }}
+),
+
+final as (
+    select
+        recipe,
+        role,
+        share,
+        real_layout,
+        synthetic_layout,
+        fraction,
+        epochs,
+        max_tokens,
+        context,
+        batch,
+        block
+    from source
+)
+
+select * from final

@@ -1,0 +1,1 @@
+"""Planning, generating and keeping synthetic text: plan → engines → ledger → published generations."""

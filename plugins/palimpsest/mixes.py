@@ -1,0 +1,119 @@
+"""Megadocs and mixes: the study's layouts and recipes as rows, handed to dbt, published as tables."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from palimpsest import warehouse
+from palimpsest.config import Study
+from palimpsest.generate.run import THINK_CLOSE, THINK_OPEN
+from palimpsest.lake import Facts, Lake, LakeError, Published
+from palimpsest.tokenizer import BOUNDARY
+
+LAYOUTS = pa.schema(
+    [
+        ("layout", pa.string()),
+        ("kind", pa.string()),
+        ("strategy", pa.string()),
+        ("generations", pa.int32()),
+        ("real_place", pa.string()),
+        ("seed", pa.int32()),
+    ]
+)
+RECIPES = pa.schema(
+    [
+        ("recipe", pa.string()),
+        ("role", pa.string()),
+        ("share", pa.float64()),
+        ("real_layout", pa.string()),
+        ("synthetic_layout", pa.string()),
+        ("fraction", pa.float64()),
+        ("epochs", pa.float64()),
+        ("max_tokens", pa.int64()),
+        ("context", pa.int64()),
+        ("batch", pa.int64()),
+        ("block", pa.int64()),
+    ]
+)
+CODE = ("plugins/palimpsest/mixes.py", "dbt_project/models/study", "dbt_project/macros", "dbt_project/tests/study")
+
+
+def build_mixes(study: Study, lake: Lake, *, split: Published, plan: Published, generations: Published) -> Published:
+    """``studies/<s>/mixes``: megadoc_parts, megadocs and mixes; the mix manifest stands in ``extra['mixes']``."""
+
+    def write(directory: Path) -> Facts:
+        with tempfile.TemporaryDirectory() as folder:
+            layouts, recipes = Path(folder, "layouts.parquet"), Path(folder, "recipes.parquet")
+            pq.write_table(pa.Table.from_pylist(layout_rows(study), LAYOUTS), layouts)
+            pq.write_table(pa.Table.from_pylist(recipe_rows(study), RECIPES), recipes)
+            warehouse.build(
+                "path:models/study path:tests/study",
+                inputs={
+                    "study_documents": split.file("train.parquet"),
+                    "study_validation": split.file("validation.parquet"),
+                    "study_generations": generations.file("generations.parquet"),
+                    "study_slices": plan.file("slices.parquet"),
+                    "study_layouts": layouts,
+                    "study_recipes": recipes,
+                },
+                variables={"boundary": BOUNDARY, "think_open": THINK_OPEN, "think_close": THINK_CLOSE},
+                out=directory,
+            )
+        mixes = pq.read_table(directory / "mixes.parquet").to_pylist()
+        _check_trainable(study, mixes)
+        return Facts(extra={"mixes": mixes})
+
+    config = json.loads(json.dumps({"layouts": layout_rows(study), "recipes": recipe_rows(study)}))
+    parents = [split, plan, generations]
+    return lake.publish(f"studies/{study.name}/mixes", write, config=config, parents=parents, code=CODE)
+
+
+def layout_rows(study: Study) -> list[dict[str, object]]:
+    """One row per layout, with the study's defaults filled in."""
+    rows = []
+    for name, layout in study.layouts.items():
+        planned = study.strategies[layout.strategy].generations if layout.strategy else 0
+        rows.append(
+            {
+                "layout": name,
+                "kind": layout.kind,
+                "strategy": layout.strategy,
+                "generations": layout.generations or planned,
+                "real_place": layout.real,
+                "seed": layout.seed,
+            }
+        )
+    return rows
+
+
+def recipe_rows(study: Study) -> list[dict[str, object]]:
+    """One row per training recipe: every mix, and the reference mix again at each reference share of the real text."""
+    training = study.training
+    common = {"context": training.context, "batch": training.batch, "block": training.block}
+    common["real_layout"] = study.real_layout
+    rows = []
+    for name, mix in study.mixes.items():
+        synthetic = mix.layout if mix.f else None
+        details = {"synthetic_layout": synthetic, "fraction": mix.f, "epochs": mix.epochs, "max_tokens": mix.max_tokens}
+        rows.append({"recipe": name, "role": "mix", "share": 1.0, **details, **common})
+        if name == study.reference:
+            rows += [
+                {"recipe": f"{name}_{share:g}".replace(".", "p"), "role": "reference", "share": share, **details, **common}
+                for share in sorted(set(training.reference_shares) - {1.0})
+            ]
+    return rows
+
+
+def _check_trainable(study: Study, mixes: list[dict]) -> None:
+    for row in mixes:
+        if row["steps"] < 1:
+            raise LakeError(
+                f"study {study.name}: recipe '{row['recipe']}' would train for no step: its real stream holds "
+                f"{row['steps_per_real_epoch']} whole batches of {study.training.batch} windows of "
+                f"{study.training.context} tokens; lower training.batch or training.context in {study.path}"
+            )
