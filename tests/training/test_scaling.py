@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from training.scaling import Efficiency, Law, Reference, compare, fit, seed_noise
+
+TRUTH = Law(A=40.0, B=0.3, C=2.0)
+FULL = 40_000
+SHARES = (0.25, 0.5, 1.0)
+
+
+def simulate(rng, multipliers, *, seeds=2, noise=0.01, seed_effect=0.05, shares=SHARES, noisy_share=1.0):
+    """Reference points and mixes whose losses follow TRUTH plus a paired seed effect and independent noise."""
+    effect = rng.normal(0, seed_effect, seeds)
+
+    def runs(tokens, scale=1.0):
+        return {s: TRUTH.loss(tokens) + effect[s] + rng.normal(0, noise * scale) for s in range(seeds)}
+
+    reference = [Reference(int(FULL * s), runs(FULL * s, noisy_share if s == shares[0] else 1.0)) for s in shares]
+    return reference, {f"x{m}": runs(FULL * m) for m in multipliers}
+
+
+@pytest.mark.parametrize("tokens", [(1e4, 2e4, 4e4), (1e4, 2e4, 3e4, 4e4, 8e4)], ids=["3 points", "5 points"])
+def test_noise_free_points_give_back_their_law(tokens):
+    law = fit(tokens, [TRUTH.loss(t) for t in tokens])
+    assert law.B == pytest.approx(TRUTH.B, rel=1e-3)
+    assert law.C == pytest.approx(TRUTH.C, rel=2e-3)
+    assert law.tokens(law.loss(123_456)) == pytest.approx(123_456, rel=1e-6)
+
+
+def test_fit_agrees_with_scipy_on_noisy_points():
+    from scipy.optimize import least_squares
+
+    rng = np.random.default_rng(0)
+    x = np.array([0.1, 0.2, 0.4, 0.7, 1.0])
+    y = 1.5 * x**-0.4 + 2 + rng.normal(0, 0.01, len(x))
+    ours = fit(x, y)
+    theirs = min(
+        (least_squares(lambda p: p[0] * x ** -p[1] + p[2] - y, [1, b, 1], bounds=(0, np.inf)) for b in (0.1, 0.5, 1)),
+        key=lambda r: r.cost,
+    )
+    assert (ours.A, ours.B, ours.C) == pytest.approx(tuple(theirs.x), rel=1e-3)
+
+
+def test_floor_never_goes_below_zero():
+    tokens = [1e4, 2e4, 4e4]
+    law = fit(tokens, [6.0, 5.5, 4.9])  # falls ever faster: an unbounded fit has a negative floor
+    assert law.C == 0 and law.A > 0 and law.B > 0
+
+
+def test_planted_multipliers_are_recovered_without_noise():
+    reference, mixes = simulate(np.random.default_rng(1), (0.6, 1.4, 3.0), noise=1e-5)
+    found = compare(reference, mixes).mixes
+    for multiplier in (0.6, 1.4, 3.0):
+        efficiency = found[f"x{multiplier}"]
+        assert efficiency.verdict == "resolved"
+        assert efficiency.value == pytest.approx(multiplier, rel=0.01)
+        assert efficiency.low <= multiplier * 1.011 and efficiency.high >= multiplier * 0.989
+        assert efficiency.extrapolated == (multiplier > 1)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "noisy_share", "at_least"), [(2, 1.0, 0.92), (3, 1.0, 0.92), (2, 2.0, 0.88)], ids=str
+)
+def test_interval_covers_the_planted_multiplier(seeds, noisy_share, at_least):
+    """95% nominal. With the smallest share twice as noisy as pooled noise assumes, it may lose a little."""
+    rng = np.random.default_rng(7)
+    multipliers = (0.7, 1.0, 1.5, 2.5)
+    covered = total = 0
+    for _ in range(120):
+        reference, mixes = simulate(rng, multipliers, seeds=seeds, noise=0.02, noisy_share=noisy_share)
+        for multiplier, efficiency in zip(multipliers, compare(reference, mixes).mixes.values(), strict=True):
+            if efficiency.low is None and efficiency.high is None:
+                continue
+            total += 1
+            covered += (efficiency.low or 0) <= multiplier * 1.01 and multiplier * 0.99 <= (efficiency.high or math.inf)
+    assert total > 400
+    assert covered / total >= at_least
+
+
+def test_a_mix_that_does_nothing_is_rarely_called_resolved():
+    rng = np.random.default_rng(3)
+    wrong = 0
+    for _ in range(200):
+        reference, mixes = simulate(rng, (1.0, 1.3, 1.6), noise=0.02)
+        wrong += compare(reference, mixes).mixes["x1.0"].verdict != "not resolved"
+    assert wrong / 200 <= 0.08
+
+
+def test_seed_effect_shared_by_all_recipes_is_not_noise():
+    calm = seed_noise([{0: 5.0, 1: 5.5}, {0: 4.0, 1: 4.5}, {0: 3.0, 1: 3.5}], {0, 1})
+    assert calm == (pytest.approx(0, abs=1e-12), 2)
+
+
+def test_loss_below_the_floor_gives_a_lower_bound_and_no_number():
+    reference, _ = simulate(np.random.default_rng(5), (), noise=0.001)
+    effect = {s: reference[-1].losses[s] - TRUTH.loss(FULL) for s in (0, 1)}
+    mixes = {"deep": {s: TRUTH.C - 0.2 + effect[s] for s in (0, 1)}}
+    efficiency = compare(reference, mixes).mixes["deep"]
+    assert efficiency.verdict == "beyond floor"
+    assert efficiency.value is None and efficiency.high is None and efficiency.low > 1
+
+
+DEGENERATE = {
+    "no reference": ([], "3 or more"),
+    "two shares": ([Reference(1, {0: 3.0, 1: 3.0}), Reference(2, {0: 2.0, 1: 2.0})], "found 2"),
+    "rising": ([Reference(t, {0: t, 1: t}) for t in (1, 2, 3)], "does not fall"),
+    "flat": ([Reference(t, {0: 3.0, 1: 3.0}) for t in (1, 2, 3)], "does not fall"),
+    "no common seed": ([Reference(t, {t: 4.0 - t}) for t in (1, 2, 3)], "no seed in common"),
+    "diverged": ([Reference(t, {0: math.nan, 1: 4.0 - t}) for t in (1, 2, 3)], "finite"),
+    "not a power law": ([Reference(t, {0: x, 1: x + 1e-4}) for t, x in ((1, 6.0), (2, 5.9), (4, 4.0))], "misses"),
+}
+
+
+@pytest.mark.parametrize(("reference", "reason"), DEGENERATE.values(), ids=DEGENERATE)
+def test_unusable_reference_is_a_verdict_with_a_reason(reference, reason):
+    comparison = compare(reference, {"mix": {0: 1.0, 1: 1.1}})
+    assert comparison.law is None and reason in comparison.problem
+    assert comparison.mixes["mix"].verdict == "not resolved" and reason in comparison.mixes["mix"].reason
+
+
+@pytest.mark.parametrize(
+    ("losses", "reason"),
+    [({0: 3.0}, "one seed"), ({9: 3.0}, "no seed"), ({0: math.nan, 1: 3.0}, "finite"), ({}, "no seed")],
+    ids=["one seed", "unpaired", "diverged", "never ran"],
+)
+def test_unusable_mix_is_a_verdict_with_a_reason(losses, reason):
+    reference, _ = simulate(np.random.default_rng(2), ())
+    efficiency = compare(reference, {"mix": losses}).mixes["mix"]
+    assert efficiency.verdict == "not resolved" and reason in efficiency.reason
+
+
+def test_no_number_is_ever_nan():
+    rng = np.random.default_rng(11)
+    for _ in range(60):
+        reference, mixes = simulate(rng, (0.2, 1, 50), seeds=int(rng.integers(1, 4)), noise=float(rng.choice([0, 1])))
+        for efficiency in compare(reference, mixes).mixes.values():
+            assert isinstance(efficiency, Efficiency)
+            numbers = (efficiency.value, efficiency.low, efficiency.high, efficiency.difference, efficiency.margin)
+            assert all(n is None or math.isfinite(n) for n in numbers)
+            assert efficiency.verdict == "resolved" or efficiency.reason
