@@ -175,6 +175,9 @@ class Gates(Strict):
     """A generation sharing this share of its word 5-grams with its source is a near-copy."""
     validation_ngram: int = Field(default=13, ge=3)
     """No training row may hold a run of so many words of a validation document."""
+    min_length_ratio: float = Field(default=0.05, ge=0)
+    max_length_ratio: float = Field(default=5.0, gt=0)
+    """Words of a generation over words of its source: bounds on the 5% and the 95% quantile of each strategy."""
 
 
 class Model(Strict):
@@ -367,7 +370,9 @@ def _fields_at(model: type[BaseModel], loc: tuple) -> list[str]:
     node = schema
     for part in loc:
         node = _deref(node, schema)
-        node = node.get("properties", {}).get(part) or node.get("additionalProperties") or node.get("items") or {}
+        named = node.get("properties", {}).get(part)
+        any_name = [*node.get("patternProperties", {}).values(), node.get("additionalProperties"), node.get("items")]
+        node = named or next((n for n in any_name if isinstance(n, dict)), {})
     return [name for name in _deref(node, schema).get("properties", {}) if name != "path"]
 
 
