@@ -1,0 +1,67 @@
+"""One Dag per file in dags/studies: documents in, a comparison of pre-training runs out."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from airflow.sdk import Asset, AssetAny, dag
+
+from palimpsest_airflow import definitions
+from palimpsest_airflow.tasks import common, study
+
+DOC = """
+{description}
+
+**What** Plans and runs the generations, lays them out as megadocs and mixes, checks these, trains one model per recipe
+and seed, and reports how many times its real tokens each mix is worth. File: `dags/studies/{name}.yaml`.
+
+**Reads** asset{plural} {assets}
+
+**Writes** (lake) `studies/{name}/` split, plan, generations, mixes, gate, tokens, runs/<run>, report; (MLflow)
+experiment `{name}`
+
+**When it is red** Open the failed task's log; its last line names the file and the fix.
+`plan`: the study file or a file it names is wrong. `generate`: an engine is away (tried again by itself) or the
+recordings do not fit. `build`: a dbt test failed; its name and rows are in the log.
+`gate`: the table in the log says what was expected and found; see Data Docs, then change the study or its `gates`.
+`train`: a mapped row is one run; clear that row only. Clear the failed task to go on: what is published already
+is not made again, and no generation is paid twice.
+"""
+
+
+def schedule(s):
+    if s.schedule == "on_corpora":
+        return AssetAny(*(Asset(f"corpus_{name}", uri=f"palimpsest://lake/corpora/{name}/documents") for name in s.corpora))
+    return None if s.schedule == "manual" else definitions.timetable(s)
+
+
+def build(s):
+    assets = ", ".join(f"`corpus_{name}`" for name in s.corpora)
+    doc = DOC.format(name=s.name, description=s.description, assets=assets, plural="s" * (len(s.corpora) > 1))
+
+    @dag(
+        dag_id=f"study_{s.name}",
+        description=s.description,
+        doc_md=doc,
+        schedule=schedule(s),
+        start_date=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+        catchup=False,
+        max_active_runs=1,
+        default_args={**common.DEFAULTS, "owner": s.owner},
+        tags=["study", *s.corpora],
+    )
+    def pipeline():
+        planned = study.plan(s.name)
+        shards = study.generate.partial(study=s.name, so_far=planned).expand(shard=list(range(s.shards)))
+        generations = study.collect(s.name, planned, shards)
+        mixes = study.build(s.name, generations)
+        checked = study.gate(s.name, mixes)
+        orders = study.tokenize(s.name, checked)
+        trained = study.train.partial(study=s.name).expand(order=orders)
+        study.report(s.name, orders, trained)
+
+    return pipeline()
+
+
+for found in definitions.studies():
+    build(found)

@@ -1,0 +1,1 @@
+"""How Airflow touches the platform: tasks, links, the UI plugin, and the local stack."""

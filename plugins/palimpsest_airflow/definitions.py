@@ -1,0 +1,60 @@
+"""The corpus and study files a Dag file loops over, and what is wrong with the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from airflow.sdk import CronDataIntervalTimetable
+
+from palimpsest.config import ConfigError, corpora_dir, load_corpus, load_study, studies_dir
+
+if TYPE_CHECKING:
+    from palimpsest.config import Corpus, Study
+
+Definition = TypeVar("Definition", bound="Corpus | Study")
+
+
+def corpora() -> list[Corpus]:
+    return _read(corpora_dir(), load_corpus)[0]
+
+
+def studies() -> list[Study]:
+    return _read(studies_dir(), load_study)[0]
+
+
+def check() -> None:
+    """Raise one `ConfigError` that names every file no Dag could be made of."""
+    errors = [*_read(corpora_dir(), load_corpus)[1], *_read(studies_dir(), load_study)[1]]
+    if errors:
+        raise ConfigError("\n".join(errors))
+
+
+def timetable(definition: Corpus | Study) -> CronDataIntervalTimetable:
+    """Data intervals of a corpus, or the clock of a study; a run belongs to one whole interval."""
+    return CronDataIntervalTimetable(definition.schedule, timezone="UTC")
+
+
+def _read(folder: Path, load: Callable[[Path], Definition]) -> tuple[list[Definition], list[str]]:
+    """One broken file must not take the other Dags down, so errors are collected, not raised."""
+    found, errors = [], []
+    for path in sorted(folder.glob("*.yaml")):
+        try:
+            definition = load(path)
+            if definition.schedule not in ("on_corpora", "manual"):
+                _check_cron(definition)
+            found.append(definition)
+        except ConfigError as error:
+            errors.append(str(error))
+    return found, errors
+
+
+def _check_cron(definition: Corpus | Study) -> None:
+    try:
+        timetable(definition).validate()
+    except Exception as error:
+        raise ConfigError(
+            f"{definition.path}: schedule: '{definition.schedule}' is not a cron expression ({error}); "
+            "allowed: @hourly, @daily, @weekly, @monthly or five fields such as '0 6 * * *'"
+        ) from None

@@ -1,0 +1,52 @@
+"""What every task has in common: when it is tried again, which lake it works on, how long its own work took."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule, get_current_context
+
+if TYPE_CHECKING:
+    from palimpsest.lake import Lake, Published
+
+Ref = dict[str, str]
+"""URI and digest of a published dataset: all that travels between tasks."""
+
+DEFAULTS: dict[str, Any] = {
+    "retries": 3,
+    "retry_delay": dt.timedelta(seconds=10),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": dt.timedelta(minutes=10),
+    "retry_policy": ExceptionRetryPolicy(
+        rules=[
+            RetryRule(exception=[ConnectionError, TimeoutError], reason="weather: tried again after a pause"),
+            RetryRule(exception=[ValueError, OSError], action=RetryAction.FAIL, reason="trying again cannot help"),
+        ]
+    ),
+}
+
+
+@contextmanager
+def work() -> Iterator[Lake]:
+    """The lake to work on; the time spent inside is the stage's own work, told apart from process start-up."""
+    from palimpsest.lake import Lake
+
+    lake = Lake.from_env()
+    started = time.time()
+    try:
+        yield lake
+    finally:
+        get_current_context()["ti"].xcom_push("work", [round(started, 2), round(time.time(), 2)])
+
+
+def keep_links(**addresses: str) -> None:
+    """Addresses behind the buttons on this task's page (`palimpsest_airflow.links`)."""
+    get_current_context()["ti"].xcom_push("links", addresses)
+
+
+def opened(lake: Lake, ref: Ref) -> Published:
+    return lake.open(ref["uri"], ref["digest"])

@@ -1,0 +1,73 @@
+"""Tasks of a corpus Dag: from the days of a run to the documents studies may use."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from airflow.sdk import get_current_context, task
+
+from palimpsest_airflow.tasks.common import Ref, keep_links, opened, work
+
+
+@task
+def extract(corpus: str) -> list[Ref]:
+    """Pages of the run's days, parsed, repaired, redacted and scored: one dataset per day."""
+    from palimpsest.config import load_corpus
+    from palimpsest.ingest.stage import extract_days
+
+    loaded = load_corpus(corpus)
+    days = run_days(get_current_context(), loaded.start, loaded.end)
+    with work() as lake:
+        return [published.ref for published in extract_days(loaded, days, lake)]
+
+
+@task(pool="dbt")
+def documents(corpus: str, pages: list[Ref]) -> Ref:
+    """Filtered, deduplicated documents of all days extracted so far; every dropped page with its reason (dbt)."""
+    from palimpsest.config import load_corpus
+    from palimpsest.documents import build_documents
+
+    with work() as lake:
+        return build_documents(load_corpus(corpus), lake).ref
+
+
+@task
+def gate(corpus: str, documents: Ref) -> Ref:
+    """The verdict on the documents (Great Expectations); a critical failure ends the run here."""
+    from expectations.gate import gate_documents
+    from palimpsest.config import load_corpus
+
+    keep_links(**{"Data Docs": "data-docs/"})
+    with work() as lake:
+        return gate_documents(load_corpus(corpus), lake, documents=opened(lake, documents)).ref
+
+
+@task
+def publish(documents: Ref, verdict: Ref) -> Ref:
+    """The corpus asset's new version; studies of this corpus start now."""
+    context = get_current_context()
+    with work() as lake:
+        published = opened(lake, documents)
+        for asset in context["task"].outlets:
+            context["outlet_events"][asset].extra = {**published.ref, "verdict": verdict["uri"]}
+        return published.ref
+
+
+def run_days(context, start: dt.date, end: dt.date) -> list[dt.date]:
+    """The days a run stands for: its params 'from' and 'to', else its data interval; by hand and bare, all days.
+
+    ``start`` and ``end`` are the corpus's own first and last day, both inclusive.
+    """
+    params = context["params"]
+    if params.get("from") or params.get("to"):
+        first = dt.date.fromisoformat(params["from"]) if params.get("from") else start
+        last = dt.date.fromisoformat(params["to"]) if params.get("to") else end
+        if last < first:
+            raise ValueError(f"params: 'to' ({last}) lies before 'from' ({first}); trigger again with a later 'to'")
+    elif context["dag_run"].run_type == "manual":
+        first, last = start, end
+    else:
+        first = context["data_interval_start"].date()
+        last = (context["data_interval_end"] - dt.timedelta(microseconds=1)).date()
+    first, last = max(first, start), min(last, end)
+    return [first + dt.timedelta(days=n) for n in range((last - first).days + 1)]

@@ -1,0 +1,140 @@
+"""Tasks of a study Dag: from published documents to a comparison of pre-training runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import get_current_context, task
+
+from palimpsest_airflow.tasks.common import Ref, keep_links, opened, work
+
+Refs = dict[str, Ref]
+"""Everything published so far in this run, by stage name; each task adds its own."""
+
+
+@task
+def plan(study: str) -> Refs:
+    """Training and validation documents, and every generation request with its content key."""
+    from palimpsest.config import load_study
+    from palimpsest.generate.plan import plan
+    from palimpsest.split import split
+
+    loaded = load_study(study)
+    with work() as lake:
+        documents = corpora_versions(get_current_context(), loaded.corpora, lake)
+        divided = split(loaded, lake, documents=documents)
+        return {"split": divided.ref, "plan": plan(loaded, lake, split=divided).ref}
+
+
+@task(pool="gpu", map_index_template="shard {{ task.op_kwargs['shard'] }}")
+def generate(study: str, so_far: Refs, shard: int) -> dict[str, Any]:
+    """What the generation ledger lacks of one shard; a shard that has everything costs nothing."""
+    from palimpsest.config import load_study
+    from palimpsest.generate.run import generate_shard
+
+    with work() as lake:
+        return generate_shard(load_study(study), lake, **_open(lake, so_far, "split", "plan"), shard=shard)
+
+
+@task
+def collect(study: str, so_far: Refs, shards: list[dict[str, Any]]) -> Refs:
+    """The plan's generations as one table, with counts of those that could not be made."""
+    from palimpsest.config import load_study
+    from palimpsest.generate.run import publish_generations
+
+    with work() as lake:
+        published = publish_generations(load_study(study), lake, **_open(lake, so_far, "split", "plan"))
+        return {**so_far, "generations": published.ref}
+
+
+@task(pool="dbt")
+def build(study: str, so_far: Refs) -> Refs:
+    """Megadocs of every layout and the mixes made of them (dbt)."""
+    from palimpsest.config import load_study
+    from palimpsest.mixes import build_mixes
+
+    with work() as lake:
+        published = build_mixes(load_study(study), lake, **_open(lake, so_far, "split", "plan", "generations"))
+        return {**so_far, "mixes": published.ref}
+
+
+@task
+def gate(study: str, so_far: Refs) -> Refs:
+    """The verdict on generations, megadocs and mixes (Great Expectations); a critical failure stops before training."""
+    from expectations.gate import gate_study
+    from palimpsest.config import load_study
+
+    keep_links(**{"Data Docs": "data-docs/"})
+    with work() as lake:
+        verdict = gate_study(load_study(study), lake, **_open(lake, so_far, "split", "generations", "mixes"))
+        return {**so_far, "gate": verdict.ref}
+
+
+@task
+def tokenize(study: str, so_far: Refs) -> list[dict[str, Any]]:
+    """Token files of every stream, and one order per training run."""
+    from palimpsest.config import load_study
+    from training.pack import tokenize
+    from training.pretrain import plan_runs
+    from training.track import open_parent
+
+    loaded = load_study(study)
+    with work() as lake:
+        inputs = _open(lake, so_far, "split", "mixes")
+        refs = {**so_far, "tokens": tokenize(loaded, lake, **inputs).ref}
+        parent = open_parent(loaded, airflow_tags(get_current_context()))
+        return [{"run": run, "parent": parent, "refs": refs} for run in plan_runs(loaded, inputs["mixes"])]
+
+
+@task(pool="train", map_index_template="{{ task.op_kwargs['order']['run']['name'] }}")
+def train(study: str, order: dict[str, Any]) -> Ref:
+    """One pre-training run from scratch, evaluated and tracked."""
+    from palimpsest.config import load_study
+    from training.pretrain import train
+    from training.track import child
+
+    loaded = load_study(study)
+    with work() as lake:
+        tracker = child(order["parent"], order["run"], airflow_tags(get_current_context()))
+        inputs = _open(lake, order["refs"], "tokens", "mixes")
+        return train(loaded, lake, **inputs, run=order["run"], tracker=tracker).ref
+
+
+@task
+def report(study: str, orders: list[dict[str, Any]], trained: list[Ref]) -> Ref:
+    """The comparison: how many times its real tokens each mix is worth."""
+    from palimpsest.config import load_study
+    from training.report import report
+
+    context = get_current_context()
+    keep_links(Report=f"report/{context['dag'].dag_id}/")
+    with work() as lake:
+        runs = [opened(lake, ref) for ref in trained]
+        inputs = _open(lake, orders[0]["refs"], "mixes", "generations")
+        return report(load_study(study), lake, **inputs, runs=runs, parent_run_id=orders[0]["parent"]).ref
+
+
+def corpora_versions(context, corpora: list[str], lake) -> list:
+    """The documents that triggered the run, by the digest in their asset event; otherwise the latest of the corpus."""
+    events = {asset.name: found[-1].extra for asset, found in (context.get("triggering_asset_events") or {}).items()}
+    refs = {corpus: events.get(f"corpus_{corpus}") for corpus in corpora}
+    return [opened(lake, ref) if ref else lake.latest(f"corpora/{corpus}/documents") for corpus, ref in refs.items()]
+
+
+def airflow_tags(context) -> dict[str, str]:
+    """Where in Airflow an MLflow run comes from."""
+    from airflow.sdk.configuration import conf
+
+    instance = context["ti"]
+    run = f"{conf.get('api', 'base_url', fallback='')}/dags/{instance.dag_id}/runs/{instance.run_id}"
+    return {
+        "airflow.dag_id": instance.dag_id,
+        "airflow.run_id": instance.run_id,
+        "airflow.task_id": instance.task_id,
+        "airflow.try_number": str(instance.try_number),
+        "airflow.url": run,
+    }
+
+
+def _open(lake, refs: Refs, *names: str) -> dict[str, Any]:
+    return {name: opened(lake, refs[name]) for name in names}

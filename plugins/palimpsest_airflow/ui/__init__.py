@@ -1,0 +1,1 @@
+"""Pages served inside Airflow's API server."""

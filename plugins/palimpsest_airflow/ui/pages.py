@@ -1,0 +1,104 @@
+"""Reports, Data Docs and dbt docs as pages of Airflow's API server; each asks for the login Airflow asks for.
+
+What these pages show was fetched from the web, so no script of theirs may run in Airflow's origin: the content
+security policy forbids scripts, and where a page is an application (dbt docs) it runs in an origin of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
+from airflow.api_fastapi.core_api.security import requires_access_dag, requires_access_view
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
+from fastapi.responses import Response as AnyResponse
+
+from palimpsest.lake import REPOSITORY, Lake, NotPublished
+from palimpsest_airflow.links import mlflow
+from palimpsest_airflow.ui.index import index_page, message_page
+
+NOTHING_FOREIGN = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+DOCUMENT = (
+    f"{NOTHING_FOREIGN}; style-src 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; "
+    "sandbox allow-same-origin allow-popups allow-top-navigation-by-user-activation"
+)
+"""A page to read: no script runs."""
+APPLICATION = (
+    f"{NOTHING_FOREIGN}; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data:; "
+    "font-src data:; sandbox allow-scripts allow-popups"
+)
+"""A page that is a program: without allow-same-origin its scripts have no access to Airflow's cookies or API."""
+HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "private, no-cache"}
+
+router = APIRouter(dependencies=[Depends(requires_access_view(AccessView.WEBSITE))])
+
+
+@router.get("/")
+def index() -> HTMLResponse:
+    """Every corpus and study with what it has published."""
+    return _page(index_page(Lake.from_env(), mlflow()))
+
+
+@router.get("/report/{dag_id}/{file:path}", dependencies=[Depends(requires_access_dag("GET"))])
+def report(dag_id: str, file: str) -> AnyResponse:
+    """The latest report of a study, and the plots and tables beside it."""
+    kind, _, name = dag_id.partition("_")
+    if kind != "study":
+        return _page(message_page("No report here", "Reports belong to studies; see the study Dags of this corpus."))
+    try:
+        published = Lake.from_env().latest(f"studies/{name}/report")
+    except NotPublished:
+        return _page(message_page("No report yet", f"{dag_id} has not finished a run. Its last task writes the report."))
+    return _serve(published.path, file or "report.html", DOCUMENT)
+
+
+@router.get("/data-docs/{file:path}")
+def data_docs(file: str) -> AnyResponse:
+    """Great Expectations' pages of all gates."""
+    root = Path(os.environ.get("PALIMPSEST_DATA_DOCS") or _state() / "data_docs")
+    if not file and not (root / "index.html").exists():
+        return _page(message_page("No Data Docs yet", "The gate task of a corpus or study writes them."))
+    return _serve(root, file or "index.html", DOCUMENT)
+
+
+@router.get("/dbt-docs/{file:path}")
+def dbt_docs(file: str) -> AnyResponse:
+    """dbt's own documentation of every table, as one self-contained page."""
+    root = Path(os.environ.get("PALIMPSEST_DBT_DOCS") or _state() / "dbt_docs")
+    if not (root / "static_index.html").exists():
+        return _page(message_page("No dbt docs yet", "`make up` writes them when it starts; look again in a minute."))
+    return _serve(root, file or "static_index.html", APPLICATION)
+
+
+def _serve(root: Path, file: str, policy: str) -> FileResponse:
+    root = root.resolve()
+    path = (root / file).resolve()
+    if not path.is_relative_to(root) or not path.is_file():
+        raise HTTPException(404, f"no such page: {file}")
+    return FileResponse(path, headers={**HEADERS, "Content-Security-Policy": policy})
+
+
+def _page(content: str, status: int = 200) -> HTMLResponse:
+    return HTMLResponse(content, status, headers={**HEADERS, "Content-Security-Policy": DOCUMENT})
+
+
+def _state() -> Path:
+    return Path(os.environ.get("PALIMPSEST_STATE") or REPOSITORY / ".palimpsest")
+
+
+async def refuse(request: Request, error: HTTPException) -> AnyResponse:
+    """A browser without login is sent to Airflow's login page; anything else gets the plain status."""
+    wants_page = "text/html" in request.headers.get("accept", "")
+    if error.status_code == 401 and wants_page:
+        return RedirectResponse(get_auth_manager().get_url_login(next_url=str(request.url)), 302)
+    if wants_page:
+        return _page(message_page(f"Error {error.status_code}", str(error.detail)), error.status_code)
+    return JSONResponse({"detail": error.detail}, error.status_code, headers=HEADERS)
+
+
+app = FastAPI(title="Palimpsest", docs_url=None, redoc_url=None, openapi_url=None)
+app.include_router(router)
+app.add_exception_handler(HTTPException, refuse)
