@@ -1,0 +1,96 @@
+"""Training without Airflow: ``python -m training tokenize|plan|train|report STUDY``.
+
+Every command reads what the stage before it published last, and does nothing when its output is already there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+
+from palimpsest.config import load_study
+from palimpsest.lake import Lake
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; 0, or 1 with one clear message on standard error."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        options.command(options)
+    except (ValueError, OSError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, command, text in (
+        ("tokenize", _tokenize, "mixes → token files"),
+        ("plan", _plan, "print the study's runs, one JSON line each"),
+        ("train", _train, "pre-train the study's runs, one after the other"),
+        ("report", _report, "compare the runs: table, plots, data efficiency"),
+    ):
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("study")
+        sub.set_defaults(command=command)
+        if command is _train:
+            sub.add_argument("--run", action="append", help="only this run, as 'plan' names it (repeatable)")
+    return parser
+
+
+def _tokenize(options: argparse.Namespace) -> None:
+    from training.pack import tokenize
+
+    study, lake = load_study(options.study), Lake.from_env()
+    split, mixes = (lake.latest(f"studies/{study.name}/{name}") for name in ("split", "mixes"))
+    print(tokenize(study, lake, split=split, mixes=mixes).uri)
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from training.pretrain import plan_runs
+
+    study = load_study(options.study)
+    for run in plan_runs(study, Lake.from_env().latest(f"studies/{study.name}/mixes")):
+        print(json.dumps(run))
+
+
+def _train(options: argparse.Namespace) -> None:
+    from training.pretrain import plan_runs, train
+
+    study, lake = load_study(options.study), Lake.from_env()
+    mixes, tokens = (lake.latest(f"studies/{study.name}/{name}") for name in ("mixes", "tokens"))
+    runs = {run["run"]: run for run in plan_runs(study, mixes)}
+    unknown = set(options.run or []) - set(runs)
+    if unknown:
+        raise ValueError(f"study {study.name} has no run {', '.join(sorted(unknown))}; its runs: {', '.join(runs)}")
+    for name in options.run or runs:
+        published = train(study, lake, tokens=tokens, mixes=mixes, run=runs[name], progress=_bar(name))
+        print(published.uri, json.dumps(published.extra["losses"]))
+
+
+def _bar(name: str):
+    """A progress line on a terminal; elsewhere the log's own lines are enough."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(step: int, steps: int, loss: float) -> None:
+        done = 30 * step // steps
+        end = "\n" if step == steps else ""
+        print(f"\r{name} [{'#' * done:<30}] {step}/{steps} loss {loss:.3f} ", end=end, file=sys.stderr, flush=True)
+
+    return show
+
+
+def _report(options: argparse.Namespace) -> None:
+    from training.report import main as report
+
+    report(options.study)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

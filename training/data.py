@@ -1,0 +1,115 @@
+"""Which windows a run sees, in which order: memory-mapped streams, one permutation each, mixed in exact blocks.
+
+The rules (megadocs paper, sections 3.2 and 4):
+
+* A stream of N tokens is cut into W = ceil(N / context) windows. Window w covers tokens [w * context,
+  (w + 1) * context) as inputs and the same range shifted by one as targets, both cyclic modulo N: the last window
+  runs on into the stream's start. Nothing is cropped or padded.
+* One permutation of the windows per (stream, seed), used again on every pass. It depends on nothing else, so seed s
+  means the same order of the real windows in every mix.
+* The run's sequences are dealt in blocks of B. A block holds exactly ``share(f, B)`` synthetic sequences, placed by
+  the seed; the last, shorter block of r sequences holds ``share(f, r)``. A stream starts over when it is exhausted.
+
+Everything is addressed by the step index, so a run can start anywhere.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from palimpsest.lake import LakeError
+
+PLACEMENT, ORDER = 1, 2  # distinct random streams of one seed
+
+
+def windows(tokens: int, context: int) -> int:
+    """Number of windows of a stream: ceil(tokens / context)."""
+    return -(-tokens // context)
+
+
+def share(f: float, sequences: int) -> int:
+    """Synthetic sequences among so many: f * sequences rounded half up, as the dbt model ``mixes`` computes it.
+
+    In SQL: ``floor(f * sequences + 0.5 + 1e-9)`` in doubles; 1e-9 keeps a half a half (0.29 * 50 is 14.4999...).
+    """
+    return math.floor(f * sequences + 0.5 + 1e-9)
+
+
+def sequences_per_stream(steps: int, batch: int, block: int, f: float) -> tuple[int, int]:
+    """(real, synthetic) sequences of a whole run.
+
+    With T = steps * batch, synthetic = floor(T / block) * share(f, block) + share(f, T mod block); real is the rest.
+    """
+    full, rest = divmod(steps * batch, block)
+    synthetic = full * share(f, block) + share(f, rest)
+    return steps * batch - synthetic, synthetic
+
+
+def placement(total: int, block: int, f: float, seed: int) -> np.ndarray:
+    """One boolean per sequence of the run: is it synthetic? Exact inside every block."""
+    random = np.random.default_rng([seed, PLACEMENT])
+    full, rest = divmod(total, block)
+    blocks = random.permuted(np.tile(np.arange(block) < share(f, block), (full, 1)), axis=1)
+    last = random.permutation(np.arange(rest) < share(f, rest))
+    return np.concatenate([blocks.reshape(-1), last])
+
+
+def order(name: str, count: int, seed: int) -> np.ndarray:
+    """The permutation of a stream's windows for this seed."""
+    return np.random.default_rng([seed, ORDER, zlib.crc32(name.encode())]).permutation(count)
+
+
+def open_stream(file: Path, dtype: str, tokens: int) -> np.ndarray:
+    """The first ``tokens`` tokens of a token file, memory-mapped."""
+    stored = file.stat().st_size // np.dtype(dtype).itemsize
+    if not 0 < tokens <= stored:
+        raise LakeError(f"{file}: a mix asks for {tokens} tokens, the file holds {stored}; tokenize again")
+    return np.memmap(file, dtype=np.dtype(dtype).newbyteorder("<"), mode="r", shape=(stored,))[:tokens]
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """All sequences of one run, by step."""
+
+    streams: tuple[np.ndarray, ...]
+    context: int
+    batch: int
+    stream: np.ndarray
+    """Per sequence: which stream."""
+    window: np.ndarray
+    """Per sequence: which window of it."""
+
+    def __len__(self) -> int:
+        return len(self.stream) // self.batch
+
+    def at(self, step: int) -> np.ndarray:
+        """(batch, context + 1) token ids: inputs are ``[:, :-1]``, targets ``[:, 1:]``."""
+        rows = slice(step * self.batch, (step + 1) * self.batch)
+        source, starts = self.stream[rows], self.window[rows, None] * self.context
+        positions = starts + np.arange(self.context + 1)
+        tokens = np.empty(positions.shape, dtype=np.int64)
+        for number, stream in enumerate(self.streams):
+            mine = source == number
+            tokens[mine] = stream[positions[mine] % len(stream)]
+        return tokens
+
+
+def mix(
+    streams: Mapping[str, np.ndarray], *, f: float, steps: int, batch: int, block: int, context: int, seed: int
+) -> Sequences:
+    """The sequences of a run over {name: tokens}: the real stream first, then (if f > 0) the synthetic one."""
+    if len(streams) != (2 if f > 0 else 1):
+        raise LakeError(f"a mix with f = {f} takes {2 if f > 0 else 1} stream(s), got {', '.join(streams)}")
+    stream = placement(steps * batch, block, f, seed).astype(np.uint8)
+    window = np.empty(len(stream), dtype=np.int64)
+    for number, (name, tokens) in enumerate(streams.items()):
+        permutation = order(name, windows(len(tokens), context), seed)
+        mine = stream == number
+        window[mine] = permutation[np.arange(mine.sum()) % len(permutation)]
+    return Sequences(tuple(streams.values()), context, batch, stream, window)
