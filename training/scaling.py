@@ -138,7 +138,7 @@ def _law_problem(reference: Sequence[Reference], seeds: set[int], noise: float |
     if noise is not None:
         extra = max(1, len(tokens) - 3)
         if error[0] * len(seeds) / extra > noise**2 * fdtri(extra, freedom, 0.99):
-            worst = max(abs(amplitude[0] * r ** -exponent[0] + floor[0] - m) for r, m in zip(_ratios(tokens), means))
+            worst = np.abs(amplitude[0] * _ratios(tokens) ** -exponent[0] + floor[0] - means).max()
             return f"the law misses a real-only point by {worst:.3f} nats, more than seed noise explains"
     return ""
 

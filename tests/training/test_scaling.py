@@ -26,8 +26,8 @@ def simulate(rng, multipliers, *, seeds=2, noise=0.01, seed_effect=0.05, shares=
 @pytest.mark.parametrize("tokens", [(1e4, 2e4, 4e4), (1e4, 2e4, 3e4, 4e4, 8e4)], ids=["3 points", "5 points"])
 def test_noise_free_points_give_back_their_law(tokens):
     law = fit(tokens, [TRUTH.loss(t) for t in tokens])
-    assert law.B == pytest.approx(TRUTH.B, rel=1e-3)
-    assert law.C == pytest.approx(TRUTH.C, rel=2e-3)
+    assert pytest.approx(TRUTH.B, rel=1e-3) == law.B
+    assert pytest.approx(TRUTH.C, rel=2e-3) == law.C
     assert law.tokens(law.loss(123_456)) == pytest.approx(123_456, rel=1e-6)
 
 
@@ -42,7 +42,7 @@ def test_fit_agrees_with_scipy_on_noisy_points():
         (least_squares(lambda p: p[0] * x ** -p[1] + p[2] - y, [1, b, 1], bounds=(0, np.inf)) for b in (0.1, 0.5, 1)),
         key=lambda r: r.cost,
     )
-    assert (ours.A, ours.B, ours.C) == pytest.approx(tuple(theirs.x), rel=1e-3)
+    assert pytest.approx(tuple(theirs.x), rel=1e-3) == (ours.A, ours.B, ours.C)
 
 
 def test_floor_never_goes_below_zero():

@@ -1,0 +1,289 @@
+"""MLflow: a study is an experiment, an Airflow run its parent run, a training run a child.
+
+Every function is safe to repeat: the parent is found again by the run's key, and a child that is tried again replaces
+its earlier attempt, so nothing shows up twice. `MlflowClient` in place of the fluent API: no global active run, and
+every call names its store. mlflow is imported only when a run is opened; that takes seconds, a run milliseconds.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from palimpsest.config import Study
+from palimpsest.lake import REPOSITORY, Published
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+FLUSH_SECONDS = 2.0
+FLUSH_METRICS = 500
+SYSTEM_METRICS_SECONDS = 5.0
+KEY, CHILD = "palimpsest.run_key", "palimpsest.run"
+WEATHER = {"TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR"}
+
+
+def state_dir() -> Path:
+    return Path(os.environ.get("PALIMPSEST_STATE", REPOSITORY / ".palimpsest")).resolve()
+
+
+def tracking_uri() -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state_dir() / 'mlflow.db'}"
+
+
+def run_url(run_id: str) -> str | None:
+    """The run in the MLflow UI; None unless PALIMPSEST_MLFLOW_URL says where that is."""
+    base = os.environ.get("PALIMPSEST_MLFLOW_URL")
+    return f"{base.rstrip('/')}/#/runs/{run_id}" if base else None
+
+
+def airflow_url(tags: Mapping[str, str]) -> str | None:
+    """The Dag run (or task instance) in the Airflow UI; None outside Airflow or without PALIMPSEST_AIRFLOW_URL."""
+    base = os.environ.get("PALIMPSEST_AIRFLOW_URL")
+    if not base or not {"airflow.dag_id", "airflow.run_id"} <= set(tags):
+        return None
+    parts = ["dags", tags["airflow.dag_id"], "runs", tags["airflow.run_id"]]
+    if "airflow.map_index" in tags:
+        parts += ["tasks", tags["airflow.task_id"], "mapped", tags["airflow.map_index"]]
+    return "/".join([base.rstrip("/"), *(quote(part, safe="") for part in parts)])
+
+
+def airflow_tags(map_index: int | None = None) -> dict[str, str]:
+    """Who runs this, from the AIRFLOW_CTX_* variables Airflow sets around a task; empty outside Airflow."""
+    names = {"DAG_ID": "dag_id", "DAG_RUN_ID": "run_id", "TASK_ID": "task_id", "TRY_NUMBER": "try_number"}
+    found = {f"airflow.{tag}": os.environ.get(f"AIRFLOW_CTX_{name}", "") for name, tag in names.items()}
+    found = {tag: value for tag, value in found.items() if value}
+    if found and map_index is not None and map_index >= 0:
+        found["airflow.map_index"] = str(map_index)
+    return found
+
+
+def open_parent(study: Study, tags: Mapping[str, str] | None = None) -> str:
+    """The parent run of this Airflow run (or of tag ``palimpsest.run_key``; else of the study's runs by hand)."""
+    own = airflow_tags()
+    own.pop("airflow.task_id", None)
+    own.pop("airflow.try_number", None)
+    own |= tags or {}
+    own.setdefault(KEY, "/".join([own[t] for t in ("airflow.dag_id", "airflow.run_id") if t in own]) or "by hand")
+    with _store() as client, _locked():
+        experiment = _experiment(client, study)
+        found = _search(client, experiment, {KEY: own[KEY]})
+        if found:
+            client.update_run(found[0].info.run_id, status="RUNNING")
+            return found[0].info.run_id
+        url = airflow_url(own)
+        own |= {"airflow.url": url} if url else {}
+        name = own.get("airflow.run_id", own[KEY])
+        system = {"mlflow.note.content": _description(study, own), **_source()}
+        return client.create_run(experiment, run_name=name, tags={**system, **own}).info.run_id
+
+
+class Tracker:
+    """Metrics of one run, sent in batches so that parallel trainings do not queue for the SQLite file."""
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        self.client, self.run_id = client, run_id
+        self._buffer: list = []
+        self._flushed = time.monotonic()
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self._buffer += [Metric(name, float(value), now, step) for name, value in metrics.items()]
+        if len(self._buffer) >= FLUSH_METRICS or time.monotonic() - self._flushed >= FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        while self._buffer:
+            with _weather():
+                self.client.log_batch(self.run_id, metrics=self._buffer[:FLUSH_METRICS])
+            del self._buffer[:FLUSH_METRICS]
+        self._flushed = time.monotonic()
+
+
+@contextmanager
+def child(
+    study: Study,
+    parent_run_id: str,
+    run: Mapping[str, object],
+    datasets: Sequence[Published] = (),
+    *,
+    map_index: int | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> Iterator[Tracker]:
+    """A tracker for one training; the run ends FINISHED, FAILED or (stopped from outside) KILLED."""
+    name = str(run["run"])
+    own = {**airflow_tags(map_index), **(tags or {}), CHILD: name, "mlflow.parentRunId": parent_run_id, **_source()}
+    url = airflow_url(own)
+    own |= {"airflow.url": url} if url else {}
+    with _store() as client:
+        from mlflow.entities import Param
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        experiment = client.get_run(parent_run_id).info.experiment_id
+        for earlier in _search(client, experiment, {"mlflow.parentRunId": parent_run_id, CHILD: name}):
+            client.delete_run(earlier.info.run_id)
+        run_id = client.create_run(experiment, run_name=name, tags=own).info.run_id
+        client.log_batch(run_id, params=[Param(key, value) for key, value in params(study, run).items()])
+        _log_inputs(client, run_id, datasets)
+        monitor = SystemMetricsMonitor(run_id, SYSTEM_METRICS_SECONDS, tracking_uri=tracking_uri())
+        monitor.start()
+    tracker, status = Tracker(client, run_id), "KILLED"
+    try:
+        yield tracker
+        status = "FINISHED"
+    except Exception:
+        status = "FAILED"
+        raise
+    finally:
+        monitor.finish()
+        with _weather():
+            tracker.flush()
+            client.set_terminated(run_id, status)
+
+
+def finish_parent(
+    study: Study,
+    parent_run_id: str,
+    report: Path,
+    metrics: Mapping[str, float],
+    *,
+    headline: str,
+    table: Mapping[str, list] | None = None,
+    datasets: Sequence[Published] = (),
+) -> None:
+    """The report's files as artifacts, its table as an MLflow table, the headline figures; the run ends FINISHED."""
+    with _store() as client:
+        from mlflow.entities import Metric, RunTag
+
+        client.log_artifacts(parent_run_id, str(report), "report")
+        if table:
+            client.log_table(parent_run_id, dict(table), "mixes.json")
+        _log_inputs(client, parent_run_id, datasets)
+        own = client.get_run(parent_run_id).data.tags
+        now = int(time.time() * 1000)
+        client.log_batch(
+            parent_run_id,
+            metrics=[Metric(name, float(value), now, 0) for name, value in metrics.items()],
+            tags=[RunTag("headline", headline), RunTag("mlflow.note.content", _description(study, own, headline))],
+        )
+        client.set_terminated(parent_run_id, "FINISHED")
+
+
+def params(study: Study, run: Mapping[str, object]) -> dict[str, str]:
+    """At most 100 short keys: the run's own plan first, then the training settings."""
+    plan = {key: value for key, value in run.items() if key != "run"}
+    settings = study.training.model_dump(mode="json", exclude={"seeds", "reference_shares"})
+    flat = {**_flatten(settings), **_flatten(plan)}
+    return {key: value[:500] for key, value in list(flat.items())[-100:]}
+
+
+def _flatten(value: object, prefix: str = "") -> dict[str, str]:
+    if isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, list) and any(isinstance(v, Mapping) for v in value):
+        items = ((str(v.get("layout", i)) if isinstance(v, Mapping) else i, v) for i, v in enumerate(value))
+    else:
+        return {prefix: value if isinstance(value, str) else json.dumps(value)}
+    flat: dict[str, str] = {}
+    for key, inner in items:
+        flat |= _flatten(inner, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _description(study: Study, tags: Mapping[str, str], headline: str = "") -> str:
+    lines = [f"**{headline}**\n"] if headline else []
+    lines += [study.description, "", "Once more:", "```", f"airflow dags trigger study_{study.name}"]
+    lines += [f"python -m palimpsest validate {study.name}", f"python -m training report {study.name}", "```"]
+    if "airflow.url" in tags:
+        lines += ["", f"[This run in Airflow]({tags['airflow.url']})"]
+    return "\n".join(lines)
+
+
+def _source() -> dict[str, str]:
+    tags = {"mlflow.user": os.environ.get("USER", "unknown"), "mlflow.source.name": "palimpsest"}
+    command = ["git", "-C", str(REPOSITORY), "rev-parse", "HEAD"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return tags
+    return tags | ({"mlflow.source.git.commit": found.stdout.strip()} if found.returncode == 0 else {})
+
+
+def _experiment(client: MlflowClient, study: Study) -> str:
+    found = client.get_experiment_by_name(study.name)
+    if found is None:
+        local = tracking_uri().startswith("sqlite:")
+        location = str(state_dir() / "mlartifacts" / study.name) if local else None
+        return client.create_experiment(study.name, location, tags={"mlflow.note.content": study.description})
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return found.experiment_id
+
+
+def _search(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> list:
+    wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+    return list(client.search_runs([experiment], wanted))
+
+
+def _log_inputs(client: MlflowClient, run_id: str, datasets: Sequence[Published]) -> None:
+    """Names and digests only: nothing is loaded. MLflow keeps 36 characters of a digest; the profile has it whole."""
+    from mlflow.entities import Dataset, DatasetInput
+
+    inputs = [
+        DatasetInput(
+            Dataset(
+                name=published.dataset,
+                digest=published.digest[:36],
+                source_type="local" if published.lake.local else "external",
+                source=json.dumps({"uri": f"{published.lake.root}/{published.uri}"}),
+                profile=json.dumps({"sha256": published.digest, "bytes": published.manifest["bytes"]}),
+            ),
+            [],
+        )
+        for published in datasets
+    ]
+    if inputs:
+        client.log_inputs(run_id, inputs)
+
+
+@contextmanager
+def _store() -> Iterator[MlflowClient]:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from mlflow import MlflowClient
+
+    with _weather():
+        with _locked():  # the first client creates the SQLite tables, and a second one must not do so meanwhile
+            client = MlflowClient(tracking_uri())
+        yield client
+
+
+@contextmanager
+def _weather() -> Iterator[None]:
+    """A store that is busy or away is a `ConnectionError` (a retry may help); anything else stays as it is."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code in WEATHER:
+            raise ConnectionError(f"MLflow at {tracking_uri()} did not answer; is it up? {error}") from error
+        raise
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    """One process of this machine at a time, so that nothing is looked for, not found and made twice."""
+    state_dir().mkdir(parents=True, exist_ok=True)
+    with (state_dir() / "mlflow.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
