@@ -19,10 +19,18 @@ for name, value in {
     os.environ[name] = value
 
 
+@pytest.fixture(scope="session")
+def parsed_dbt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where dbt's parsed project is kept for the whole session: parsing it is most of a small build."""
+    return tmp_path_factory.mktemp("dbt")
+
+
 @pytest.fixture
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def state(tmp_path: Path, parsed_dbt: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state folder of the test's own."""
     folder = tmp_path / "state"
     folder.mkdir()
+    (folder / "dbt").symlink_to(parsed_dbt)
     monkeypatch.setenv("PALIMPSEST_STATE", str(folder))
     for name in ("MLFLOW_TRACKING_URI", "PALIMPSEST_CATALOG"):
         monkeypatch.delenv(name, raising=False)
@@ -31,6 +39,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def lake(tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
+    """An empty lake, which PALIMPSEST_LAKE names."""
     monkeypatch.setenv("PALIMPSEST_LAKE", str(tmp_path / "lake"))
     return Lake.from_env()
 

@@ -48,7 +48,7 @@ class Limits(Strict):
 
 
 class DocumentRules(Strict):
-    """Thresholds of the named rules; defaults are the references' own (Gopher 2112.11446 A1.1, C4 1910.10683, FineWeb)."""
+    """Thresholds of the named rules; defaults are the references' (Gopher 2112.11446 A1.1, C4 1910.10683, FineWeb)."""
 
     language: str = Field(default="en", pattern=r"^[a-z]{2,3}$")
     min_language_score: float = Field(default=0.65, ge=0, le=1)

@@ -184,7 +184,7 @@ class Lake:
             raise OSError(
                 error.errno,
                 f"cannot write {dataset} under lake {self.root}: {error.strerror or error}. Free space or make it "
-                "writable, or point PALIMPSEST_LAKE elsewhere; nothing was published and a re-run starts this stage over",
+                "writable, or point PALIMPSEST_LAKE elsewhere; nothing was published, a re-run starts this stage over",
             ) from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
@@ -221,6 +221,11 @@ class Lake:
         names = sorted(Path(str(entry)).name for entry in self.fs.ls(base, detail=False))
         return [self.latest(f"{dataset}/{n}") for n in names if self.fs.exists(f"{base}/{n}/latest.json")]
 
+    def all_latest(self) -> list[Published]:
+        """The latest version of every dataset of the lake, in name order."""
+        pointers = sorted(str(p) for p in self.fs.glob(f"{self.base}/**/latest.json"))
+        return [self.latest(p.removeprefix(f"{self.base}/").removesuffix("/latest.json")) for p in pointers]
+
     def verify(self, published: Published) -> None:
         """Raise `Corrupt` unless every file still matches the manifest."""
         for entry in published.manifest["files"]:
@@ -233,7 +238,8 @@ class Lake:
     def fetch(self, published: Published) -> Path:
         if self.local:
             return Path(self.base) / published.uri
-        cache = Path(tempfile.gettempdir()) / f"palimpsest-{os.getuid()}" / digest_json(self.root)[:8] / published.uri
+        place = Path(tempfile.gettempdir()) / f"palimpsest-{os.getuid()}" / digest_json(self.root)[:8]
+        cache = place / published.uri / published.digest[:16]
         if not (cache / MANIFEST).exists():
             cache.parent.mkdir(parents=True, exist_ok=True)
             partial = cache.with_name(f".{cache.name}.{secrets.token_hex(4)}")

@@ -103,7 +103,13 @@ def recipe_rows(study: Study) -> list[dict[str, object]]:
         rows.append({"recipe": name, "role": "mix", "share": 1.0, **details, **common})
         if name == study.reference:
             rows += [
-                {"recipe": f"{name}_{share:g}".replace(".", "p"), "role": "reference", "share": share, **details, **common}
+                {
+                    "recipe": f"{name}_{share:g}".replace(".", "p"),
+                    "role": "reference",
+                    "share": share,
+                    **details,
+                    **common,
+                }
                 for share in sorted(set(training.reference_shares) - {1.0})
             ]
     return rows

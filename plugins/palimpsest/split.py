@@ -63,7 +63,7 @@ def split(study: Study, lake: Lake, *, documents: Sequence[Published]) -> Publis
         )
 
     config = {"validation": study.validation.model_dump(), "tokenizer": study.tokenizer.model_dump()}
-    for key, file in (("urls", study.validation.urls_file), ("tokenizer_file", study.tokenizer.path)):
+    for key, file in (("validation.urls_file", study.validation.urls_file), ("tokenizer.path", study.tokenizer.path)):
         if file:
             config[key] = digest_file(_existing(study, key, file))
     return lake.publish(f"studies/{study.name}/split", write, config=config, parents=documents, code=CODE)
@@ -73,7 +73,7 @@ def _held_out(study: Study, table: pa.Table) -> tuple[pa.Array, list[str]]:
     """Which rows are validation, and the listed URLs that no document has."""
     rule = study.validation
     if rule.rule == "urls":
-        lines = _existing(study, "urls_file", rule.urls_file).read_text(encoding="utf-8").splitlines()
+        lines = _existing(study, "validation.urls_file", rule.urls_file).read_text(encoding="utf-8").splitlines()
         urls = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
         return pc.is_in(table["url"], pa.array(urls, pa.string())), sorted(set(urls) - set(table["url"].to_pylist()))
     if rule.rule == "sites":

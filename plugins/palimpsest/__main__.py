@@ -1,0 +1,5 @@
+import sys
+
+from palimpsest.cli import main
+
+sys.exit(main())

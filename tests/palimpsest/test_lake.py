@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from palimpsest.lake import REPOSITORY, Corrupt, Facts, Lake, LakeError, NotPublished, Rows
+
+
+def numbers(count: int):
+    def write(directory: Path) -> Facts:
+        pq.write_table(pa.table({"n": range(count)}), directory / "numbers.parquet")
+        (directory / "sub").mkdir()
+        (directory / "sub" / "note.txt").write_text("note")
+        return Facts(Rows(count + 1, count, {"odd": 1}), {"why": "test"})
+
+    return write
+
+
+def test_a_published_dataset_tells_rows_files_parents_and_config(lake):
+    parent = lake.publish("a", numbers(3))
+    child = lake.publish("b/c", numbers(2), config={"x": 1}, parents=[parent])
+    assert lake.open(child.uri, child.digest).manifest == child.manifest
+    assert lake.latest("b/c").uri == child.uri
+    assert child.manifest["parents"] == [{"dataset": "a", **parent.ref}]
+    assert child.manifest["rows"] == {"input": 3, "kept": 2, "dropped": {"odd": 1}, "quarantined": {}}
+    assert [f["name"] for f in child.manifest["files"]] == ["numbers.parquet", "sub/note.txt"]
+    assert pq.read_table(child.file("numbers.parquet")).num_rows == 2
+
+
+def test_the_same_stage_again_does_nothing_and_a_changed_one_runs(lake):
+    first = lake.publish("a", numbers(3), config={"x": 1})
+
+    def never(directory):
+        raise AssertionError("wrote again")
+
+    assert lake.publish("a", never, config={"x": 1}).uri == first.uri
+    assert lake.publish("a", numbers(3), config={"x": 2}).uri != first.uri
+    parent = lake.publish("p", numbers(1))
+    assert lake.publish("a", numbers(3), config={"x": 1}, parents=[parent]).uri != first.uri
+
+
+def test_going_back_to_an_old_config_makes_it_the_latest_again(lake):
+    old = lake.publish("a", numbers(3), config={"x": 1})
+    lake.publish("a", numbers(4), config={"x": 2})
+    lake.publish("a", numbers(3), config={"x": 1})
+    assert lake.latest("a").uri == old.uri
+
+
+def test_rows_that_do_not_add_up_publish_nothing(lake):
+    with pytest.raises(LakeError, match="5 rows came in but 4 are accounted for"):
+        lake.publish("a", lambda directory: Facts(Rows(5, 3, {"short": 1})))
+    with pytest.raises(NotPublished):
+        lake.latest("a")
+
+
+def test_a_failing_stage_leaves_no_trace_but_its_name(lake):
+    def fails(directory: Path):
+        (directory / "half.txt").write_text("half")
+        raise ValueError("bad row 7")
+
+    with pytest.raises(ValueError, match="bad row 7"):
+        lake.publish("a", fails)
+    assert not [p for p in Path(lake.base).rglob("*") if p.is_file()]
+
+
+def test_a_changed_file_is_found_out(lake):
+    published = lake.publish("a", numbers(3))
+    published.file("sub/note.txt").write_text("changed")
+    with pytest.raises(Corrupt, match="note.txt no longer matches its manifest; delete"):
+        lake.publish("a", numbers(3))
+    with pytest.raises(Corrupt, match="expected 000"):
+        lake.open(published.uri, "0" * 64)
+
+
+CHILD = textwrap.dedent(
+    """
+    import os, signal, sys
+    from pathlib import Path
+    from palimpsest.lake import Lake, Facts, Rows
+
+    events = {"open", "os.rename", "os.mkdir", "os.rmdir", "shutil.rmtree"}
+    fuse = int(sys.argv[2])
+    root = sys.argv[1]
+
+    def blow(event, arguments):
+        global fuse
+        if event in events and any(root in str(a) for a in arguments):
+            fuse -= 1
+            if fuse == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def write(directory):
+        (directory / "one.txt").write_text("one")
+        (directory / "two.txt").write_text("two")
+        return Facts(Rows(2, 2))
+
+    sys.addaudithook(blow)
+    Lake(root).publish("a", write)
+    """
+)
+
+
+def test_killed_at_any_instant_a_dataset_is_whole_or_absent_and_a_rerun_finishes_it(tmp_path):
+    """SIGKILL at every file operation of a publish, one after the other, until one run gets through."""
+    program = tmp_path / "child.py"
+    program.write_text(CHILD)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "plugins")}
+    kills = 0
+    for fuse in range(1, 60):
+        root = tmp_path / f"lake{fuse}"
+        child = subprocess.run([sys.executable, program, root, str(fuse)], env=environment, check=False)
+        lake = Lake(root)
+        try:
+            found = lake.latest("a")
+            lake.verify(found)
+        except NotPublished:
+            pass
+        assert child.returncode in (0, -signal.SIGKILL)
+        kills += child.returncode != 0
+        finished = subprocess.run([sys.executable, program, root, "999"], env=environment, check=True)
+        assert finished.returncode == 0
+        lake.verify(lake.latest("a"))
+        assert {p.name for p in lake.latest("a").path.iterdir()} == {"manifest.json", "one.txt", "two.txt"}
+        if child.returncode == 0:
+            break
+    assert kills >= 6
+    assert child.returncode == 0
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS], ids=["full", "read-only"])
+def test_a_disk_error_names_the_lake_and_the_way_out(lake, code):
+    def fails(directory):
+        raise OSError(code, os.strerror(code))
+
+    with pytest.raises(OSError, match="cannot write a under lake") as error:
+        lake.publish("a", fails)
+    assert error.value.errno == code
+    assert "PALIMPSEST_LAKE" in str(error.value)
+    assert lake.publish("a", numbers(1)).manifest["rows"]["kept"] == 1
+
+
+def test_a_lake_on_a_real_full_disk_publishes_nothing(tmp_path):
+    """A tmpfs of 64 KiB, mounted for this test."""
+    mount = tmp_path / "small"
+    mount.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", mount], capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip("mounting a small tmpfs needs root")
+    try:
+        lake = Lake(mount)
+
+        def big(directory: Path) -> Facts:
+            (directory / "big.bin").write_bytes(os.urandom(1_000_000))
+            return Facts()
+
+        with pytest.raises(OSError, match="No space left on device.*PALIMPSEST_LAKE"):
+            lake.publish("a", big)
+        with pytest.raises(NotPublished):
+            lake.latest("a")
+        subprocess.run(["mount", "-o", "remount,ro", mount], check=True)
+        with pytest.raises(OSError, match="is not writable: Read-only file system. Set PALIMPSEST_LAKE"):
+            lake.publish("a", numbers(1))
+    finally:
+        subprocess.run(["umount", mount], check=True)
+
+
+def test_a_lake_on_an_object_store_publishes_and_reads_the_same():
+    lake = Lake("memory://bucket/lake")
+    published = lake.publish("x/a", numbers(3))
+    assert lake.latest("x/a").manifest == published.manifest
+    assert pq.read_table(published.file("numbers.parquet")).num_rows == 3
+    assert [p.dataset for p in lake.children("x")] == ["x/a"]
+    assert [p.dataset for p in lake.all_latest()] == ["x/a"]
+    assert lake.publish("x/a", numbers(3)).uri == published.uri
+    with lake.fs.open(f"{lake.base}/{published.uri}/sub/note.txt", "wb") as stream:
+        stream.write(b"changed")
+    with pytest.raises(Corrupt):
+        lake.publish("x/a", numbers(3))
+
+
+def test_the_manifest_is_plain_json(lake):
+    published = lake.publish("a", numbers(3))
+    assert json.loads(published.file("manifest.json").read_text()) == published.manifest

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import pyarrow.parquet as pq
+import pytest
+
+from palimpsest import tokenizer as tok
+from palimpsest.generate.plan import plan
+from palimpsest.generate.run import generate_shard, publish_generations
+from palimpsest.lake import Lake, LakeError
+from palimpsest.mixes import build_mixes
+from palimpsest.split import split
+from tests.palimpsest.conftest import publish_documents, write_study
+
+
+def build(study, lake, documents):
+    parts = split(study, lake, documents=[documents])
+    planned = plan(study, lake, split=parts)
+    for shard in range(study.shards):
+        generate_shard(study, lake, split=parts, plan=planned, shard=shard)
+    generations = publish_generations(study, lake, split=parts, plan=planned)
+    return parts, build_mixes(study, lake, split=parts, plan=planned, generations=generations)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return write_study(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def built(study, parsed_dbt, tmp_path_factory):
+    """One build that the tests below look at from every side."""
+    folder = tmp_path_factory.mktemp("built")
+    (folder / "dbt").symlink_to(parsed_dbt)
+    lake = Lake(folder / "lake")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PALIMPSEST_STATE", str(folder))
+        parts, mixes = build(study, lake, publish_documents(lake))
+    tables = {
+        name: pq.read_table(mixes.file(f"{name}.parquet")).to_pylist()
+        for name in ("megadoc_parts", "megadocs", "mixes")
+    }
+    tables["documents"] = {r["document_id"]: r for r in pq.read_table(parts.file("train.parquet")).to_pylist()}
+    tables["held_out"] = set(pq.read_table(parts.file("validation.parquet"))["document_id"].to_pylist())
+    tables["tokenizer"] = tok.load(parts.file("tokenizer.json"))
+    return tables
+
+
+def parts_of(built, layout, document_id=None):
+    rows = [r for r in built["megadoc_parts"] if r["layout"] == layout]
+    return [r for r in rows if document_id in (None, r["document_id"])]
+
+
+def test_token_counts_are_those_of_what_is_laid_out(built):
+    for row in built["megadoc_parts"]:
+        assert row["tokens"] == len(built["tokenizer"].encode(row["text"]).ids) + row["ends_row"], row
+
+
+def test_simple_and_stitched_hold_the_same_rows_in_another_order(built):
+    simple, stitched = (parts_of(built, layout) for layout in ("simple", "stitched"))
+    assert Counter((r["text"], r["tokens"]) for r in simple) == Counter((r["text"], r["tokens"]) for r in stitched)
+    assert [r["text"] for r in simple] != [r["text"] for r in stitched]
+
+
+@pytest.mark.parametrize(
+    ("layout", "kinds"),
+    [
+        ("stitched", ["rephrase", "rephrase", "rephrase", "real"]),
+        ("front", ["real", "rephrase", "rephrase"]),
+        ("bare", ["rephrase", "rephrase", "rephrase"]),
+        ("stretched", ["slice", "rationale", "slice", "rationale", "slice"]),
+    ],
+)
+def test_a_megadoc_has_its_parts_in_the_layouts_order(built, layout, kinds):
+    complete = next(d for d, row in built["documents"].items() if row["url"].endswith("/9"))
+    rows = parts_of(built, layout, complete)
+    assert [r["kind"] for r in rows] == kinds
+    assert [r["part"] for r in rows] == list(range(len(kinds)))
+    assert len({r["position"] for r in rows}) == 1
+    samples = [r["g"] for r in rows if r["kind"] in ("rephrase", "rationale")]
+    assert samples == sorted(samples)
+
+
+def test_a_stretched_megadoc_without_its_rationales_is_the_document(built):
+    for document_id, row in built["documents"].items():
+        parts = parts_of(built, "stretched", document_id)
+        assert "".join(p["text"] for p in parts if p["kind"] == "slice") == row["text"]
+        assert [p["ends_row"] for p in parts] == [False] * (len(parts) - 1) + [True]
+
+
+def test_a_document_without_generations_stands_as_itself(built):
+    lonely = next(d for d, row in built["documents"].items() if row["url"].endswith("/7"))
+    assert [r["kind"] for r in parts_of(built, "stitched", lonely)] == ["real"]
+    assert {r["kind"] for r in parts_of(built, "stretched", lonely)} == {"slice"}
+
+
+def test_megadocs_are_their_parts_joined_and_counted(built):
+    for megadoc in built["megadocs"]:
+        parts = [
+            r
+            for r in built["megadoc_parts"]
+            if (r["layout"], r["position"]) == (megadoc["layout"], megadoc["position"])
+        ]
+        assert megadoc["text"] == "".join(r["text"] + tok.BOUNDARY * r["ends_row"] for r in parts)
+        assert (
+            megadoc["tokens"] == sum(r["tokens"] for r in parts) == megadoc["real_tokens"] + megadoc["synthetic_tokens"]
+        )
+
+
+def test_the_mix_manifest_follows_the_rule_of_steps(built, study):
+    mixes = {(r["recipe"], r["is_synthetic"]): r for r in built["mixes"]}
+    tokens = {layout: sum(r["tokens"] for r in parts_of(built, layout)) for layout in ("real", "simple")}
+    windows = math.ceil(tokens["real"] / 32)
+    real, synthetic = mixes["simple", False], mixes["simple", True]
+    assert real["windows"] == windows
+    assert real["steps_per_real_epoch"] == windows // 4
+    assert real["steps"] == math.floor((windows // 4) * 2 / 0.25)
+    assert real["stream_sequences"] + synthetic["stream_sequences"] == real["steps"] * 4
+    assert synthetic["windows"] == math.ceil(tokens["simple"] / 32)
+    assert synthetic["passes"] == pytest.approx(synthetic["stream_sequences"] / synthetic["windows"])
+    assert synthetic["realised_fraction"] == pytest.approx(0.75, abs=0.01)
+    assert real["stream_tokens"] == tokens["real"]
+
+
+def test_a_cap_and_a_share_take_the_first_whole_megadocs(built):
+    mixes = {(r["recipe"], r["is_synthetic"]): r for r in built["mixes"]}
+    lengths = [r["tokens"] for r in built["megadocs"] if r["layout"] == "stitched"]
+    capped, total = mixes["stitched", True], 0
+    for count, length in enumerate(lengths):  # noqa: B007
+        if total + length > 900:
+            break
+        total += length
+    assert (capped["stream_megadocs"], capped["stream_tokens"]) == (count, total)
+    half = mixes["real_0p5", False]
+    assert (half["role"], half["share"], half["stream_megadocs"]) == ("reference", 0.5, 10)
+
+
+def test_no_held_out_document_is_in_any_stream(built):
+    assert len(built["held_out"]) == 4
+    assert not built["held_out"] & {r["document_id"] for r in built["megadoc_parts"]}
+
+
+def test_the_layouts_seed_alone_decides_the_order(lake, make_study, documents, study):
+    _, first = build(make_study(), lake, documents)
+    layouts = {name: layout.model_dump() for name, layout in study.layouts.items()}
+    layouts["simple"]["seed"] = 1
+    _, other = build(make_study(layouts=layouts), lake, documents)
+
+    def order(mixes, layout):
+        rows = pq.read_table(mixes.file("megadocs.parquet")).to_pylist()
+        return [r["megadoc_id"] for r in rows if r["layout"] == layout]
+
+    assert order(first, "stitched") == order(other, "stitched")
+    assert order(first, "simple") != order(other, "simple")
+    assert sorted(order(first, "simple")) == sorted(order(other, "simple"))
+
+
+def test_a_corpus_too_small_for_one_batch_is_refused_with_the_setting_to_lower(lake, make_study, documents, study):
+    training = {**study.training.model_dump(), "batch": 4096}
+    with pytest.raises(LakeError, match=r"recipe 'real' would train for no step.*lower training.batch"):
+        build(make_study(training=training), lake, documents)

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import pyarrow.parquet as pq
+import pytest
+
+from palimpsest import tokenizer as tok
+from palimpsest.config import ConfigError
+from palimpsest.lake import LakeError
+from palimpsest.split import split
+
+
+def urls(published, name):
+    return set(pq.read_table(published.file(f"{name}.parquet"))["url"].to_pylist())
+
+
+def test_every_document_is_training_or_validation_and_never_both(lake, study, documents):
+    found = split(study, lake, documents=[documents])
+    assert found.manifest["rows"] == {"input": 24, "kept": 20, "dropped": {"held_out": 4}, "quarantined": {}}
+    assert len(urls(found, "train")) == 20
+    assert urls(found, "validation") == {f"https://site{n % 3}.example/page/{n}" for n in (0, 5, 6, 11)}
+
+
+def test_the_tokenizer_learns_from_training_documents_only(lake, make_study, documents):
+    found = split(make_study(), lake, documents=[documents])
+    texts = pq.read_table(found.file("train.parquet"))["text"].to_pylist()
+    assert found.file("tokenizer.json").read_text() == tok.train(texts, 512).to_str(pretty=True)
+
+
+def test_token_counts_are_those_of_the_tokenizer(lake, study, documents):
+    found = split(study, lake, documents=[documents])
+    tokenizer = tok.load(found.file("tokenizer.json"))
+    for name in ("train", "validation"):
+        table = pq.read_table(found.file(f"{name}.parquet"))
+        assert table["tokens"].to_pylist() == [len(tokenizer.encode(t).ids) for t in table["text"].to_pylist()]
+
+
+def test_short_and_long_follow_the_stated_lengths(lake, study, documents):
+    rows = pq.read_table(split(study, lake, documents=[documents]).file("validation.parquet")).to_pylist()
+    assert [r["is_short"] for r in rows] == [r["words"] <= 50 for r in rows]
+    assert [r["is_long"] for r in rows] == [r["words"] >= 60 for r in rows]
+
+
+def test_a_share_by_hash_stays_the_same_when_the_corpus_grows(lake, make_study, documents):
+    half = {"rule": "hash_share", "share": 0.5, "short_max_words": 50, "long_min_words": 60}
+    more = {**half, "share": 0.7}
+    smaller = urls(split(make_study(validation=half), lake, documents=[documents]), "validation")
+    larger = urls(split(make_study(validation=more), lake, documents=[documents]), "validation")
+    assert 0 < len(smaller) < len(larger) < 24
+    assert smaller < larger
+
+
+def test_sites_are_held_out_whole(lake, make_study, documents):
+    rule = {"rule": "sites", "sites": ["site1.example"], "short_max_words": 50, "long_min_words": 60}
+    found = split(make_study(validation=rule), lake, documents=[documents])
+    assert all("site1.example" in url for url in urls(found, "validation"))
+    assert not any("site1.example" in url for url in urls(found, "train"))
+
+
+def test_a_rule_that_holds_out_nothing_or_everything_is_refused(lake, make_study, documents):
+    sites = [f"site{n}.example" for n in range(3)]
+    for chosen, lacking in ((["elsewhere.example"], "validation"), (sites, "training")):
+        rule = {"rule": "sites", "sites": chosen}
+        with pytest.raises(LakeError, match=f"validation rule 'sites' leaves no {lacking} document of 24"):
+            split(make_study(validation=rule), lake, documents=[documents])
+
+
+def test_a_missing_list_is_named(lake, make_study, documents):
+    rule = {"rule": "urls", "urls_file": "/nowhere/list.txt"}
+    with pytest.raises(ConfigError, match=r"validation.urls_file: no file /nowhere/list.txt"):
+        split(make_study(validation=rule), lake, documents=[documents])
+
+
+def test_a_url_that_no_document_has_is_told(lake, make_study, documents, tmp_path):
+    listed = tmp_path / "more.txt"
+    listed.write_text("https://site0.example/page/0\nhttps://gone.example/\n")
+    found = split(make_study(validation={"rule": "urls", "urls_file": str(listed)}), lake, documents=[documents])
+    assert found.extra["validation_urls_not_in_corpus"] == ["https://gone.example/"]
+
+
+def test_one_document_in_two_corpora_is_refused(lake, study, documents):
+    with pytest.raises(LakeError, match="is in more than one of the corpora"):
+        split(study, lake, documents=[documents, documents])
+
+
+def test_a_tokenizer_file_is_used_as_it_is(lake, make_study, documents, tmp_path):
+    file = tmp_path / "own.json"
+    tok.train(["aaa bbb aaa bbb"], 512).save(str(file))
+    found = split(make_study(tokenizer={"path": str(file)}), lake, documents=[documents])
+    assert found.file("tokenizer.json").read_bytes() == file.read_bytes()
+
+
+def test_a_tokenizer_without_boundary_or_not_a_tokenizer_is_refused(lake, make_study, documents, tmp_path):
+    file = tmp_path / "own.json"
+    file.write_text("{}")
+    with pytest.raises(LakeError, match=r"own.json|tokenizer.json.*not a tokenizer"):
+        split(make_study(tokenizer={"path": str(file)}), lake, documents=[documents])
+    with pytest.raises(ConfigError, match=r"tokenizer.path: no file"):
+        split(make_study(tokenizer={"path": "/nowhere.json"}), lake, documents=[documents])
