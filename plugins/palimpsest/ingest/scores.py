@@ -1,0 +1,133 @@
+"""What the named quality rules need to know of one text, as numbers; the thresholds are applied in SQL.
+
+Gopher: Rae et al. 2021 (2112.11446), table A1 and section A1.1. C4: Raffel et al. 2020 (1910.10683), section 2.2.
+FineWeb: Penedo et al. 2024 (2406.17557), section 3.6. Shares are 0 to 1. Rows of a table (cells parted by tabs) are
+no lines in the sense of these rules: they have no full stops and would sink every page that holds a large table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
+TERMINAL = (".", "!", "?", '"', "'", "”", "’", "…", "。", "！", "？")
+ELLIPSIS = ("...", "…")
+BULLETS = ("•", "‣", "▪", "●", "◦", "*", "-", "–")
+POLICY = (
+    "terms of use",
+    "privacy policy",
+    "cookie policy",
+    "uses cookies",
+    "use of cookies",
+    "use cookies",
+    "javascript",
+)
+SENTENCE_END = re.compile(r"[.!?][\"'”’)]*(?:\s|$)")
+SHORT_LINE = 30  # characters, FineWeb
+MIN_LINE_WORDS = 5  # C4: a line with fewer words is no sentence
+TOP, DUPLICATE = (2, 3, 4), (5, 6, 7, 8, 9, 10)  # n-gram sizes, Gopher
+
+
+def score(text: str) -> dict[str, float | int]:
+    words = text.split()
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    prose = [line for line in lines if "\t" not in line] or lines
+    return {
+        **_gopher_quality(text, words, prose),
+        **_gopher_repetition(text, words, prose),
+        **_c4(text, words, prose),
+        **_fineweb(words, prose),
+        "table_rows": len(lines) - len(prose),
+    }
+
+
+def _gopher_quality(text: str, words: Sequence[str], prose: Sequence[str]) -> dict[str, float | int]:
+    count = max(len(words), 1)
+    symbols = text.count("#") + text.count("…") + text.replace("…", "").count("...")
+    return {
+        "words": len(words),
+        "mean_word_length": sum(map(len, words)) / count,
+        "symbol_ratio": symbols / count,
+        "alphabetic_words": sum(any(c.isalpha() for c in word) for word in words) / count,
+        "stop_words": len(STOP_WORDS & {word.strip(".,;:!?\"'()").lower() for word in words}),
+        "bullet_lines": _share(prose, lambda line: line.startswith(BULLETS)),
+        "ellipsis_lines": _share(prose, lambda line: line.endswith(ELLIPSIS)),
+    }
+
+
+def _gopher_repetition(text: str, words: Sequence[str], prose: Sequence[str]) -> dict[str, float]:
+    paragraphs = [p.strip() for p in re.split(r"\n{2,}", text) if p.strip() and "\t" not in p]
+    lines, line_characters = _duplicates(prose)
+    blocks, block_characters = _duplicates(paragraphs)
+    lower = [word.lower() for word in words]
+    return {
+        "duplicate_lines": lines,
+        "duplicate_line_characters": line_characters,
+        "duplicate_paragraphs": blocks,
+        "duplicate_paragraph_characters": block_characters,
+        **{f"top_{n}gram": _top_ngram(lower, n) for n in TOP},
+        **{f"duplicate_{n}grams": _duplicate_ngrams(lower, n) for n in DUPLICATE},
+    }
+
+
+def _c4(text: str, words: Sequence[str], prose: Sequence[str]) -> dict[str, float | int]:
+    policy = [line for line in prose if any(phrase in line.lower() for phrase in POLICY)]
+    kept = [
+        line for line in prose if line.endswith(TERMINAL) and len(line.split()) >= MIN_LINE_WORDS and line not in policy
+    ]
+    return {
+        "lorem_ipsum": text.lower().count("lorem ipsum"),
+        "curly_brackets": text.count("{") / max(len(words), 1),
+        "policy_words": sum(len(line.split()) for line in policy) / max(sum(len(line.split()) for line in prose), 1),
+        "sentences": sum(len(SENTENCE_END.findall(line)) for line in kept),
+    }
+
+
+def _fineweb(words: Sequence[str], prose: Sequence[str]) -> dict[str, float]:
+    return {
+        "lines_punctuated": _share(prose, lambda line: line.endswith(TERMINAL)),
+        "short_lines": _share(prose, lambda line: len(line) <= SHORT_LINE),
+        "newlines_per_word": max(len(prose) - 1, 0) / max(len(words), 1),
+    }
+
+
+def _share(lines: Sequence[str], holds) -> float:
+    return sum(map(holds, lines)) / len(lines) if lines else 0.0
+
+
+def _duplicates(pieces: Sequence[str]) -> tuple[float, float]:
+    """Share of the pieces that repeat an earlier one, and share of their characters."""
+    seen: set[str] = set()
+    count = characters = 0
+    for piece in pieces:
+        if piece in seen:
+            count += 1
+            characters += len(piece)
+        seen.add(piece)
+    return count / max(len(pieces), 1), characters / max(sum(map(len, pieces)), 1)
+
+
+def _top_ngram(words: Sequence[str], n: int) -> float:
+    """Share of the characters that stand in the commonest n-gram, if it occurs more than once."""
+    grams = Counter(zip(*(words[i:] for i in range(n)), strict=False))
+    if not grams:
+        return 0.0
+    gram, times = max(grams.items(), key=lambda item: (item[1], sum(map(len, item[0])), item[0]))
+    return 0.0 if times == 1 else min(times * sum(map(len, gram)) / sum(map(len, words)), 1.0)
+
+
+def _duplicate_ngrams(words: Sequence[str], n: int) -> float:
+    """Share of the characters covered by n-grams that occurred before; overlaps count once."""
+    seen: set[tuple[str, ...]] = set()
+    characters, position = 0, 0
+    while position + n <= len(words):
+        gram = tuple(words[position : position + n])
+        if gram in seen:
+            characters += sum(map(len, gram))
+            position += n
+        else:
+            seen.add(gram)
+            position += 1
+    return characters / max(sum(map(len, words)), 1)

@@ -1,0 +1,38 @@
+"""The WARC files of a corpus, and their digests."""
+
+from __future__ import annotations
+
+import glob
+from dataclasses import dataclass
+from pathlib import Path
+
+from palimpsest.config import Corpus, resolve
+from palimpsest.lake import REPOSITORY, LakeError, digest_file
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """``name`` as the corpus file gives it (globs filled in), ``path`` where it lies."""
+
+    name: str
+    path: Path
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        return {"name": self.name, "sha256": digest_file(self.path)}
+
+
+def source_files(corpus: Corpus) -> list[SourceFile]:
+    """Every file of the corpus once, sorted by name. Raises `LakeError` for a pattern that finds nothing."""
+    found: dict[str, SourceFile] = {}
+    for number, pattern in enumerate(corpus.source.files):
+        paths = [Path(p) for p in glob.glob(str(resolve(pattern)), recursive=True) if Path(p).is_file()]
+        if not paths:
+            raise LakeError(
+                f"{corpus.path}: source.files[{number}]: no file matches '{pattern}' (looked at {resolve(pattern)}); "
+                "correct the path or put the WARC there"
+            )
+        for path in paths:
+            name = str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else str(path)
+            found[name] = SourceFile(name, path)
+    return [found[name] for name in sorted(found)]

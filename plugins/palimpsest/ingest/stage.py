@@ -1,0 +1,153 @@
+"""A corpus' WARC files become one published dataset of pages per day."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from palimpsest.config import Corpus
+from palimpsest.ingest.pages import PAGES, QUARANTINE, Quarantined, examine, page_row, quarantine_row
+from palimpsest.ingest.sources import SourceFile, source_files
+from palimpsest.ingest.warc import Record, read_records
+from palimpsest.ingest.worker import Worker
+from palimpsest.lake import Facts, Lake, LakeError, Published, Rows
+
+ROW_GROUP = 1_000
+REPORT_S = 5.0
+CODE = ("plugins/palimpsest/ingest",)
+Progress = Callable[[int, int], None]
+log = logging.getLogger(__name__)
+
+
+def extract_days(
+    corpus: Corpus, days: Sequence[dt.date], lake: Lake, progress: Progress | None = None
+) -> list[Published]:
+    """``corpora/<corpus>/pages/<day>`` for each day (UTC day of WARC-Date), from one pass over the WARC files.
+
+    A day's bytes do not depend on the days extracted with it; a day without records is published empty. Days already
+    published from these files under these limits are left alone. ``progress(bytes done, bytes in all)``.
+    """
+    for day in days:
+        if not corpus.start <= day <= corpus.end:
+            raise LakeError(f"{corpus.path}: {day} is outside the corpus' days {corpus.start} to {corpus.end}")
+    files = source_files(corpus)
+    config = {
+        "files": [file.fingerprint for file in files],
+        "limits": corpus.limits.model_dump(),
+        "shingle_words": corpus.documents.shingle_words,
+        "undated": corpus.start.isoformat(),
+    }
+    published = []
+    with tempfile.TemporaryDirectory(prefix="palimpsest-pages-") as scratch:
+        spool: _Spool | None = None
+        for number, day in enumerate(sorted(set(days))):
+
+            def write(directory: Path, day: dt.date = day, number: int = number) -> Facts:
+                nonlocal spool
+                if spool is None:
+                    spool = _Spool(Path(scratch), sorted(set(days))[number:])
+                    spool.fill(corpus, files, progress)
+                return spool.hand_over(day, directory)
+
+            published.append(lake.publish(f"corpora/{corpus.name}/pages/{day}", write, config=config, code=CODE))
+    return published
+
+
+class _Day:
+    """The rows of one day on their way to disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.kinds: Counter[str] = Counter()
+        self.causes: Counter[str] = Counter()
+        self.kept = 0
+        self.ids: set[str] = set()
+        folder.mkdir()
+        self._tables = {"pages": PAGES, "quarantine": QUARANTINE}
+        self._rows: dict[str, list[dict[str, Any]]] = {name: [] for name in self._tables}
+        self._writers: dict[str, pq.ParquetWriter] = {}
+
+    def add(self, table: str, row: dict[str, Any]) -> None:
+        self._rows[table].append(row)
+        if len(self._rows[table]) == ROW_GROUP:
+            self._flush(table)
+
+    def close(self) -> None:
+        for table in self._tables:
+            self._flush(table)
+            self._writers.pop(table).close()
+
+    def _flush(self, table: str) -> None:
+        schema = self._tables[table]
+        if table not in self._writers:
+            self._writers[table] = pq.ParquetWriter(self.folder / f"{table}.parquet", schema, compression="zstd")
+        if self._rows[table]:
+            self._writers[table].write_table(pa.Table.from_pylist(self._rows[table], schema=schema))
+            self._rows[table] = []
+
+
+class _Spool:
+    """All wanted days, filled in one pass; rows leave memory a row group at a time."""
+
+    def __init__(self, scratch: Path, days: Sequence[dt.date]) -> None:
+        self.days = {day: _Day(scratch / day.isoformat()) for day in days}
+
+    def fill(self, corpus: Corpus, files: Sequence[SourceFile], progress: Progress | None) -> None:
+        total = sum(file.path.stat().st_size for file in files)
+        before, started, reported = 0, time.monotonic(), time.monotonic()
+        with Worker(examine, corpus.limits.page_timeout_s) as worker:
+            for file in files:
+                for record in read_records(file, corpus.limits.max_page_bytes):
+                    self._take(record, file.name, corpus, worker)
+                    if time.monotonic() - reported > REPORT_S:
+                        reported = time.monotonic()
+                        _report(before + record.offset, total, reported - started, progress)
+                before += file.path.stat().st_size
+        for day in self.days.values():
+            day.close()
+        if progress:
+            progress(total, total)
+
+    def _take(self, record: Record, file: str, corpus: Corpus, worker: Worker) -> None:
+        date = record.date.date() if record.date else corpus.start
+        day = self.days.get(date)
+        if day is None:
+            return
+        day.kinds[record.kind] += 1
+        if record.kind != "response":
+            return
+        try:
+            row = page_row(record, file, corpus.limits, corpus.documents.shingle_words, worker)
+            if row["page_id"] in day.ids:
+                raise Quarantined("duplicate_record", f"page {row['page_id']} was captured twice at this very time")
+            day.ids.add(row["page_id"])
+            day.kept += 1
+            day.add("pages", row)
+        except Quarantined as why:
+            day.causes[why.cause] += 1
+            day.add("quarantine", quarantine_row(record, file, date, why))
+
+    def hand_over(self, day: dt.date, directory: Path) -> Facts:
+        """Move the day's files to ``directory``."""
+        found = self.days[day]
+        for file in sorted(found.folder.iterdir()):
+            shutil.copyfile(file, directory / file.name)
+        rows = Rows(found.kinds["response"], found.kept, quarantined=dict(sorted(found.causes.items())))
+        return Facts(rows, {"day": day.isoformat(), "records": dict(sorted(found.kinds.items()))})
+
+
+def _report(done: int, total: int, seconds: float, progress: Progress | None) -> None:
+    left = seconds * (total - done) / max(done, 1)
+    log.info("%.1f of %.1f MB read, %.1f MB/s, %.0f s left", done / 1e6, total / 1e6, done / 1e6 / seconds, left)
+    if progress:
+        progress(done, total)

@@ -1,0 +1,149 @@
+"""The records of a WARC file (plain or gzip), or a `LakeError` that says where the file is damaged.
+
+fastwarc stops without a word at a cut-off member, so the end of the file is checked here before any record is used.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
+
+from palimpsest.ingest.sources import SourceFile
+from palimpsest.lake import LakeError
+
+GZIP = b"\x1f\x8b"
+CHUNK = 1 << 20
+TYPES = {int(getattr(WarcRecordType, n)): n for n in (
+    "warcinfo", "response", "resource", "request", "metadata", "revisit", "conversion", "continuation", "unknown",
+)}  # fmt: skip
+
+
+@dataclass
+class Record:
+    """One record; ``payload`` of a response is its body, decoded as its HTTP headers say, at most limit + 1 bytes."""
+
+    kind: str
+    offset: int
+    url: str
+    date: dt.datetime | None
+    http_status: int | None = None
+    content_type: str = ""
+    charset: str = ""
+    payload: bytes = b""
+    fault: str = ""
+    """Why the HTTP message could not be read."""
+
+
+def read_records(file: SourceFile, limit: int) -> Iterator[Record]:
+    """Every record in file order. ``offset`` is where a reader can start: a byte of the file as it lies on disk."""
+    last = 0
+    with file.path.open("rb") as stream:
+        head = stream.read(10)
+        if not head:
+            raise LakeError(f"{file.name}: the file is empty (0 bytes); fetch it again or remove it from source.files")
+        if not (head.startswith((GZIP, b"WARC/"))):
+            raise LakeError(
+                f"{file.name}: not a WARC file: it begins with {head!r} at offset 0, expected 'WARC/' or gzip; "
+                "convert it (warcio recompress) or remove it from source.files"
+            )
+        stream.seek(0)
+        try:
+            for found in ArchiveIterator(stream, parse_http=False):
+                last = found.stream_pos
+                yield _record(found, limit)
+        except OSError as error:
+            raise LakeError(
+                f"{file.name}: damaged after offset {last}: {error}; fetch the file again (nothing of it was published)"
+            ) from None
+    _check_end(file, last, gzipped=head.startswith(GZIP))
+
+
+def _record(found: WarcRecord, limit: int) -> Record:
+    kind = TYPES.get(int(found.record_type), "unknown")
+    record = Record(kind, found.stream_pos, found.headers.get("WARC-Target-URI") or "", _date(found))
+    if kind != "response":
+        return record
+    record.url = record.url.strip("<> ")
+    if not found.is_http:
+        record.fault = f"not an HTTP response ({found.headers.get('Content-Type')})"
+        record.payload = found.reader.read(limit + 1)
+        return record
+    try:
+        found.parse_http(auto_decode="all")
+        record.http_status = found.http_headers.status_code
+        record.content_type = (found.http_content_type or "").lower()
+        record.charset = (found.http_charset or "").lower()
+        record.payload = _read(found, limit + 1)
+        if record.http_status is None:
+            record.fault = "no HTTP status line"
+    except (OSError, ValueError) as error:
+        record.fault = str(error)
+    return record
+
+
+def _read(found: WarcRecord, size: int) -> bytes:
+    """Up to ``size`` bytes: one read returns less where a body comes in chunks."""
+    parts: list[bytes] = []
+    while size > 0 and (part := found.reader.read(size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def _date(found: WarcRecord) -> dt.datetime | None:
+    value = found.headers.get("WARC-Date") or ""
+    try:
+        date = dt.datetime.fromisoformat(value.replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return date.astimezone(dt.UTC) if date.tzinfo else date.replace(tzinfo=dt.UTC)
+
+
+def _check_end(file: SourceFile, last: int, *, gzipped: bool) -> None:
+    """Raise unless the file ends where its last record does."""
+    size = file.path.stat().st_size
+    if gzipped:
+        complete = _gzip_ends(file.path, last) or (last > 0 and _gzip_ends(file.path, 0))
+    else:
+        complete = _plain_ends(file.path, last)
+    if not complete:
+        raise LakeError(
+            f"{file.name}: truncated: the record at offset {last} does not end before the end of the file "
+            f"(offset {size}); fetch the file again (nothing of it was published)"
+        )
+
+
+def _gzip_ends(path: Path, start: int) -> bool:
+    """Whether the bytes from ``start`` are whole gzip members; ``start`` may lie inside one (then False)."""
+    with path.open("rb") as stream:
+        stream.seek(start)
+        member = zlib.decompressobj(wbits=31)
+        pending, fresh = b"", True
+        try:
+            while data := pending or stream.read(CHUNK):
+                pending, fresh = b"", False
+                member.decompress(data)
+                if member.eof:
+                    pending, fresh = member.unused_data, True
+                    member = zlib.decompressobj(wbits=31)
+        except zlib.error:
+            return False
+    return fresh
+
+
+def _plain_ends(path: Path, start: int) -> bool:
+    with path.open("rb") as stream:
+        stream.seek(start)
+        length = 0
+        for line in stream:
+            if line in (b"\r\n", b"\n"):
+                break
+            if line.lower().startswith(b"content-length:"):
+                length = int(line.split(b":", 1)[1])
+        stream.seek(length, 1)
+        return stream.read(4) == b"\r\n\r\n"
