@@ -100,8 +100,8 @@ def publish_generations(study: Study, lake: Lake, *, split: Published, plan: Pub
     if untried:
         shards = sorted({row["shard"] for row in untried})
         raise LakeError(
-            f"study {study.name}: {len(untried)} of {len(planned)} planned requests were never tried (shards {shards}); "
-            f"run them: python -m palimpsest generate {study.name}"
+            f"study {study.name}: {len(untried)} of {len(planned)} planned requests were never tried "
+            f"(shards {shards}); run them: python -m palimpsest generate {study.name}"
         )
 
     def write(directory: Path) -> Facts:
