@@ -1,0 +1,39 @@
+"""Gates without Airflow: ``python -m expectations documents sample``, ``python -m expectations study demo``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+from expectations.gate import gate_documents, gate_study
+from expectations.verdicts import data_docs_link
+from palimpsest.config import load_corpus, load_study
+from palimpsest.lake import Lake, Published
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Gate the latest version; 0 when it passes, 1 with one readable message when it does not."""
+    parser = argparse.ArgumentParser(prog="python -m expectations", description=__doc__)
+    parser.add_argument("what", choices=["documents", "study"], help="what to gate: a corpus's documents, or a study")
+    parser.add_argument("name", help="the corpus or the study")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        verdict = _gate(options.what, options.name, Lake.from_env())
+    except (ValueError, OSError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    print(f"{verdict.dataset}: {verdict.extra['summary']}\nData Docs: {data_docs_link(verdict.extra['data_docs'])}")
+    return 0
+
+
+def _gate(what: str, name: str, lake: Lake) -> Published:
+    if what == "documents":
+        return gate_documents(load_corpus(name), lake, documents=lake.latest(f"corpora/{name}/documents"))
+    stages = {stage: lake.latest(f"studies/{name}/{stage}") for stage in ("split", "generations", "mixes")}
+    return gate_study(load_study(name), lake, **stages)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""The gates: published data in, a published verdict out, or `GateFailed` with a table a person can act on.
+
+Only a failed ``critical`` expectation stops; a failed ``warning`` is shown and kept. The verdict of a failed gate is
+published too, as ``…/gate_failed``, so that its record and its Data Docs stay.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from expectations import contracts, measure
+from expectations.verdicts import GateFailed, Judged, data_docs_link, table
+from palimpsest.config import Corpus, Study
+from palimpsest.lake import Facts, Lake, Published
+
+log = logging.getLogger(__name__)
+
+CODE = ("expectations",)
+
+
+def gate_documents(corpus: Corpus, lake: Lake, *, documents: Published) -> Published:
+    """``corpora/<c>/gate``: the verdict on a corpus's documents."""
+    published = {name: documents for name in contracts.DOCUMENTS}
+
+    def judge() -> Judged:
+        from expectations import suites
+
+        connection = measure.connect(published)
+        profiles = {"tables": measure.tables(connection, contracts.DOCUMENTS, published)}
+        chosen = {"tables": suites.tables()}
+        if not profiles["tables"]["wrong_columns"].any():
+            profiles["balances"] = measure.balances(_document_balances(lake, documents))
+            profiles["documents"] = measure.documents(connection, corpus)
+            chosen |= {"balances": suites.balances(), "documents": suites.documents(corpus)}
+        return _judge(dataset, profiles, chosen)
+
+    dataset = f"corpora/{corpus.name}/gate"
+    remedy = f"Loosen or repair the rules under 'documents' in {corpus.path}, or correct the stage that made the data"
+    config = {"documents": corpus.documents.model_dump()}
+    return _gate(lake, dataset, judge, config=config, parents=[documents], remedy=remedy)
+
+
+def gate_study(study: Study, lake: Lake, *, split: Published, generations: Published, mixes: Published) -> Published:
+    """``studies/<s>/gate``: the verdict on a study's generations, megadocs and mixes."""
+    of = {"train": split, "validation": split, "generations": generations}
+    published = {name: of.get(name, mixes) for name in contracts.STUDY}
+
+    def judge() -> Judged:
+        from expectations import suites
+
+        connection = measure.connect(published)
+        profiles = {"tables": measure.tables(connection, contracts.STUDY, published)}
+        chosen = {"tables": suites.tables()}
+        if not profiles["tables"]["wrong_columns"].any():
+            profiles["balances"] = measure.balances(_study_balances(split, generations))
+            profiles["generations"] = measure.generations(connection, study)
+            profiles["megadocs"] = measure.megadocs(connection, study)
+            profiles["mixes"] = measure.mixes(connection, study)
+            chosen |= {"balances": suites.balances(), **suites.study(study)}
+        return _judge(dataset, profiles, chosen)
+
+    dataset = f"studies/{study.name}/gate"
+    remedy = f"Change the study or its thresholds ('gates' in {study.path}), or correct the stage that made the data"
+    config = study.model_dump(mode="json", include={"gates", "strategies", "layouts", "mixes"})
+    return _gate(lake, dataset, judge, config=config, parents=[split, generations, mixes], remedy=remedy)
+
+
+def _gate(
+    lake: Lake,
+    dataset: str,
+    judge: Callable[[], Judged],
+    *,
+    config: Mapping[str, object],
+    parents: Sequence[Published],
+    remedy: str,
+) -> Published:
+    failed: list[Judged] = []
+
+    def write(directory: Path) -> Facts:
+        judged = judge()
+        if judged.blocking:
+            failed.append(judged)
+            raise GateFailed(_message(dataset, judged, remedy))
+        return _keep(directory, judged)
+
+    try:
+        published = lake.publish(dataset, write, config=config, parents=parents, code=CODE)
+    except GateFailed:
+        verdicts = [asdict(v) for v in failed[0].verdicts]
+        lake.publish(
+            f"{dataset}_failed",
+            lambda directory: _keep(directory, failed[0]),
+            config={**config, "verdicts": verdicts},
+            parents=parents,
+            code=CODE,
+        )
+        raise
+    for warning in published.extra["warnings"]:
+        log.warning("%s: warning: %s; observed: %s", dataset, warning["sentence"], warning["observed"])
+    log.info("%s: %s", dataset, published.extra["summary"])
+    return published
+
+
+def _judge(dataset: str, profiles: Mapping[str, pd.DataFrame], chosen: Mapping) -> Judged:
+    from expectations.checkpoint import judge
+
+    with tempfile.TemporaryDirectory() as folder:
+        return judge(dataset, profiles, _write(Path(folder), profiles), chosen)
+
+
+def _write(folder: Path, profiles: Mapping[str, pd.DataFrame]) -> dict[str, Path]:
+    files = {name: folder / f"{name}.parquet" for name in profiles}
+    for name, profile in profiles.items():
+        profile.to_parquet(files[name], index=False)
+    return files
+
+
+def _keep(directory: Path, judged: Judged) -> Facts:
+    rows = [asdict(verdict) for verdict in judged.verdicts]
+    pd.DataFrame(rows).to_parquet(directory / "verdicts.parquet", index=False)
+    (directory / "profiles").mkdir()
+    _write(directory / "profiles", judged.profiles)
+    warnings = [asdict(v) for v in judged.failed if v.severity != "critical"]
+    extra = {
+        "success": not judged.blocking,
+        "summary": f"{len(rows) - len(judged.failed)} of {len(rows)} expectations hold, "
+        f"{len(judged.blocking)} critical failures, {len(warnings)} warnings",
+        "warnings": warnings,
+        "data_docs": judged.page,
+        "pages": judged.pages,
+    }
+    (directory / "verdict.json").write_text(json.dumps({**extra, "verdicts": rows}, indent=1))
+    return Facts(extra=extra)
+
+
+def _message(dataset: str, judged: Judged, remedy: str) -> str:
+    count = len(judged.blocking)
+    return (
+        f"{dataset}: {count} critical expectation{'s do' if count > 1 else ' does'} not hold; "
+        "nothing after it was run.\n\n"
+        f"{table(judged.failed)}\n\n"
+        f"Data Docs: {data_docs_link(judged.page)}\n"
+        f"{remedy}; then run again."
+    )
+
+
+def _document_balances(lake: Lake, documents: Published) -> dict[str, tuple[int, int]]:
+    kept, dropped = (measure.stated_rows(documents, name) for name in ("documents", "document_drops"))
+    parents = [p for p in documents.manifest["parents"] if "/pages/" in p["dataset"]]
+    pages = sum(measure.stated_rows(lake.open(p["uri"], p["digest"]), "pages") for p in parents)
+    return {"pages = documents + drops": (pages, kept + dropped), **measure.manifest_balances(documents)}
+
+
+def _study_balances(split: Published, generations: Published) -> dict[str, tuple[int, int]]:
+    balances = {**measure.manifest_balances(split), **measure.manifest_balances(generations)}
+    if split.manifest["rows"]:
+        parts = sum(measure.stated_rows(split, name) for name in ("train", "validation"))
+        balances["documents = training + validation"] = (split.manifest["rows"]["input"], parts)
+    if generations.manifest["rows"]:
+        made = measure.stated_rows(generations, "generations")
+        balances["generations kept = generations found"] = (generations.manifest["rows"]["kept"], made)
+    return balances

@@ -1,0 +1,121 @@
+"""What the gates judge: small profile tables that DuckDB aggregates from published Parquet.
+
+One row per table, row balance, corpus, strategy, layout or recipe. Whatever the study file names has a row even if
+the data has nothing for it, so that an absent layout shows as zero megadocs and not as silence.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+
+from expectations.contracts import Contract, differences
+from palimpsest.config import Corpus, Study
+from palimpsest.lake import LakeError, Published
+
+NEAR_COPY_WORDS = 5
+"""Length of the word runs compared for near-copies (FineWeb and Gopher use 5 as well)."""
+SQL = Path(__file__).parent / "sql"
+
+
+def connect(published: Mapping[str, Published]) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB with a view per table, each a Parquet file of its dataset; it spills to the temp folder."""
+    settings = {"temp_directory": tempfile.gettempdir(), "autoinstall_known_extensions": "false", "TimeZone": "UTC"}
+    connection = duckdb.connect(config=settings)
+    for name, dataset in published.items():
+        stated_rows(dataset, name)
+        connection.read_parquet(str(dataset.file(f"{name}.parquet"))).create_view(name)
+    connection.execute((SQL / "macros.sql").read_text())
+    return connection
+
+
+def tables(
+    connection: duckdb.DuckDBPyConnection, contracts: Mapping[str, Contract], published: Mapping[str, Published]
+) -> pd.DataFrame:
+    """Per table: how it differs from its contract and its manifest, and rows without a key of their own."""
+    rows = []
+    for name, contract in contracts.items():
+        wrong, other = differences(connection, name, contract)
+        found = connection.execute(f"select count(*) from {name}").fetchall()[0][0]
+        stated = stated_rows(published[name], name)
+        rows.append(
+            {
+                "table": name,
+                "rows": found,
+                "row_difference": found - stated,
+                "row_detail": f"{found:,} rows found, {stated:,} stated",
+                "wrong_columns": len(wrong),
+                "wrong": "; ".join(wrong),
+                "other_columns": len(other),
+                "other": ", ".join(other),
+                "repeated_keys": 0 if wrong else found - _distinct(connection, name, contract.key),
+                "keyed_by": f"keyed by {', '.join(contract.key)}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def stated_rows(published: Published, table: str) -> int:
+    """Rows of a table as its dataset's manifest states them."""
+    for file in published.manifest["files"]:
+        if file["name"] == f"{table}.parquet":
+            return file["rows"]
+    raise LakeError(f"{published.uri} holds no {table}.parquet; run the stage that makes it again")
+
+
+def balances(stated: Mapping[str, tuple[int, int]]) -> pd.DataFrame:
+    """Per balance: the two sides that must be equal, and their difference."""
+    return pd.DataFrame(
+        {"balance": name, "difference": right - left, "detail": f"{left:,} = {right:,} is not so"}
+        for name, (left, right) in stated.items()
+    )
+
+
+def manifest_balances(published: Published) -> dict[str, tuple[int, int]]:
+    """Balances a dataset's manifest makes possible: rows in against rows kept, dropped and quarantined."""
+    rows = published.manifest["rows"]
+    if rows is None:
+        return {}
+    name = published.dataset.rsplit("/", 1)[1]
+    lost = sum(rows["dropped"].values()) + sum(rows["quarantined"].values())
+    return {f"{name}: in = kept + dropped + quarantined": (rows["input"], rows["kept"] + lost)}
+
+
+def documents(connection: duckdb.DuckDBPyConnection, corpus: Corpus) -> pd.DataFrame:
+    return connection.execute(
+        (SQL / "documents.sql").read_text(), {"corpus": corpus.name, "language": corpus.documents.language}
+    ).df()
+
+
+def generations(connection: duckdb.DuckDBPyConnection, study: Study) -> pd.DataFrame:
+    asked = [(name, s.kind, s.generations) for name, s in study.strategies.items()]
+    connection.register("asked_strategies", pd.DataFrame(asked, columns=["strategy", "kind", "generations"]))
+    return connection.execute(
+        (SQL / "generations.sql").read_text(),
+        {"near_copy_overlap": study.gates.near_copy_overlap, "near_copy_words": NEAR_COPY_WORDS},
+    ).df()
+
+
+def megadocs(connection: duckdb.DuckDBPyConnection, study: Study) -> pd.DataFrame:
+    asked = [
+        (name, y.kind, y.strategy or "", y.generations or 1_000_000_000, y.kind == "real" or y.real != "none")
+        for name, y in study.layouts.items()
+    ]
+    columns = ["layout", "kind", "strategy", "generations", "holds_real"]
+    connection.register("asked_layouts", pd.DataFrame(asked, columns=columns))
+    return connection.execute((SQL / "megadocs.sql").read_text(), {"run_words": study.gates.validation_ngram}).df()
+
+
+def mixes(connection: duckdb.DuckDBPyConnection, study: Study) -> pd.DataFrame:
+    connection.register("asked_mixes", pd.DataFrame({"recipe": list(study.mixes)}))
+    return connection.execute((SQL / "mixes.sql").read_text(), {"real_layout": study.real_layout}).df()
+
+
+def _distinct(connection: duckdb.DuckDBPyConnection, table: str, key: tuple[str, ...]) -> int:
+    present = " and ".join(f"{column} is not null" for column in key)
+    query = f"select count(*) from (select distinct {', '.join(key)} from {table} where {present})"
+    return connection.execute(query).fetchall()[0][0]

@@ -1,0 +1,262 @@
+"""The expectations, each named and worded as a sentence; suites add the thresholds."""
+
+from __future__ import annotations
+
+from great_expectations.expectations.metadata_types import FailureSeverity
+
+from expectations.rules import EveryRow, Unit
+
+# ---------------------------------------------------------------- tables and row balances
+
+
+class EveryTable(EveryRow):
+    key: str = "table"
+    maximum: float = 0
+
+
+class TablesHaveTheirColumns(EveryTable):
+    sentence = "Every table has the columns and types of its contract (columns missing or mistyped: {asked})"
+    column: str = "wrong_columns"
+    detail: str = "wrong"
+
+
+class TablesHaveNoOtherColumns(EveryTable):
+    sentence = "No table has columns beyond its contract"
+    column: str = "other_columns"
+    detail: str = "other"
+    severity: FailureSeverity = FailureSeverity.WARNING
+
+
+class TablesHoldTheRowsTheirManifestStates(EveryTable):
+    sentence = "Every table holds exactly the rows its manifest states (difference: {asked})"
+    column: str = "row_difference"
+    detail: str = "row_detail"
+    minimum: float = 0
+
+
+class EveryRowHasItsOwnKey(EveryTable):
+    sentence = "No row lacks its key or repeats another's"
+    column: str = "repeated_keys"
+    detail: str = "keyed_by"
+
+
+class RowBalancesAddUp(EveryRow):
+    sentence = "Every row that came in is kept, dropped for a reason or quarantined for a cause (difference: {asked})"
+    key: str = "balance"
+    column: str = "difference"
+    detail: str = "detail"
+    minimum: float = 0
+    maximum: float = 0
+
+
+# ---------------------------------------------------------------- documents
+
+
+class EveryCorpus(EveryRow):
+    key: str = "corpus"
+
+
+class CorpusHasDocuments(EveryCorpus):
+    sentence = "The corpus has documents: {asked}"
+    column: str = "documents"
+    minimum: float = 1
+
+
+class DocumentsHaveText(EveryCorpus):
+    sentence = "No document is empty"
+    column: str = "empty_texts"
+    maximum: float = 0
+
+
+class DocumentsAreInTheCorpusLanguage(EveryCorpus):
+    sentence = "No document is in another language than the corpus"
+    column: str = "foreign_documents"
+    maximum: float = 0
+
+
+class DocumentsDifferFromEachOther(EveryCorpus):
+    sentence = "No document repeats the text of another"
+    column: str = "repeated_texts"
+    maximum: float = 0
+
+
+class FewDocumentsAreShort(EveryCorpus):
+    sentence = "95 of 100 documents have {asked} words"
+    column: str = "words_p05"
+
+
+class FewDocumentsAreLong(EveryCorpus):
+    sentence = "95 of 100 documents have {asked} words"
+    column: str = "words_p95"
+
+
+class DropsHaveReasons(EveryCorpus):
+    sentence = "Every dropped page names its reason (without: {asked})"
+    column: str = "drops_without_reason"
+    maximum: float = 0
+
+
+# ---------------------------------------------------------------- generations
+
+
+class EveryStrategy(EveryRow):
+    key: str = "strategy"
+
+
+class StrategiesHaveGenerations(EveryStrategy):
+    sentence = "Every strategy of the study has generations: {asked}"
+    column: str = "generations"
+    minimum: float = 1
+
+
+class GenerationsArePlanned(EveryStrategy):
+    sentence = "No generation is of a document, strategy or sample that the study does not name"
+    column: str = "unplanned"
+    maximum: float = 0
+
+
+class GenerationsAreNotOfValidationDocuments(EveryStrategy):
+    sentence = "No generation was made from a validation document"
+    column: str = "held_out"
+    maximum: float = 0
+
+
+class GenerationsHaveText(EveryStrategy):
+    sentence = "No generation is empty"
+    column: str = "empty_texts"
+    maximum: float = 0
+
+
+class GenerationsAreRarelyCutOff(EveryStrategy):
+    sentence = "{asked} of a strategy's generations were cut off at their token limit"
+    column: str = "truncated_share"
+    unit: Unit = "share"
+
+
+class GenerationsRarelyRepeatEachOther(EveryStrategy):
+    sentence = "{asked} of a strategy's generations repeat another one (case and spacing ignored)"
+    column: str = "duplicate_share"
+    unit: Unit = "share"
+
+
+class GenerationsAreRarelyCopiesOfTheirSource(EveryStrategy):
+    sentence = "{asked} of a written strategy's generations are near-copies of their source document"
+    column: str = "near_copy_share"
+    unit: Unit = "share"
+    only: str = "is_written"
+
+
+class FewGenerationsAreMuchShorterThanTheirSource(EveryStrategy):
+    sentence = "95 of 100 generations have {asked} times the words of their source"
+    column: str = "length_ratio_p05"
+    unit: Unit = "ratio"
+    severity: FailureSeverity = FailureSeverity.WARNING
+
+
+class FewGenerationsAreMuchLongerThanTheirSource(EveryStrategy):
+    sentence = "95 of 100 generations have {asked} times the words of their source"
+    column: str = "length_ratio_p95"
+    unit: Unit = "ratio"
+    severity: FailureSeverity = FailureSeverity.WARNING
+
+
+# ---------------------------------------------------------------- megadocs
+
+
+class EveryLayout(EveryRow):
+    key: str = "layout"
+    maximum: float | None = 0
+
+
+class LayoutsHaveMegadocs(EveryLayout):
+    sentence = "Every layout of the study has megadocs: {asked}"
+    column: str = "megadocs"
+    minimum: float = 1
+    maximum: float | None = None
+
+
+class MegadocsHaveText(EveryLayout):
+    sentence = "No megadoc is empty"
+    column: str = "empty_megadocs"
+
+
+class MegadocsEqualTheirParts(EveryLayout):
+    sentence = "Every megadoc has the tokens of its parts, real and synthetic (unlike: {asked})"
+    column: str = "unlike_their_parts"
+
+
+class MegadocsStandInOneOrder(EveryLayout):
+    sentence = "The megadocs of a layout stand in one order without gaps (gaps: {asked})"
+    column: str = "gaps"
+
+
+class LayoutsHoldEveryGeneration(EveryLayout):
+    sentence = "Every layout holds each generation of its strategy once (missing; in excess if below 0: {asked})"
+    column: str = "generations_missing"
+    minimum: float = 0
+
+
+class LayoutsHoldEveryDocument(EveryLayout):
+    sentence = "Every layout with real text holds each training document (missing: {asked})"
+    column: str = "documents_missing"
+    minimum: float = 0
+
+
+class MegadocsAreOfTrainingDocuments(EveryLayout):
+    sentence = "No megadoc part belongs to a document outside the study's training documents"
+    column: str = "stray_parts"
+
+
+class MegadocsHoldNoValidationDocument(EveryLayout):
+    sentence = "No megadoc part belongs to a validation document"
+    column: str = "held_out"
+
+
+class MegadocsShareNoTextWithValidation(EveryLayout):
+    sentence = "No megadoc part shares a long run of words with a validation document"
+    column: str = "leaked_parts"
+    detail: str = "leak"
+
+
+# ---------------------------------------------------------------- mixes
+
+
+class EveryRecipe(EveryRow):
+    key: str = "recipe"
+
+
+class RecipesHaveRealText(EveryRecipe):
+    sentence = "Every recipe trains on the stream of real documents: {asked} stream"
+    column: str = "real_streams"
+    minimum: float = 1
+
+
+class MixesHaveEnoughRealText(EveryRecipe):
+    sentence = "Every mix draws on {asked} tokens of real documents"
+    column: str = "real_tokens"
+    only: str = "is_mix"
+
+
+class MixesAreNotTooSynthetic(EveryRecipe):
+    sentence = "{asked} of the tokens a recipe trains on are synthetic"
+    column: str = "synthetic_share"
+    unit: Unit = "share"
+
+
+class StreamsAreUsed(EveryRecipe):
+    sentence = "No stream with a share in a recipe goes unused"
+    column: str = "unused_streams"
+    maximum: float = 0
+
+
+class StreamsHoldTheTokensTheMixStates(EveryRecipe):
+    sentence = "Every stream holds the tokens its mix states (difference: {asked})"
+    column: str = "token_difference"
+    maximum: float = 0
+
+
+class StreamsAddUpToTheRecipe(EveryRecipe):
+    sentence = "The sequences of a recipe's streams add up to the recipe (difference: {asked})"
+    column: str = "sequence_difference"
+    minimum: float = 0
+    maximum: float = 0

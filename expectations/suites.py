@@ -1,0 +1,79 @@
+"""Which expectations each gate holds, with the thresholds of the corpus or study file."""
+
+from __future__ import annotations
+
+from expectations import sentences as s
+from expectations.rules import EveryRow
+from palimpsest.config import Corpus, Study
+
+Suites = dict[str, list[EveryRow]]
+"""Suite name → expectations; the profile of the same name is what they judge."""
+
+
+def tables() -> list[EveryRow]:
+    return [
+        s.TablesHaveTheirColumns(),
+        s.TablesHaveNoOtherColumns(),
+        s.TablesHoldTheRowsTheirManifestStates(),
+        s.EveryRowHasItsOwnKey(),
+    ]
+
+
+def balances() -> list[EveryRow]:
+    return [s.RowBalancesAddUp()]
+
+
+def documents(corpus: Corpus) -> list[EveryRow]:
+    """Rules switched off for the corpus are not asked for here either."""
+    rules = corpus.documents
+    expectations = [
+        s.CorpusHasDocuments(),
+        s.DocumentsHaveText(),
+        s.FewDocumentsAreShort(minimum=rules.min_words),
+        s.FewDocumentsAreLong(maximum=rules.max_words),
+        s.DropsHaveReasons(),
+    ]
+    if "language" not in rules.disabled:
+        expectations.append(s.DocumentsAreInTheCorpusLanguage())
+    if "exact_duplicate" not in rules.disabled:
+        expectations.append(s.DocumentsDifferFromEachOther())
+    return expectations
+
+
+def study(study: Study) -> Suites:
+    gates = study.gates
+    suites = {
+        "generations": [
+            s.StrategiesHaveGenerations(),
+            s.GenerationsArePlanned(),
+            s.GenerationsAreNotOfValidationDocuments(),
+            s.GenerationsHaveText(),
+            s.GenerationsAreRarelyCutOff(maximum=gates.max_truncated_share),
+            s.GenerationsRarelyRepeatEachOther(maximum=gates.max_duplicate_share),
+            s.GenerationsAreRarelyCopiesOfTheirSource(maximum=gates.max_near_copy_share),
+            s.FewGenerationsAreMuchShorterThanTheirSource(minimum=gates.min_length_ratio),
+            s.FewGenerationsAreMuchLongerThanTheirSource(maximum=gates.max_length_ratio),
+        ],
+        "megadocs": [
+            s.LayoutsHaveMegadocs(),
+            s.MegadocsHaveText(),
+            s.MegadocsEqualTheirParts(),
+            s.MegadocsStandInOneOrder(),
+            s.LayoutsHoldEveryGeneration(),
+            s.LayoutsHoldEveryDocument(),
+            s.MegadocsAreOfTrainingDocuments(),
+            s.MegadocsHoldNoValidationDocument(),
+            s.MegadocsShareNoTextWithValidation(),
+        ],
+        "mixes": [
+            s.RecipesHaveRealText(),
+            s.MixesHaveEnoughRealText(minimum=gates.min_real_tokens),
+            s.MixesAreNotTooSynthetic(maximum=gates.max_synthetic_share),
+            s.StreamsAreUsed(),
+            s.StreamsHoldTheTokensTheMixStates(),
+            s.StreamsAddUpToTheRecipe(),
+        ],
+    }
+    if not study.strategies:
+        del suites["generations"]
+    return suites

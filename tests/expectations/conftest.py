@@ -1,0 +1,248 @@
+"""A small corpus and study as real published datasets, good in every respect, and a way to spoil one table of them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from palimpsest.config import Corpus, Study
+from palimpsest.lake import Facts, Lake, Published, Rows
+
+WORDS = [
+    a + b for a in ("bre", "ka", "lo", "mi", "nu", "pra", "sto", "ti") for b in ("d", "lin", "mor", "ne", "rak", "sel")
+]
+MOMENT = dt.datetime(2026, 10, 3, 12, tzinfo=dt.UTC)
+BOUNDARY = "<|endoftext|>"
+
+
+def prose(seed: str, words: int) -> str:
+    """Text that no other seed yields."""
+    chosen = random.Random(seed)
+    return " ".join(chosen.choice(WORDS) for _ in range(words)) + "."
+
+
+def document(name: str) -> dict:
+    url = f"https://garden.example/{name}"
+    text = prose(url, 80)
+    return {
+        "document_id": hashlib.sha256(url.encode()).hexdigest()[:16],
+        "page_id": hashlib.sha256((url + "\0").encode()).hexdigest()[:16],
+        "url": url,
+        "site": "garden.example",
+        "title": name,
+        "text": text,
+        "words": 80,
+        "fetched_at": MOMENT,
+        "day": MOMENT.date(),
+        "language": "en",
+        "language_score": 0.99,
+        "text_sha256": hashlib.sha256(text.encode()).hexdigest(),
+    }
+
+
+DOCUMENTS = [document(f"page-{i}") for i in range(12)]
+TRAIN = [{**d, "tokens": 100} for d in DOCUMENTS[:9]]
+VALIDATION = [{**d, "tokens": 100, "is_short": False, "is_long": True} for d in DOCUMENTS[9:]]
+DROPS = [
+    {
+        "page_id": f"{i:016x}",
+        "url": f"https://garden.example/short-{i}",
+        "reason": "min_words",
+        "value": 3.0,
+        "threshold": 50.0,
+        "duplicate_of": "" if i else "https://garden.example/page-0",
+    }
+    for i in range(2)
+]
+GENERATIONS = [
+    {
+        "generation_id": f"{d['document_id']}-{g}",
+        "document_id": d["document_id"],
+        "strategy": "rephrase",
+        "kind": "rephrase",
+        "g": g,
+        "text": prose(f"{d['url']} rephrased {g}", 60),
+        "tokens": 75,
+        "finish_reason": "stop",
+        "truncated": False,
+        "engine": "recorded",
+        "model": "sample",
+        "seed": g,
+        "prompt_sha256": "0" * 64,
+    }
+    for d in TRAIN
+    for g in range(2)
+]
+
+
+def parts(layout: str) -> list[dict]:
+    """Every row of a layout: real documents alone, or each document's rephrases and then the document."""
+    rows = []
+    for position, d in enumerate(TRAIN):
+        own = [g for g in GENERATIONS if g["document_id"] == d["document_id"]] if layout == "stitched" else []
+        texts = [(g["kind"], g["g"], g["text"], 76) for g in own] + [("real", None, d["text"], 101)]
+        rows += [
+            {
+                "layout": layout,
+                "position": position,
+                "megadoc_id": d["document_id"],
+                "part": part,
+                "kind": kind,
+                "document_id": d["document_id"],
+                "g": g,
+                "text": text,
+                "tokens": tokens,
+                "ends_row": True,
+            }
+            for part, (kind, g, text, tokens) in enumerate(texts)
+        ]
+    return rows
+
+
+def megadocs(rows: list[dict]) -> list[dict]:
+    found: dict[tuple, list[dict]] = {}
+    for row in rows:
+        found.setdefault((row["layout"], row["position"]), []).append(row)
+    return [
+        {
+            "layout": layout,
+            "position": position,
+            "megadoc_id": own[0]["megadoc_id"],
+            "document_id": own[0]["document_id"],
+            "text": "".join(r["text"] + BOUNDARY for r in own),
+            "parts": len(own),
+            "tokens": sum(r["tokens"] for r in own),
+            "real_tokens": sum(r["tokens"] for r in own if r["kind"] == "real"),
+            "synthetic_tokens": sum(r["tokens"] for r in own if r["kind"] != "real"),
+        }
+        for (layout, position), own in found.items()
+    ]
+
+
+def mix(recipe: str, layout: str, fraction: float, tokens: int, synthetic: int, sequences: int, total: int) -> dict:
+    return {
+        "recipe": recipe,
+        "role": "mix",
+        "share": 1.0,
+        "layout": layout,
+        "is_synthetic": layout != "real",
+        "fraction": fraction,
+        "stream_megadocs": len(TRAIN),
+        "stream_tokens": tokens,
+        "stream_real_tokens": tokens - synthetic,
+        "stream_synthetic_tokens": synthetic,
+        "windows": -(-tokens // 16),
+        "epochs": 4.0,
+        "steps_per_real_epoch": 14,
+        "steps": total // 4,
+        "sequences": total,
+        "stream_sequences": sequences,
+        "passes": sequences / -(-tokens // 16),
+        "realised_fraction": sequences / total,
+        "trained_tokens": sequences * 16,
+    }
+
+
+REAL, STITCHED = len(TRAIN) * 101, len(TRAIN) * (101 + 2 * 76)
+PARTS = parts("real") + parts("stitched")
+TABLES = {
+    "pages": [{"page_id": row["page_id"], "url": row["url"]} for row in [*DOCUMENTS, *DROPS]],
+    "documents": DOCUMENTS,
+    "document_drops": DROPS,
+    "train": TRAIN,
+    "validation": VALIDATION,
+    "generations": GENERATIONS,
+    "megadoc_parts": PARTS,
+    "megadocs": megadocs(PARTS),
+    "mixes": [
+        mix("real", "real", 1.0, REAL, 0, 224, 224),
+        mix("stitched", "real", 0.25, REAL, 0, 56, 224),
+        mix("stitched", "stitched", 0.75, STITCHED, STITCHED - REAL, 168, 224),
+    ],
+}
+STAGES = {
+    "documents": ("documents", "document_drops"),
+    "split": ("train", "validation"),
+    "generations": ("generations",),
+    "mixes": ("megadoc_parts", "megadocs", "mixes"),
+}
+
+Spoil = Callable[[str, list[dict]], list[dict]]
+"""(table, its rows) → the rows to publish in their place."""
+
+
+@dataclass
+class World:
+    """Everything a gate reads, published in one lake."""
+
+    lake: Lake
+    corpus: Corpus
+    study: Study
+
+    def publish(self, spoil: Spoil = lambda table, rows: rows) -> dict[str, Published]:
+        tables = {name: pa.Table.from_pylist(spoil(name, [dict(r) for r in rows])) for name, rows in TABLES.items()}
+        kept, lost = len(TABLES["documents"]), len(TABLES["document_drops"])
+        planned = len(TABLES["generations"])
+        pages = self._dataset("corpora/garden/pages/2026-10-03", tables, ("pages",), None)
+        found = {
+            "documents": self._dataset(
+                "corpora/garden/documents",
+                tables,
+                STAGES["documents"],
+                Rows(kept + lost, kept, {"min_words": lost}),
+                [pages],
+            ),
+            "split": self._dataset(
+                "studies/toy/split", tables, STAGES["split"], Rows(kept, len(TRAIN), {"held_out": len(VALIDATION)})
+            ),
+            "generations": self._dataset(
+                "studies/toy/generations", tables, STAGES["generations"], Rows(planned, planned)
+            ),
+            "mixes": self._dataset("studies/toy/mixes", tables, STAGES["mixes"], None),
+        }
+        return found
+
+    def _dataset(self, name: str, tables: dict, files: tuple[str, ...], rows: Rows | None, parents=()) -> Published:
+        def write(directory: Path) -> Facts:
+            for file in files:
+                pq.write_table(tables[file], directory / f"{file}.parquet")
+            return Facts(rows)
+
+        content = {file: hashlib.sha256(repr(tables[file].to_pylist()).encode()).hexdigest() for file in files}
+        return self.lake.publish(
+            name, write, config={**content, "schema": [str(tables[f].schema) for f in files]}, parents=parents
+        )
+
+
+@pytest.fixture
+def world(lake: Lake) -> World:
+    corpus = {
+        "name": "garden",
+        "description": "Twelve pages.",
+        "source": {"files": ["none.warc.gz"]},
+        "start": "2026-10-03",
+        "end": "2026-10-03",
+        "path": Path("dags/corpora/garden.yaml"),
+    }
+    engine = {"kind": "recorded", "file": "none.jsonl"}
+    study = {
+        "name": "toy",
+        "description": "Two layouts, two mixes.",
+        "corpora": ["garden"],
+        "validation": {"rule": "sites", "sites": ["none"]},
+        "strategies": {"rephrase": {"kind": "rephrase", "generations": 2, "engine": engine}},
+        "layouts": {"real": {"kind": "real"}, "stitched": {"kind": "stitched", "strategy": "rephrase"}},
+        "mixes": {"real": {"layout": "real", "epochs": 4}, "stitched": {"layout": "stitched", "f": 0.75, "epochs": 1}},
+        "reference": "real",
+        "training": {"model": {"layers": 1, "width": 16, "mlp": 32, "heads": 2}, "context": 16, "batch": 4},
+        "path": Path("dags/studies/toy.yaml"),
+    }
+    return World(lake, Corpus.model_validate(corpus), Study.model_validate(study))
