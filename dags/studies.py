@@ -31,7 +31,9 @@ is not made again, and no generation is paid twice.
 
 def schedule(s):
     if s.schedule == "on_corpora":
-        return AssetAny(*(Asset(f"corpus_{name}", uri=f"palimpsest://lake/corpora/{name}/documents") for name in s.corpora))
+        return AssetAny(
+            *(Asset(f"corpus_{name}", uri=f"palimpsest://lake/corpora/{name}/documents") for name in s.corpora)
+        )
     return None if s.schedule == "manual" else definitions.timetable(s)
 
 

@@ -82,22 +82,24 @@ def tokenize(study: str, so_far: Refs) -> list[dict[str, Any]]:
     with work() as lake:
         inputs = _open(lake, so_far, "split", "mixes")
         refs = {**so_far, "tokens": tokenize(loaded, lake, **inputs).ref}
-        parent = open_parent(loaded, airflow_tags(get_current_context()))
+        parent = open_parent(loaded)
+        keep_links(MLflow=f"#/runs/{parent}")
         return [{"run": run, "parent": parent, "refs": refs} for run in plan_runs(loaded, inputs["mixes"])]
 
 
-@task(pool="train", map_index_template="{{ task.op_kwargs['order']['run']['name'] }}")
+@task(pool="train", map_index_template="{{ task.op_kwargs['order']['run']['run'] }}")
 def train(study: str, order: dict[str, Any]) -> Ref:
-    """One pre-training run from scratch, evaluated and tracked."""
+    """One pre-training run from scratch, evaluated, and tracked as a child of the study's MLflow run."""
     from palimpsest.config import load_study
     from training.pretrain import train
     from training.track import child
 
-    loaded = load_study(study)
+    loaded, run, index = load_study(study), order["run"], get_current_context()["ti"].map_index
     with work() as lake:
-        tracker = child(order["parent"], order["run"], airflow_tags(get_current_context()))
         inputs = _open(lake, order["refs"], "tokens", "mixes")
-        return train(loaded, lake, **inputs, run=order["run"], tracker=tracker).ref
+        with child(loaded, order["parent"], run, [*inputs.values()], map_index=index) as tracker:
+            keep_links(MLflow=f"#/runs/{tracker.run_id}")
+            return train(loaded, lake, **inputs, run=run, tracker=tracker).ref
 
 
 @task
@@ -106,12 +108,12 @@ def report(study: str, orders: list[dict[str, Any]], trained: list[Ref]) -> Ref:
     from palimpsest.config import load_study
     from training.report import report
 
-    context = get_current_context()
-    keep_links(Report=f"report/{context['dag'].dag_id}/")
+    parent = orders[0]["parent"]
+    keep_links(Report=f"report/study_{study}/", MLflow=f"#/runs/{parent}")
     with work() as lake:
         runs = [opened(lake, ref) for ref in trained]
         inputs = _open(lake, orders[0]["refs"], "mixes", "generations")
-        return report(load_study(study), lake, **inputs, runs=runs, parent_run_id=orders[0]["parent"]).ref
+        return report(load_study(study), lake, **inputs, runs=runs, parent_run_id=parent).ref
 
 
 def corpora_versions(context, corpora: list[str], lake) -> list:
@@ -119,21 +121,6 @@ def corpora_versions(context, corpora: list[str], lake) -> list:
     events = {asset.name: found[-1].extra for asset, found in (context.get("triggering_asset_events") or {}).items()}
     refs = {corpus: events.get(f"corpus_{corpus}") for corpus in corpora}
     return [opened(lake, ref) if ref else lake.latest(f"corpora/{corpus}/documents") for corpus, ref in refs.items()]
-
-
-def airflow_tags(context) -> dict[str, str]:
-    """Where in Airflow an MLflow run comes from."""
-    from airflow.sdk.configuration import conf
-
-    instance = context["ti"]
-    run = f"{conf.get('api', 'base_url', fallback='')}/dags/{instance.dag_id}/runs/{instance.run_id}"
-    return {
-        "airflow.dag_id": instance.dag_id,
-        "airflow.run_id": instance.run_id,
-        "airflow.task_id": instance.task_id,
-        "airflow.try_number": str(instance.try_number),
-        "airflow.url": run,
-    }
 
 
 def _open(lake, refs: Refs, *names: str) -> dict[str, Any]:

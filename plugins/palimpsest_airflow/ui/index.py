@@ -72,6 +72,6 @@ def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 def _document(title: str, body: str) -> str:
     return (
-        f'<!doctype html><html lang=en><head><meta charset=utf-8><title>{escape(title)}</title>'
+        f"<!doctype html><html lang=en><head><meta charset=utf-8><title>{escape(title)}</title>"
         f"<style>{STYLE}</style></head><body>{body}</body></html>"
     )

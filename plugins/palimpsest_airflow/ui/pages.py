@@ -51,7 +51,9 @@ def report(dag_id: str, file: str) -> AnyResponse:
     try:
         published = Lake.from_env().latest(f"studies/{name}/report")
     except NotPublished:
-        return _page(message_page("No report yet", f"{dag_id} has not finished a run. Its last task writes the report."))
+        return _page(
+            message_page("No report yet", f"{dag_id} has not finished a run. Its last task writes the report.")
+        )
     return _serve(published.path, file or "report.html", DOCUMENT)
 
 
@@ -66,7 +68,7 @@ def data_docs(file: str) -> AnyResponse:
 
 @router.get("/dbt-docs/{file:path}")
 def dbt_docs(file: str) -> AnyResponse:
-    """dbt's own documentation of every table, as one self-contained page."""
+    """Dbt's own documentation of every table, as one self-contained page."""
     root = Path(os.environ.get("PALIMPSEST_DBT_DOCS") or _state() / "dbt_docs")
     if not (root / "static_index.html").exists():
         return _page(message_page("No dbt docs yet", "`make up` writes them when it starts; look again in a minute."))

@@ -1,0 +1,1 @@
+"""The platform on one machine: Airflow's components on SQLite, MLflow, and the demo that drives them."""

@@ -1,0 +1,215 @@
+"""Airflow's components and MLflow on this machine: started, looked at, stopped, wiped."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import httpx
+
+from palimpsest.lake import REPOSITORY
+from palimpsest_airflow.local.api import Api
+from palimpsest_airflow.local.pools import ensure_pools
+from palimpsest_airflow.local.processes import Processes, alone, need_port
+from palimpsest_airflow.local.settings import USER, Refused, Settings
+
+AIRFLOW = [sys.executable, "-m", "airflow"]
+COMPONENTS = {
+    "scheduler": [sys.executable, "-m", "palimpsest_airflow.local.warm"],
+    "api-server": [*AIRFLOW, "api-server"],
+    "dag-processor": [*AIRFLOW, "dag-processor"],
+}
+STATE_ENTRIES = {
+    "airflow",
+    "catalog.db",
+    "data_docs",
+    "dbt",
+    "dbt_docs",
+    "demo.json",
+    "gx",
+    "home",
+    "logs",
+    "mlartifacts",
+}
+STATE_ENTRIES |= {"mlflow.db", "mlflow.db-shm", "mlflow.db-wal", "mlflow.lock"}
+LAKE_ENTRIES = {"corpora", "ledger", "studies"}
+PATIENCE = 180.0
+"""Seconds a component may take to answer; a cold start on a busy two-core machine takes a third of it."""
+
+
+def processes(settings: Settings) -> Processes:
+    return Processes(settings.home / "processes.json", settings.logs)
+
+
+def locked(settings: Settings) -> contextlib.AbstractContextManager[None]:
+    return alone(settings.home / "lock")
+
+
+def start_components(settings: Settings, running: Processes, *, mlflow_server: bool = False) -> Api:
+    """Airflow, ready for requests; the databases are made on first use."""
+    need_port(settings.airflow_port, "PALIMPSEST_AIRFLOW_PORT")
+    environment = settings.environment()
+    prepare_databases(settings, environment)
+    for name, command in COMPONENTS.items():
+        running.start(name, command, environment, REPOSITORY)
+    api = Api(settings)
+    wait(running, "api-server", api.ready)
+    api.login()
+    ensure_pools(api)
+    return api
+
+
+def prepare_databases(settings: Settings, environment: dict[str, str]) -> None:
+    """Both databases at the schema of the installed versions; nothing to do where they are already."""
+    stamp = settings.home / "schema"
+    wanted = f"airflow {version('apache-airflow-core')}, mlflow {version('mlflow')}"
+    if stamp.exists() and stamp.read_text() == wanted and (settings.home / "airflow.db").exists():
+        return
+    settings.logs.mkdir(parents=True, exist_ok=True)
+    make_mlflow = "import mlflow; mlflow.MlflowClient().search_experiments(max_results=1)"
+    commands = {"airflow-migrate": [*AIRFLOW, "db", "migrate"], "mlflow-migrate": [sys.executable, "-c", make_mlflow]}
+    started = {}
+    for name, command in commands.items():
+        with (settings.logs / f"{name}.log").open("wb") as log:
+            started[name] = subprocess.Popen(command, env=environment, cwd=settings.home, stdout=log, stderr=log)
+    try:
+        failed = [name for name, process in started.items() if process.wait() != 0]
+    except BaseException:
+        for process in started.values():
+            process.kill()
+        raise
+    if failed:
+        raise Refused(f"{failed[0]} failed: see {settings.logs / failed[0]}.log, then `make reset` and start again")
+    stamp.write_text(wanted)
+
+
+def wait(running: Processes, name: str, ready, patience: float = PATIENCE) -> None:
+    """Until ``ready()``; a component that ends meanwhile is reported with the end of its log."""
+    deadline = time.monotonic() + patience
+    while not ready():
+        ended = [other for other, process in running.started.items() if process.poll() is not None]
+        if ended or time.monotonic() > deadline:
+            culprit = ended[0] if ended else name
+            reason = "ended early" if ended else f"did not answer within {patience:.0f} s"
+            raise Refused(f"{culprit} {reason}; {running.logs / culprit}.log ends with:\n{running.log_tail(culprit)}")
+        time.sleep(0.2)
+
+
+def up(settings: Settings) -> None:
+    """Start everything and leave it running."""
+    with locked(settings):
+        running = processes(settings)
+        if running.alive():
+            print(f"already running ({', '.join(running.alive())})")
+            return describe(settings)
+        running.stop()
+        need_port(settings.mlflow_port, "PALIMPSEST_MLFLOW_PORT")
+        try:
+            start_components(settings, running)
+            environment = settings.environment()
+            running.start("triggerer", [*AIRFLOW, "triggerer", "--skip-serve-logs"], environment, REPOSITORY)
+            running.start("mlflow", _mlflow_server(settings), environment, REPOSITORY)
+            running.start(
+                "dbt-docs", [sys.executable, "-m", "palimpsest_airflow.local.dbt_docs"], environment, REPOSITORY
+            )
+            wait(running, "mlflow", lambda: answers(settings.mlflow_url))
+        except BaseException:
+            running.stop()
+            raise
+    return describe(settings)
+
+
+def describe(settings: Settings) -> None:
+    print(
+        f"\n  Airflow     {settings.airflow_url}\n  Reports     {settings.airflow_url}/plugin/palimpsest\n"
+        f"  Data Docs   {settings.airflow_url}/palimpsest/data-docs/\n"
+        f"  dbt docs    {settings.airflow_url}/palimpsest/dbt-docs/\n  MLflow      {settings.mlflow_url}\n"
+        f"\n  login       {USER} / {settings.password}\n\n`make down` stops it, `make status` shows it.\n"
+    )
+
+
+def down(settings: Settings) -> None:
+    running = processes(settings)
+    names = running.alive()
+    running.stop()
+    print(f"stopped {', '.join(names)}" if names else "nothing was running")
+
+
+def status(settings: Settings) -> bool:
+    """Whether everything that was started still runs; prints what."""
+    running = processes(settings)
+    alive, recorded = running.alive(), running.recorded()
+    if not recorded:
+        print("not running (`make up` starts it)")
+        return False
+    for name in recorded:
+        state = f"running, process {alive[name]}" if name in alive else f"ended; see {running.logs / name}.log"
+        print(f"  {name:14} {state}")
+    describe(settings)
+    return len(alive) == len(recorded)
+
+
+def reset(settings: Settings) -> None:
+    """Delete lake and state; a folder with anything in it that is not the platform's own is refused, not deleted."""
+    ours = {settings.state: STATE_ENTRIES}
+    if "://" in settings.lake:
+        print(f"the lake {settings.lake} is remote and was left alone; delete it with its own tools")
+    else:
+        ours[Path(settings.lake)] = LAKE_ENTRIES
+    for folder, entries in ours.items():
+        foreign = sorted(p.name for p in folder.glob("*") if p.name not in entries) if folder.exists() else []
+        if foreign:
+            raise Refused(f"{folder} holds {', '.join(foreign[:5])}, which is not the platform's: delete it by hand")
+    with locked(settings):
+        processes(settings).stop()
+        for folder in ours:
+            if folder.exists():
+                shutil.rmtree(folder)
+                print(f"deleted {folder}")
+
+
+@contextlib.contextmanager
+def running_stack(settings: Settings) -> Iterator[tuple[Api, Processes]]:
+    """The stack that `up` left running, else one of our own that is stopped whatever happens."""
+    with locked(settings):
+        running = processes(settings)
+        if "scheduler" in running.alive() and Api(settings).ready():
+            api = Api(settings)
+            api.login()
+            ensure_pools(api)
+            yield api, running
+            return
+        running.stop()
+        try:
+            yield start_components(settings, running), running
+        finally:
+            running.stop()
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=3, trust_env=False).status_code < 500
+    except httpx.TransportError:
+        return False
+
+
+def _mlflow_server(settings: Settings) -> list[str]:
+    """Loopback only, because MLflow asks for no login."""
+    address = ["--host", "127.0.0.1", "--port", str(settings.mlflow_port), "--workers", "1"]
+    artifacts = ["--artifacts-destination", str(settings.state / "mlartifacts")]
+    return [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        *address,
+        "--backend-store-uri",
+        settings.tracking_uri,
+        *artifacts,
+    ]

@@ -1,0 +1,39 @@
+"""Airflow's scheduler with the heavy libraries imported: its tasks are forks of it and start with them.
+
+A task would import Great Expectations for 8 s, torch and MLflow for 3 s each, and a study has twenty tasks. Only
+libraries are imported here, never this repository's code, so an edit takes effect with the next task.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+
+LIBRARIES = (
+    "pyarrow.dataset",
+    "duckdb",
+    "tokenizers",
+    "dbt.cli.main",
+    "dbt.adapters.duckdb",
+    "great_expectations",
+    "torch",
+    "scipy.stats",
+    "matplotlib.pyplot",
+    "mlflow",
+    "mlflow.tracking",
+)
+
+
+def main() -> None:
+    for name in LIBRARIES:
+        with contextlib.suppress(ImportError):  # the task that needs it says so
+            importlib.import_module(name)
+    from airflow.__main__ import main as airflow
+
+    sys.argv = ["airflow", "scheduler", "--skip-serve-logs"]
+    airflow()
+
+
+if __name__ == "__main__":
+    main()
