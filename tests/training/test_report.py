@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from palimpsest.config import load_study
+from palimpsest.lake import Facts, LakeError
+from training import track
+from training.report import load_table, report
+from training.scaling import Law
+from training.table import headline, render_table
+
+LAW = Law(A=60.0, B=0.35, C=2.1)
+FULL = 35_000
+WORTH = {"real": 1.0, "augmented": 1.0, "simple": 1.4, "stitched": 1.6, "stretched": 1.25}
+LONG = {"real": 0.3, "augmented": 0.3, "simple": 0.25, "stitched": 0.05, "stretched": 0.12}
+
+
+@pytest.fixture
+def study():
+    return load_study("demo")
+
+
+def streams(study):
+    """Rows of mixes.parquet for the demo study, at made-up sizes."""
+    rows = []
+    recipes = [(name, 1.0, mix.layout, mix.f, mix.epochs) for name, mix in study.mixes.items()]
+    recipes += [(f"real-{share}", share, "real", 0.0, 16) for share in study.training.reference_shares]
+    for recipe, share, layout, f, epochs in recipes:
+        for synthetic in (False, True)[: 2 if f else 1]:
+            tokens = int(FULL * (4.2 if synthetic else share))
+            rows.append(
+                {
+                    "recipe": recipe,
+                    "role": "mix" if recipe in study.mixes else "reference",
+                    "share": share,
+                    "layout": layout if synthetic or not f else "real",
+                    "is_synthetic": synthetic,
+                    "fraction": f if synthetic else 1 - f,
+                    "stream_tokens": tokens,
+                    "stream_synthetic_tokens": int(tokens * 0.8) if synthetic else 0,
+                    "passes": epochs * (0.7 if synthetic else 1),
+                    "trained_tokens": int(tokens * epochs),
+                }
+            )
+    return rows
+
+
+def evaluation(row, seed, loss, long):
+    buckets = [{"first": 2**i, "last": 2 ** (i + 1) - 1, "tokens": 100, "loss": loss + 3 / (i + 1)} for i in range(9)]
+    return {
+        "run": f"{row['recipe']}-s{seed}",
+        "recipe": row["recipe"],
+        "role": row["role"],
+        "share": row["share"],
+        "seed": seed,
+        "losses": {"iid": loss, "short": loss - 0.1, "long": loss + long},
+        "by_position": buckets,
+        "steps": 270,
+        "tokens": {"real": 1, "synthetic": 1, "total": row["trained_tokens"]},
+        "seconds": 14.2,
+        "tokens_per_second": 39_000.0,
+        "device": "cpu",
+        "precision": "float32",
+    }
+
+
+@pytest.fixture
+def publish(study, lake):
+    """Publish mixes, runs and generations whose losses follow `LAW`; a run's loss may be overridden or left out."""
+
+    def make(seeds=(0, 1), noise=0.004, skip=(), **override):
+        rng = np.random.default_rng(4)
+        effect = rng.normal(0, 0.03, 10)
+        rows = streams(study)
+        mixes = lake.publish(
+            "studies/demo/mixes", lambda d: pq.write_table(pa.Table.from_pylist(rows), d / "mixes.parquet") or Facts()
+        )
+        runs = []
+        for row in rows:
+            for seed in seeds if not row["is_synthetic"] else ():
+                recipe = row["recipe"]
+                if f"{recipe}-s{seed}" in skip:
+                    continue
+                loss = LAW.loss(row["share"] * FULL * WORTH.get(recipe, 1)) + effect[seed] + rng.normal(0, noise)
+                body = json.dumps(evaluation(row, seed, override.get(recipe, loss), LONG.get(recipe, 0.3)))
+                runs.append(
+                    lake.publish(
+                        f"studies/demo/runs/{recipe}-s{seed}",
+                        lambda d, body=body: (d / "evaluation.json").write_text(body) and Facts(),
+                        config={"body": body},
+                    )
+                )
+        counts = {"planned": 240, "made": 228, "documents": 60, "documents_incomplete": 3}
+        generations = lake.publish(
+            "studies/demo/generations",
+            lambda d: (d / "x").write_text("x") and Facts(extra={"by_strategy": {"rephrase": counts}}),
+        )
+        return {"mixes": mixes, "runs": runs, "generations": generations}
+
+    return make
+
+
+def by_mix(table):
+    return {row["mix"]: row for row in table["mixes"]}
+
+
+def test_planted_worth_is_reported_and_a_useless_mix_is_not(study, lake, publish):
+    table = load_table(report(study, lake, **publish()))
+    rows = by_mix(table)
+    for mix in ("simple", "stitched", "stretched"):
+        assert rows[mix]["verdict"] == "resolved" and rows[mix]["extrapolated"]
+        assert rows[mix]["efficiency_low"] <= WORTH[mix] <= rows[mix]["efficiency_high"]
+    assert rows["augmented"]["verdict"] == "not resolved" and "includes 0" in rows["augmented"]["reason"]
+    assert rows["real"]["verdict"] == "reference"
+    assert re.match(r"Mix 'stitched' makes 35,000 real tokens worth 1\.\d\d times as many", table["headline"])
+    assert "Not resolved: 'augmented'" in table["headline"]
+
+
+def test_table_says_what_went_in(study, lake, publish):
+    published = report(study, lake, **publish())
+    row = by_mix(load_table(published))["simple"]
+    assert (row["real_tokens"], row["synthetic_tokens"]) == (FULL, int(FULL * 4.2 * 0.8))
+    assert (row["generations"], row["fraction"], row["seeds"]) == (4, 0.75, 2)
+    assert row["loss_long"] == pytest.approx(row["loss_iid"] + 0.25)
+    assert pq.read_table(published.file("table.parquet")).column("mix").to_pylist() == list(study.mixes)
+
+
+class Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.external, self.opened = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.opened.append(tag)
+        self.external += [v for k, v in attributes if k in ("src", "href", "xlink:href") and not v.startswith("#")]
+
+
+def test_page_stands_alone(study, lake, publish):
+    published = report(study, lake, **publish())
+    text = published.file("report.html").read_text()
+    page = Page(text)
+    assert page.external == []
+    assert page.opened.count("svg") == 3 and "script" not in page.opened
+    assert "url(http" not in text and "@import" not in text
+    assert "prefers-color-scheme: dark" in text
+    for name in ("loss-by-mix", "loss-by-tokens", "loss-by-position"):
+        assert published.file(f"{name}.png").stat().st_size > 10_000
+    ids = re.findall(r'<clipPath id="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    assert "with fewer than planned" in text and ">228<" in text
+    assert published.manifest["parents"][0]["digest"] in text
+
+
+def test_text_of_the_study_cannot_become_markup(study, lake, publish):
+    hostile = study.model_copy(update={"description": "<script>alert(1)</script> & more"})
+    text = report(hostile, lake, **publish()).file("report.html").read_text()
+    assert "<script" not in text and "&lt;script&gt;alert(1)" in text
+
+
+def test_links_appear_where_the_addresses_are_known(study, lake, publish, monkeypatch):
+    monkeypatch.setenv("PALIMPSEST_AIRFLOW_URL", "http://localhost:8080")
+    monkeypatch.setenv("PALIMPSEST_MLFLOW_URL", "http://localhost:5000")
+    monkeypatch.setenv("AIRFLOW_CTX_DAG_ID", "study_demo")
+    monkeypatch.setenv("AIRFLOW_CTX_DAG_RUN_ID", "manual__1+1")
+    parent = track.open_parent(study)
+    published = report(study, lake, **publish(), parent_run_id=parent)
+    links = [u for u in Page(published.file("report.html").read_text()).external]
+    assert links == ["http://localhost:8080/dags/study_demo/runs/manual__1%2B1", track.run_url(parent)]
+
+
+def test_report_closes_the_mlflow_parent(study, lake, publish):
+    from mlflow import MlflowClient
+
+    parent = track.open_parent(study)
+    published = report(study, lake, **publish(), parent_run_id=parent)
+    client = MlflowClient(track.tracking_uri())
+    run = client.get_run(parent)
+    assert run.info.status == "FINISHED" and run.data.tags["headline"] == published.extra["headline"]
+    assert run.data.metrics["efficiency/stitched"] > 1 and "efficiency/augmented" not in run.data.metrics
+    names = {file.path for file in client.list_artifacts(parent, "report")}
+    assert {"report/report.html", "report/table.parquet", "report/loss-by-tokens.svg"} <= names
+    assert {d.dataset.name for d in run.inputs.dataset_inputs} >= {"studies/demo/mixes", "studies/demo/runs/real-s0"}
+
+
+def test_same_inputs_give_the_same_bytes(study, lake, publish, tmp_path):
+    from palimpsest.lake import Lake
+
+    inputs = publish()
+    assert report(study, Lake(tmp_path / "other"), **inputs).digest == report(study, lake, **inputs).digest
+
+
+@pytest.mark.parametrize(
+    ("inputs", "mix", "reason"),
+    [
+        ({"seeds": (0,)}, "simple", "one seed"),
+        ({"skip": ("simple-s0", "simple-s1")}, "simple", "no seed"),
+        ({"skip": ("real-0.25-s0", "real-0.25-s1")}, "simple", "found 2"),
+        ({"real": 9.0}, "simple", "does not fall"),
+    ],
+    ids=["one seed", "mix never ran", "two reference points", "non-monotone reference"],
+)
+def test_open_cases_are_named_and_still_make_a_page(study, lake, publish, inputs, mix, reason):
+    published = report(study, lake, **publish(**inputs))
+    row = by_mix(load_table(published))[mix]
+    assert row["verdict"] == "not resolved" and reason in row["reason"]
+    assert "not resolved" in published.file("report.html").read_text()
+    assert "nan" not in json.dumps(load_table(published)).lower()
+
+
+def test_a_study_where_nothing_ran_says_so(study, lake, publish):
+    inputs = publish() | {"runs": []}
+    assert load_table(report(study, lake, **inputs))["headline"].startswith("Not resolved: no mix has a finite loss")
+
+
+def test_a_mix_below_the_floor_is_worth_at_least_something(study, lake, publish):
+    table = load_table(report(study, lake, **publish(stretched=1.9)))
+    assert by_mix(table)["stretched"]["verdict"] == "beyond floor"
+    assert "worth at least" in table["headline"] and "at least" in render_table(table)
+
+
+def test_runs_of_other_mixes_are_refused(study, lake, publish):
+    inputs = publish()
+    rows = [row for row in streams(study) if row["recipe"] != "simple"]
+    inputs["mixes"] = lake.publish(
+        "studies/demo/mixes",
+        lambda d: pq.write_table(pa.Table.from_pylist(rows), d / "mixes.parquet") or Facts(),
+        config={"without": "simple"},
+    )
+    with pytest.raises(LakeError, match="recipe 'simple' is not in these mixes"):
+        report(study, lake, **inputs)
+
+
+def test_terminal_table_fits_and_names_every_mix(study, lake, publish):
+    text = render_table(load_table(report(study, lake, **publish())))
+    assert max(len(line) for line in text.splitlines()) <= 132
+    assert all(mix in text for mix in study.mixes) and "not resolved (augmented)" in text
+
+
+def test_a_worse_mix_is_not_praised():
+    row = {"mix": "bad", "verdict": "resolved", "efficiency": 0.7, "efficiency_low": 0.6, "efficiency_high": 0.8}
+    row |= {"real_tokens": 1000, "difference": 0.1, "margin": 0.01}
+    assert "only 0.70 times as many" in headline({"study": "s", "problem": "", "mixes": [row]})
