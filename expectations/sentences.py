@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from great_expectations.expectations.metadata_types import FailureSeverity
-
 from expectations.rules import EveryRow, Unit
 
 # ---------------------------------------------------------------- tables and row balances
@@ -24,7 +22,6 @@ class TablesHaveNoOtherColumns(EveryTable):
     sentence = "No table has columns beyond its contract"
     column: str = "other_columns"
     detail: str = "other"
-    severity: FailureSeverity = FailureSeverity.WARNING
 
 
 class TablesHoldTheRowsTheirManifestStates(EveryTable):
@@ -150,14 +147,12 @@ class FewGenerationsAreMuchShorterThanTheirSource(EveryStrategy):
     sentence = "95 of 100 generations have {asked} times the words of their source"
     column: str = "length_ratio_p05"
     unit: Unit = "ratio"
-    severity: FailureSeverity = FailureSeverity.WARNING
 
 
 class FewGenerationsAreMuchLongerThanTheirSource(EveryStrategy):
     sentence = "95 of 100 generations have {asked} times the words of their source"
     column: str = "length_ratio_p95"
     unit: Unit = "ratio"
-    severity: FailureSeverity = FailureSeverity.WARNING
 
 
 # ---------------------------------------------------------------- megadocs

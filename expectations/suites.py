@@ -1,4 +1,4 @@
-"""Which expectations each gate holds, with the thresholds of the corpus or study file."""
+"""Which expectations each gate holds: critical unless said otherwise, thresholds from the corpus or study file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Suites = dict[str, list[EveryRow]]
 def tables() -> list[EveryRow]:
     return [
         s.TablesHaveTheirColumns(),
-        s.TablesHaveNoOtherColumns(),
+        s.TablesHaveNoOtherColumns(severity="warning"),
         s.TablesHoldTheRowsTheirManifestStates(),
         s.EveryRowHasItsOwnKey(),
     ]
@@ -51,8 +51,8 @@ def study(study: Study) -> Suites:
             s.GenerationsAreRarelyCutOff(maximum=gates.max_truncated_share),
             s.GenerationsRarelyRepeatEachOther(maximum=gates.max_duplicate_share),
             s.GenerationsAreRarelyCopiesOfTheirSource(maximum=gates.max_near_copy_share),
-            s.FewGenerationsAreMuchShorterThanTheirSource(minimum=gates.min_length_ratio),
-            s.FewGenerationsAreMuchLongerThanTheirSource(maximum=gates.max_length_ratio),
+            s.FewGenerationsAreMuchShorterThanTheirSource(minimum=gates.min_length_ratio, severity="warning"),
+            s.FewGenerationsAreMuchLongerThanTheirSource(maximum=gates.max_length_ratio, severity="warning"),
         ],
         "megadocs": [
             s.LayoutsHaveMegadocs(),

@@ -1,7 +1,7 @@
 with measured as (
     select
         count(*) as documents,
-        count(*) filter (where text is null or trim(text) = '') as empty_texts,
+        count(*) filter (where is_blank(text)) as empty_texts,
         coalesce(quantile_cont(words, 0.05), 0) as words_p05,
         coalesce(quantile_cont(words, 0.50), 0) as words_p50,
         coalesce(quantile_cont(words, 0.95), 0) as words_p95,

@@ -38,7 +38,7 @@ compared as (
 judged as (
     select
         *,
-        len(own_words) / greatest(len(source_words), 1) as length_ratio,
+        len(own_words) / nullif(len(source_words), 0) as length_ratio,
         case when len(own_runs) = 0 then 0 else len(list_intersect(own_runs, source_runs)) / len(own_runs) end as overlap
     from compared
 ),
@@ -52,12 +52,12 @@ names as (
 final as (
     select
         names.strategy,
-        count(judged.text) as generations,
+        count(judged.strategy) as generations,
         coalesce(any_value(asked_strategies.kind), '') not in ('', 'augment') as is_written,
-        count(*) filter (where trim(judged.text) = '') as empty_texts,
+        count(*) filter (where judged.strategy is not null and is_blank(judged.text)) as empty_texts,
         count(*) filter (where judged.is_held_out) as held_out,
         count(*) filter (
-            where judged.text is not null and not judged.is_held_out and (
+            where judged.strategy is not null and not judged.is_held_out and (
                 judged.is_stray
                 or asked_strategies.strategy is null
                 or judged.kind is distinct from asked_strategies.kind

@@ -86,7 +86,7 @@ whole as (
     select
         coalesce(megadocs.layout, sums.layout) as layout,
         count(megadocs.position) as megadocs,
-        count(*) filter (where trim(megadocs.text) = '' or megadocs.tokens = 0) as empty_megadocs,
+        count(*) filter (where is_blank(megadocs.text) or megadocs.tokens = 0) as empty_megadocs,
         count(*) filter (
             where megadocs.parts is distinct from sums.parts
             or megadocs.tokens is distinct from sums.tokens

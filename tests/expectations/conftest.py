@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from palimpsest.config import Corpus, Study
-from palimpsest.lake import Facts, Lake, Published, Rows
+from palimpsest.lake import Facts, Lake, Published, Rows, digest_json
 
 WORDS = [
     a + b for a in ("bre", "ka", "lo", "mi", "nu", "pra", "sto", "ti") for b in ("d", "lin", "mor", "ne", "rak", "sel")
@@ -175,6 +175,13 @@ STAGES = {
     "mixes": ("megadoc_parts", "megadocs", "mixes"),
 }
 
+
+def typed(name: str, rows: list[dict]) -> pa.Table:
+    """The rows as they are, but a column of nothing but nulls keeps the type it has in the good table."""
+    table, good = pa.Table.from_pylist(rows), pa.Table.from_pylist(TABLES[name]).schema
+    return table.cast(pa.schema([good.field(f.name) if pa.types.is_null(f.type) else f for f in table.schema]))
+
+
 Spoil = Callable[[str, list[dict]], list[dict]]
 """(table, its rows) → the rows to publish in their place."""
 
@@ -188,38 +195,32 @@ class World:
     study: Study
 
     def publish(self, spoil: Spoil = lambda table, rows: rows) -> dict[str, Published]:
-        tables = {name: pa.Table.from_pylist(spoil(name, [dict(r) for r in rows])) for name, rows in TABLES.items()}
+        tables = {name: typed(name, spoil(name, [dict(r) for r in rows])) for name, rows in TABLES.items()}
         kept, lost = len(TABLES["documents"]), len(TABLES["document_drops"])
         planned = len(TABLES["generations"])
-        pages = self._dataset("corpora/garden/pages/2026-10-03", tables, ("pages",), None)
-        found = {
-            "documents": self._dataset(
-                "corpora/garden/documents",
-                tables,
-                STAGES["documents"],
-                Rows(kept + lost, kept, {"min_words": lost}),
-                [pages],
-            ),
-            "split": self._dataset(
-                "studies/toy/split", tables, STAGES["split"], Rows(kept, len(TRAIN), {"held_out": len(VALIDATION)})
-            ),
-            "generations": self._dataset(
-                "studies/toy/generations", tables, STAGES["generations"], Rows(planned, planned)
-            ),
-            "mixes": self._dataset("studies/toy/mixes", tables, STAGES["mixes"], None),
+        rows = {
+            "documents": Rows(kept + lost, kept, {"min_words": lost}),
+            "split": Rows(kept, len(TRAIN), {"held_out": len(VALIDATION)}),
+            "generations": Rows(planned, planned),
         }
+        pages = self._dataset("corpora/garden/pages/2026-10-03", tables, ("pages",))
+        found = {}
+        for stage, files in STAGES.items():
+            home = "corpora/garden" if stage == "documents" else "studies/toy"
+            parents = [pages] if stage == "documents" else []
+            found[stage] = self._dataset(f"{home}/{stage}", tables, files, rows.get(stage), parents)
         return found
 
-    def _dataset(self, name: str, tables: dict, files: tuple[str, ...], rows: Rows | None, parents=()) -> Published:
+    def _dataset(
+        self, name: str, tables: dict, files: tuple[str, ...], rows: Rows | None = None, parents=()
+    ) -> Published:
         def write(directory: Path) -> Facts:
             for file in files:
                 pq.write_table(tables[file], directory / f"{file}.parquet")
             return Facts(rows)
 
-        content = {file: hashlib.sha256(repr(tables[file].to_pylist()).encode()).hexdigest() for file in files}
-        return self.lake.publish(
-            name, write, config={**content, "schema": [str(tables[f].schema) for f in files]}, parents=parents
-        )
+        content = {file: [str(tables[file].schema), repr(tables[file].to_pylist())] for file in files}
+        return self.lake.publish(name, write, config={"content": digest_json(content)}, parents=parents)
 
 
 @pytest.fixture
