@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from palimpsest.lake import LakeError
+from training import data
+
+REAL, SYNTHETIC = np.arange(1003), np.arange(5000, 8210)
+
+
+def mixed(**change):
+    settings = {"f": 0.75, "steps": 67, "batch": 6, "block": 32, "context": 16, "seed": 3} | change
+    streams = {"real": REAL, "simple": SYNTHETIC} if settings["f"] else {"real": REAL}
+    return data.mix(streams, **settings)
+
+
+def test_one_pass_covers_every_token_once_as_input_and_once_as_target():
+    context = 16
+    count = data.windows(len(REAL), context)
+    sequences = mixed(f=0.0, steps=count, batch=1)
+    rows = np.concatenate([sequences.at(step) for step in range(count)])
+    extra = count * context - len(REAL)
+    for found in (rows[:, :-1], rows[:, 1:]):
+        times = np.bincount(found.ravel(), minlength=len(REAL))
+        assert times.min() == 1
+        assert times.sum() == len(REAL) + extra
+
+
+def test_targets_are_inputs_shifted_by_one_and_the_last_window_wraps():
+    sequences = mixed(f=0.0, steps=63, batch=1)
+    rows = np.concatenate([sequences.at(step) for step in range(63)])
+    assert (rows[:, 1:] == (rows[:, :-1] + 1) % len(REAL)).all()
+    assert any((row[:-1] == 0).any() and row[0] == 992 for row in rows)
+
+
+def test_a_stream_shorter_than_the_context_is_repeated_not_padded():
+    sequences = data.mix({"real": np.array([7, 8, 9])}, f=0.0, steps=1, batch=1, block=1, context=6, seed=0)
+    assert sequences.at(0).tolist() == [[7, 8, 9, 7, 8, 9, 7]]
+
+
+def test_every_pass_repeats_the_same_permutation():
+    windows = mixed(f=0.0, steps=63 * 3, batch=1).window.reshape(3, 63)
+    assert sorted(windows[0]) == list(range(63))
+    assert (windows == windows[0]).all()
+    assert (windows[0] != np.arange(63)).any()
+
+
+@pytest.mark.parametrize("f", [0.0, 0.29, 0.5, 0.75, 0.9])
+@pytest.mark.parametrize(("steps", "batch", "block"), [(67, 6, 32), (64, 8, 32), (3, 4, 50), (10, 5, 7)])
+def test_the_synthetic_share_is_exact_in_every_block(f, steps, batch, block):
+    synthetic = data.placement(steps * batch, block, f, seed=1)
+    for start in range(0, len(synthetic), block):
+        found = synthetic[start : start + block]
+        assert found.sum() == data.share(f, len(found))
+    real, other = data.sequences_per_stream(steps, batch, block, f)
+    assert (real, other) == ((~synthetic).sum(), synthetic.sum())
+
+
+def test_a_half_rounds_up_even_where_doubles_fall_short():
+    assert [data.share(0.5, 1), data.share(0.9, 5), data.share(0.29, 50), data.share(0.25, 1)] == [1, 5, 15, 0]
+
+
+def test_real_windows_come_in_the_same_order_in_every_mix():
+    alone, half = mixed(f=0.0), mixed(f=0.5)
+    ours = half.window[half.stream == 0]
+    assert (alone.window[: len(ours)] == ours).all()
+    assert (alone.window != mixed(f=0.0, seed=4).window).any()
+
+
+def test_any_step_can_be_asked_for_and_synthetic_rows_come_from_the_synthetic_stream():
+    sequences = mixed()
+    late = sequences.at(60)
+    assert (late == mixed().at(60)).all()
+    synthetic = sequences.stream[360:366] == 1
+    assert ((late >= 5000).all(1) == synthetic).all()
+
+
+def test_a_token_file_shorter_than_its_mix_is_refused(tmp_path):
+    np.arange(10, dtype="<u2").tofile(tmp_path / "real.bin")
+    assert data.open_stream(tmp_path / "real.bin", "<u2", 4).tolist() == [0, 1, 2, 3]
+    with pytest.raises(LakeError, match=r"real\.bin: a mix asks for 11 tokens, the file holds 10"):
+        data.open_stream(tmp_path / "real.bin", "<u2", 11)
+
+
+def test_a_fraction_without_its_stream_is_refused():
+    with pytest.raises(LakeError, match="takes 2 stream"):
+        data.mix({"real": REAL}, f=0.5, steps=1, batch=1, block=1, context=4, seed=0)

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from palimpsest.config import Model, Optimizer
+from training.model import Decoder, LinearCrossEntropy, attend
+from training.optim import adamw, learning_rate
+
+
+def decoder(seed=0, **change):
+    config = Model.model_validate({"layers": 2, "width": 32, "mlp": 64, "heads": 4} | change)
+    return Decoder(config, vocab=320, context=48, seed=seed)
+
+
+def test_the_fused_loss_has_the_value_and_gradients_of_plain_cross_entropy(monkeypatch):
+    monkeypatch.setitem(__import__("training.model").model.LOGITS, "cpu", 320 * 7)  # several uneven chunks
+    torch.manual_seed(0)
+    hidden, output = torch.randn(50, 16, requires_grad=True), torch.randn(320, 16, requires_grad=True)
+    targets = torch.randint(0, 320, (50,))
+    (LinearCrossEntropy.apply(hidden, output, targets) / 50).backward()
+    ours = hidden.grad.clone(), output.grad.clone()
+    hidden.grad = output.grad = None
+    loss = F.cross_entropy(hidden @ output.T, targets)
+    loss.backward()
+    torch.testing.assert_close(LinearCrossEntropy.apply(hidden, output, targets) / 50, loss)
+    torch.testing.assert_close(ours, (hidden.grad, output.grad))
+
+
+@pytest.mark.parametrize("key_heads", [4, 2, 1])
+def test_short_bf16_attention_on_a_cpu_equals_the_fused_kernel(key_heads):
+    torch.manual_seed(0)
+    queries, keys, values = (torch.randn(2, heads, 33, 16) for heads in (4, key_heads, key_heads))
+    expected = F.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=True)
+    found = attend(queries.bfloat16(), keys.bfloat16(), values.bfloat16()).float()
+    torch.testing.assert_close(found, expected, atol=0.03, rtol=0.03)
+
+
+def test_the_future_is_not_seen_and_every_earlier_token_is():
+    model, tokens = decoder(), torch.arange(40)[None]
+    changed = tokens.clone()
+    changed[0, 20] = 300
+    before, after = model.logits(tokens), model.logits(changed)
+    assert torch.equal(before[:, :20], after[:, :20])
+    assert (before[:, 20:] != after[:, 20:]).any(-1).all()
+
+
+def test_a_seed_fixes_the_weights():
+    same, other = decoder(seed=1), decoder(seed=2)
+    assert torch.equal(decoder(seed=1).embedding, same.embedding)
+    assert not torch.equal(other.embedding, same.embedding)
+
+
+def test_parameters_are_counted_with_and_without_embeddings():
+    blocks = 2 * (4 * 32 * 32 + 3 * 32 * 64 + 2 * 32) + 32
+    assert decoder().parameter_counts() == {"total": blocks + 2 * 320 * 32, "non_embedding": blocks}
+    assert decoder(tied=True).parameter_counts() == {"total": blocks + 320 * 32, "non_embedding": blocks}
+
+
+def test_decay_spares_norms_and_embeddings_and_nothing_else():
+    for model in (decoder(), decoder(tied=True)):
+        decayed, kept = (group["params"] for group in adamw(model, Optimizer()).param_groups)
+        assert {id(p) for p in kept} == {id(p) for n, p in model.named_parameters() if "norm" in n or n == "embedding"}
+        assert len(decayed) + len(kept) == len(list(model.parameters()))
+
+
+def test_warm_up_is_linear_over_one_percent_then_cosine_to_the_floor():
+    config = Optimizer(lr=1.0, min_lr_ratio=0.1)
+    rates = [learning_rate(step, 1000, config) for step in range(1000)]
+    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert rates[10] == 1.0
+    assert rates[505] == pytest.approx(0.55)
+    assert rates[-1] == pytest.approx(0.1, abs=1e-4)
+    assert learning_rate(0, 1, config) == 1.0

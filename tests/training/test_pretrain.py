@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+
+from palimpsest.lake import LakeError, NotPublished
+from tests.training.conftest import make_study
+from training import pretrain
+from training.__main__ import main
+
+CURVE = Path(__file__).parent / "curves" / "tiny.json"
+
+
+def plan(small, study=None):
+    return {run["run"]: run for run in pretrain.plan_runs(study or small.study, small.mixes)}
+
+
+def train(small, lake, name, study=None, **options):
+    study = study or small.study
+    run = plan(small, study)[name]
+    return pretrain.train(study, lake, tokens=small.tokens, mixes=small.mixes, run=run, **options)
+
+
+def curve(published):
+    return pq.read_table(published.file("curve.parquet")).to_pydict()
+
+
+class Recorder:
+    def __init__(self):
+        self.points = []
+
+    def log_metrics(self, metrics, step):
+        self.points.append((step, dict(metrics)))
+
+
+def test_the_plan_has_one_run_per_recipe_and_seed_longest_first(small):
+    runs = pretrain.plan_runs(small.study, small.mixes)
+    assert [run["run"] for run in runs] == ["simple-s0", "simple-s1", "real-s0", "real-s1"]
+    assert json.loads(json.dumps(runs)) == runs
+    assert [stream["layout"] for stream in runs[0]["streams"]] == ["real", "simple"]
+    assert (runs[0]["f"], runs[2]["f"]) == (0.75, 0.0)
+
+
+def test_a_run_publishes_its_evaluation_curve_positions_and_model(small, lake):
+    published = train(small, lake, "simple-s0")
+    run, training = plan(small)["simple-s0"], small.study.training
+    found = json.loads(published.file("evaluation.json").read_text())
+    assert published.dataset == "studies/small/runs/simple-s0"
+    assert found["losses"] == published.extra["losses"]
+    assert all(0 < found["losses"][name] < math.log(320) for name in ("iid", "short", "long"))
+    assert found["tokens"]["total"] == run["steps"] * training.batch * training.context
+    assert found["tokens"]["real"] == run["streams"][0]["sequences"] * training.context
+    assert found["tokens"]["real"] + found["tokens"]["synthetic"] == found["tokens"]["total"]
+    assert found["precision"] == "float32"
+    assert found["parameters"]["total"] > found["parameters"]["non_embedding"] > 0
+    assert pq.read_table(published.file("position.parquet")).to_pylist() == found["by_position"]
+    points = curve(published)
+    assert points["step"] == list(range(1, run["steps"] + 1))
+    assert points["iid"][-1] == found["losses"]["iid"]
+    assert sum(value is not None for value in points["iid"]) == training.evaluations
+    assert points["train_loss"][0] > points["train_loss"][-1]
+    model = LlamaForCausalLM.from_pretrained(published.file("model"))
+    assert model.config.vocab_size == small.tokens.extra["vocabulary"]
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_other_losses(small, lake):
+    first = train(small, lake, "real-s0")
+    again = train(small, lake, "real-s0", study=make_study(evaluations=3))
+    other = train(small, lake, "real-s1")
+    assert first.uri != again.uri
+    assert curve(first)["train_loss"] == curve(again)["train_loss"]
+    assert first.file("model/model.safetensors").read_bytes() == again.file("model/model.safetensors").read_bytes()
+    assert curve(first)["train_loss"] != curve(other)["train_loss"]
+
+
+def test_losses_follow_the_recorded_curve(small, lake):
+    """Guards the numbers of the whole loop; after a meant change, write the new values to the file."""
+    found = curve(train(small, lake, "simple-s0"))
+    recorded = json.loads(CURVE.read_text())
+    assert found["train_loss"] == pytest.approx(recorded["train_loss"], rel=2e-3)
+    assert found["iid"][-1] == pytest.approx(recorded["iid"], rel=2e-3)
+
+
+def test_an_unchanged_run_is_not_trained_again_nor_when_the_study_gains_seeds(small, lake):
+    first = train(small, lake, "real-s0")
+    steps = []
+    more = make_study(seeds=[0, 1, 2], threads=2)
+    again = train(small, lake, "real-s0", study=more, progress=lambda *step: steps.append(step))
+    assert again.ref == first.ref
+    assert steps == []
+
+
+def test_a_run_cut_off_publishes_nothing_and_starts_over(small, lake):
+    def cut(step, steps, loss):
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(small, lake, "real-s0", progress=cut)
+    with pytest.raises(NotPublished):
+        lake.latest("studies/small/runs/real-s0")
+    assert train(small, lake, "real-s0").file("evaluation.json").exists()
+
+
+def test_divergence_names_run_and_step(small, lake):
+    study = make_study(optimizer={"lr": 1e6, "clip": 1e9, "warmup": 0.0})
+    with pytest.raises(ValueError, match=r"run real-s0 diverged at step \d+: loss .*; lower training\.optimizer\.lr"):
+        train(small, lake, "real-s0", study=study)
+    with pytest.raises(NotPublished):
+        lake.latest("studies/small/runs/real-s0")
+
+
+def test_tracker_and_progress_see_the_run_live(small, lake):
+    recorder, seen = Recorder(), []
+    published = train(small, lake, "real-s0", tracker=recorder, progress=lambda *step: seen.append(step))
+    steps = plan(small)["real-s0"]["steps"]
+    assert [step for step, *_ in seen] == list(range(1, steps + 1))
+    last, metrics = recorder.points[-1]
+    assert last == steps
+    assert metrics["iid_loss"] == published.extra["losses"]["iid"]
+    assert {"train_loss", "learning_rate"} <= set(recorder.points[0][1])
+
+
+def test_a_batch_above_the_memory_limit_is_accumulated_to_the_same_losses(small, lake, monkeypatch):
+    whole = curve(train(small, lake, "real-s0"))["train_loss"]
+    monkeypatch.setattr("training.loop.MICRO_TOKENS", 33)
+    parts = curve(train(small, lake, "real-s0", study=make_study(evaluations=1)))["train_loss"]
+    assert parts == pytest.approx(whole, rel=1e-3)
+
+
+def test_a_run_of_another_plan_is_refused(small, lake):
+    run = plan(small)["real-s0"] | {"steps": 1}
+    with pytest.raises(LakeError, match="run real-s0 is not in the plan"):
+        pretrain.train(small.study, lake, tokens=small.tokens, mixes=small.mixes, run=run)
+
+
+def test_a_mix_dealt_otherwise_than_the_mixer_deals_is_refused(small):
+    with pytest.raises(LakeError, match="recipe simple: mixes plan"):
+        pretrain.plan_runs(make_study(block=5), small.mixes)
+
+
+@pytest.mark.parametrize(("setting", "expected"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_precision_is_as_asked(setting, expected):
+    assert pretrain.choose_precision(setting, torch.device("cpu")) == expected
+
+
+def test_bf16_reaches_the_losses_of_fp32(small, lake):
+    full = train(small, lake, "simple-s0").extra["losses"]["iid"]
+    half = train(small, lake, "simple-s0", study=make_study(precision="bf16")).extra["losses"]["iid"]
+    assert half == pytest.approx(full, abs=0.05)
+
+
+def test_an_unknown_run_or_study_on_the_command_line_is_one_clear_message(small, monkeypatch, tmp_path, capsys):
+    import yaml
+
+    (tmp_path / "corpora").mkdir()
+    (tmp_path / "corpora" / "sample.yaml").touch()
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(small.study.model_dump(mode="json")))
+    monkeypatch.setenv("PALIMPSEST_CORPORA", str(tmp_path / "corpora"))
+    monkeypatch.setenv("PALIMPSEST_STUDIES", str(tmp_path))
+    assert main(["train", "small", "--run", "nope"]) == 1
+    assert "study small has no run nope; its runs: simple-s0" in capsys.readouterr().err
+    assert main(["train", "smal"]) == 1
+    assert "did you mean 'small'" in capsys.readouterr().err
+    assert main(["plan", "small"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    assert main(["train", "small", "--run", "real-s1"]) == 0
+    assert "studies/small/runs/real-s1/" in capsys.readouterr().out
