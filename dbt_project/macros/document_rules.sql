@@ -61,7 +61,7 @@
       ('c4.sentences', 'no_prose', 'sentences', 'min', 'min_sentences'),
     ]) -%}
   {%- endif -%}
-  {%- set known = rules | map('first') | list + ['url.superseded', 'duplicates.exact', 'duplicates.near'] -%}
+  {%- set known = rules | map('first') | list + ['duplicates.exact', 'duplicates.near'] -%}
   {%- for name in disabled_rules() -%}
     {%- if name not in known and language == 'en' -%}
       {{ exceptions.raise_compiler_error(
