@@ -47,7 +47,7 @@ bench: dev-environment ## Run the benchmarks against their peers; writes .bench/
 lint: dev-environment ## Check Python, SQL, YAML and shell
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/sqlfluff lint --processes 1 --disable-progress-bar dbt_project
+	$(BIN)/sqlfluff lint --processes 1 --disable-progress-bar dbt_project/models dbt_project/tests
 	$(BIN)/yamllint --strict .
 	@if command -v shellcheck >/dev/null; then shellcheck infra/*.sh infra/*/*.sh .ci/run; \
 	else echo "shellcheck is not installed: shell scripts unchecked"; fi
@@ -55,7 +55,7 @@ lint: dev-environment ## Check Python, SQL, YAML and shell
 format: dev-environment ## Format Python and SQL in place
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
-	$(BIN)/sqlfluff fix --disable-progress-bar dbt_project
+	$(BIN)/sqlfluff fix --disable-progress-bar dbt_project/models dbt_project/tests
 
 lock: dev-environment ## Renew the locks from requirements*.in (ARGS=--upgrade for newer versions)
 	$(COMPILE) $(ARGS) -o requirements.lock requirements.in
