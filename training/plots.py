@@ -23,6 +23,7 @@ from training.scaling import Law
 
 INK = "#5b6470"
 COLOURS = ("#e0822c", "#3f7fd6", "#2fa37c", "#b066c8", "#d9546a", "#8c8a2f", "#25a3b8", "#a8704c")
+WIDTH = 6.0  # inches
 STYLE = {
     "svg.fonttype": "none",
     "font.size": 10.5,
@@ -45,11 +46,7 @@ def draw(table: Mapping, directory: Path) -> list[str]:
     """Write the figures that the table has data for; their names, in reading order."""
     drawn = []
     with plt.rc_context(STYLE):
-        for name, plot in (
-            ("loss-by-mix", _by_mix),
-            ("loss-by-tokens", _by_tokens),
-            ("loss-by-position", _by_position),
-        ):
+        for name, plot in PLOTS.items():
             figure = plot(table)
             if figure is None:
                 continue
@@ -73,7 +70,7 @@ def _by_mix(table: Mapping) -> plt.Figure | None:
         return None
     rows.sort(key=lambda row: -row["loss_iid"])
     colour = colours(table)
-    figure, axes = plt.subplots(figsize=(7.2, 1.15 + 0.46 * len(rows)), layout="constrained")
+    figure, axes = plt.subplots(figsize=(WIDTH, 0.95 + 0.4 * len(rows)), layout="constrained")
     for place, row in enumerate(rows):
         seeds = _seed_losses(table, row["mix"])
         axes.plot([row["loss_iid"]] * 2, [place - 0.24, place + 0.24], color=colour[row["mix"]], linewidth=3)
@@ -87,7 +84,7 @@ def _by_mix(table: Mapping) -> plt.Figure | None:
     axes.spines["left"].set_visible(False)
     axes.margins(y=0.12)
     axes.grid(axis="x")
-    axes.set_xlabel("validation loss, nats per token (bar: mean, dots: seeds, dashed: real-only)")
+    axes.set_xlabel("validation loss, nats per token (dots: seeds)")
     return figure
 
 
@@ -97,7 +94,7 @@ def _by_tokens(table: Mapping) -> plt.Figure | None:
         return None
     colour = colours(table)
     full = references[-1]["tokens"]
-    figure, axes = plt.subplots(figsize=(7.2, 4.6), layout="constrained")
+    figure, axes = plt.subplots(figsize=(WIDTH, 5.4), layout="constrained")
     for point in references:
         axes.plot([point["tokens"]] * len(point["losses"]), list(point["losses"].values()), "o", color=INK, alpha=0.4)
     means = [fmean(point["losses"].values()) for point in references]
@@ -149,7 +146,7 @@ def _by_position(table: Mapping) -> plt.Figure | None:
     if not losses:
         return None
     colour = colours(table)
-    figure, axes = plt.subplots(figsize=(7.2, 3.9), layout="constrained")
+    figure, axes = plt.subplots(figsize=(WIDTH, 3.4), layout="constrained")
     for mix in (row["mix"] for row in table["mixes"] if row["mix"] in losses):
         places = sorted(losses[mix])
         means = [fmean(losses[mix][place]) for place in places]
@@ -165,6 +162,36 @@ def _by_position(table: Mapping) -> plt.Figure | None:
     return figure
 
 
+def _by_generations(table: Mapping) -> plt.Figure | None:
+    """Only for a study that varies G: a layout and strategy at two values of it or more."""
+    families = defaultdict(dict)
+    for row in table["mixes"]:
+        if row["generations"] and row["loss_iid"] is not None:
+            families[row["layout"], row["strategy"]][row["generations"]] = row
+    families = {family: rows for family, rows in families.items() if len(rows) > 1}
+    if not families:
+        return None
+    figure, axes = plt.subplots(figsize=(WIDTH, 3.8), layout="constrained")
+    for place, ((layout, strategy), rows) in enumerate(families.items()):
+        counts, colour = sorted(rows), COLOURS[place % len(COLOURS)]
+        means = [rows[g]["loss_iid"] for g in counts]
+        axes.plot(counts, means, "o-", color=colour, label=f"{layout}, {strategy}", linewidth=1.8)
+        for g in counts:
+            seeds = _seed_losses(table, rows[g]["mix"])
+            axes.plot([g] * len(seeds), seeds, "o", color=colour, alpha=0.4, markersize=4)
+    for row in table["mixes"]:
+        if row["mix"] == table["reference"] and row["loss_iid"] is not None:
+            axes.axhline(row["loss_iid"], color=INK, linestyle=(0, (4, 4)), linewidth=1, label="real-only")
+    ticks = sorted({g for rows in families.values() for g in rows})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ticks, [str(g) for g in ticks])
+    axes.grid()
+    axes.set_xlabel("generations per document, G")
+    axes.set_ylabel("validation loss, nats per token")
+    axes.legend()
+    return figure
+
+
 def short(tokens: float) -> str:
     """1234 as 1.2k, 56000000 as 56M."""
     for limit, suffix in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
@@ -175,3 +202,11 @@ def short(tokens: float) -> str:
 
 def _seed_losses(table: Mapping, mix: str) -> list[float]:
     return [run["losses"]["iid"] for run in table["runs"] if run["recipe"] == mix]
+
+
+PLOTS = {
+    "loss-by-tokens": _by_tokens,
+    "loss-by-mix": _by_mix,
+    "loss-by-position": _by_position,
+    "loss-by-generations": _by_generations,
+}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,11 +23,11 @@ CODE = [f"training/{name}" for name in ("report.py", "table.py", "plots.py", "sc
 FIGURES = {
     "loss-by-mix": (
         "Loss on held-out documents, by mix",
-        "Further left is better. A mix is better than real-only only if its seeds stay left of the dashed line.",
+        "Further left is better; dashed is real-only. Seeds are paired: what one does to every mix alike tells nothing.",
     ),
     "loss-by-generations": (
         "Loss against generations per document",
-        "One line per layout. G = 0 is real-only. Dots are seeds.",
+        "One line per layout and strategy; pale dots are seeds, dashed is real-only.",
     ),
     "loss-by-tokens": (
         "What a mix is worth in real tokens",
@@ -163,9 +164,5 @@ def _inline(svg: str, ink: str, title: str) -> str:
     """A drawing as an element of the page: in its text colour, scaling with it, named for screen readers."""
     body = svg[svg.index("<svg") :].replace(ink, "currentColor")
     opening, rest = body.split(">", 1)
-    attributes = [part for part in opening.split('"')]
-    kept = '"'.join(attributes)
-    for size in ("width", "height"):
-        start = kept.index(f' {size}="')
-        kept = kept[:start] + kept[kept.index('"', start + len(size) + 3) + 1 :]
-    return f'{kept} role="img" aria-label="{title}">{rest}'
+    opening = re.sub(r' (width|height)="[^"]*"', "", opening)
+    return f'{opening} role="img" aria-label="{title}">{rest}'

@@ -184,8 +184,8 @@ def _efficiency(
         return Efficiency("beyond floor", reason, **facts)
     reason = ""
     if facts["extrapolated"]:
-        side = f"{value:.2f} times the most" if value > 1 else f"{value / ratios[0]:.2f} times the fewest"
-        reason = f"extrapolated: read off the law at {side} real tokens that were trained on"
+        end = f"{value:.2f} times the largest" if value > 1 else f"{value / ratios[0]:.2f} times the smallest"
+        reason = f"extrapolated to {end} real-only run"
     return Efficiency("resolved", reason, **facts)
 
 

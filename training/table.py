@@ -71,33 +71,41 @@ def compare_runs(study: Study, mixes: Published, runs: Sequence[Published]) -> d
         "freedom": compared.freedom,
         "runs": evaluations,
     }
-    return {**table, "headline": headline(table)}
+    return {**table, "headline": headline(table), "aside": aside(table)}
 
 
 def headline(table: Mapping) -> str:
-    """The result in one or two sentences, no better than it is."""
+    """The result in one sentence, no better than it is."""
     others = [row for row in table["mixes"] if row["verdict"] != "reference"]
     told = [row for row in others if row["verdict"] in ("resolved", "beyond floor")]
     if not others:
         return f"Study {table['study']} has no mix to compare with real-only training."
-    if not told:
-        ran = [row for row in others if row["difference"] is not None]
-        if not ran:
-            return "Not resolved: no mix has a finite loss to compare with real-only training."
-        best = min(ran, key=lambda row: row["difference"])
-        found = f"the lowest loss is that of '{best['mix']}', {best['difference']:+.3f} nats from real-only"
-        if table["problem"]:
-            return f"Data efficiency is not resolved: {table['problem']}. Without it, {found}{_margin(best)}."
-        return f"Data efficiency is not resolved for any mix: {found}{_margin(best)}."
-    best = max(told, key=lambda row: row["efficiency"] or row["efficiency_low"])
-    if best["verdict"] == "beyond floor":
-        worth = f"at least {best['efficiency_low']:.2f} times as many"
-    else:
-        only = "only " if best["efficiency"] < 1 else ""
-        worth = f"{only}{best['efficiency']:.2f} times as many ({_span(best)})"
-    text = f"Mix '{best['mix']}' makes {best['real_tokens']:,} real tokens worth {worth}."
-    rest = [f"'{row['mix']}'" for row in others if row not in told]
-    return f"{text} Not resolved: {', '.join(rest)}." if rest else text
+    if told:
+        best = max(told, key=lambda row: row["efficiency"] or row["efficiency_low"])
+        return f"Mix ‘{best['mix']}’ makes {best['real_tokens']:,} real tokens worth {_worth(best)}."
+    ran = [row for row in others if row["difference"] is not None]
+    if not ran:
+        return "Not resolved: no mix has a finite loss to compare with real-only training."
+    best = min(ran, key=lambda row: row["difference"])
+    margin = "" if best["margin"] is None else f" (± {best['margin']:.3f} from seed noise)"
+    return (
+        "Data efficiency is not resolved for any mix: the lowest loss is that of "
+        f"‘{best['mix']}’, {best['difference']:+.3f} nats from real-only{margin}."
+    )
+
+
+def aside(table: Mapping) -> str:
+    """What the headline leaves out: the other mixes that were resolved, those that were not, and a cause they share."""
+    others = [row for row in table["mixes"] if row["verdict"] != "reference"]
+    told = [row for row in others if row["verdict"] in ("resolved", "beyond floor")]
+    best = max(told, key=lambda row: row["efficiency"] or row["efficiency_low"], default=None)
+    sentences = [f"‘{row['mix']}’: {describe(row)}." for row in told if row is not best]
+    open_rows = [f"‘{row['mix']}’" for row in others if row not in told]
+    if table["problem"]:
+        sentences.append(f"Why: {table['problem']}.")
+    elif told and open_rows:
+        sentences.append(f"Not resolved: {', '.join(open_rows)}.")
+    return " ".join(sentences)
 
 
 def describe(row: Mapping) -> str:
@@ -208,5 +216,8 @@ def _span(row: Mapping) -> str:
     return f"{low:.2f} or more" if high is None else f"{low:.2f} to {high:.2f}"
 
 
-def _margin(row: Mapping) -> str:
-    return "" if row["margin"] is None else f" (± {row['margin']:.3f} from seed noise)"
+def _worth(row: Mapping) -> str:
+    if row["verdict"] == "beyond floor":
+        return f"at least {row['efficiency_low']:.2f} times as many"
+    only = "only " if row["efficiency"] < 1 else ""
+    return f"{only}{row['efficiency']:.2f} times as many ({_span(row)})"

@@ -119,8 +119,8 @@ def test_planted_worth_is_reported_and_a_useless_mix_is_not(study, lake, publish
         assert rows[mix]["efficiency_low"] <= WORTH[mix] <= rows[mix]["efficiency_high"]
     assert rows["augmented"]["verdict"] == "not resolved" and "includes 0" in rows["augmented"]["reason"]
     assert rows["real"]["verdict"] == "reference"
-    assert re.match(r"Mix 'stitched' makes 35,000 real tokens worth 1\.\d\d times as many", table["headline"])
-    assert "Not resolved: 'augmented'" in table["headline"]
+    assert re.match(r"Mix ‘stitched’ makes 35,000 real tokens worth 1\.\d\d times as many", table["headline"])
+    assert "‘simple’: 1." in table["aside"] and "Not resolved: ‘augmented’" in table["aside"]
 
 
 def test_table_says_what_went_in(study, lake, publish):
@@ -157,6 +157,14 @@ def test_page_stands_alone(study, lake, publish):
     assert len(ids) == len(set(ids))
     assert "with fewer than planned" in text and ">228<" in text
     assert published.manifest["parents"][0]["digest"] in text
+
+
+def test_a_study_that_varies_g_shows_loss_against_it(study, lake, publish):
+    few = study.layouts["simple"].model_copy(update={"generations": 2})
+    layouts = {**study.layouts, "stitched": few}
+    published = report(study.model_copy(update={"layouts": layouts}), lake, **publish())
+    assert published.file("loss-by-generations.svg").exists()
+    assert "Loss against generations per document" in published.file("report.html").read_text()
 
 
 def test_text_of_the_study_cannot_become_markup(study, lake, publish):
