@@ -1,7 +1,8 @@
 """Personal data out of a text: e-mail addresses, telephone numbers and IP addresses become fixed placeholders.
 
 Fixed, not numbered: the same text always becomes the same text, and nothing of the value can be read back.
-Documentation ranges (RFC 5737, 555-01xx, .example) are redacted like any other.
+Documentation ranges (RFC 5737, 555-01xx, .example) are redacted like any other; private, loopback and multicast
+addresses and netmasks lead to nobody and stay, or no text on networks would survive.
 """
 
 from __future__ import annotations
@@ -12,6 +13,13 @@ import re
 EMAIL = re.compile(r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[\w-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w-])")
 IPV4 = re.compile(r"(?<![\w.:-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\d)")
 IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])")
+ANYBODYS = [
+    ipaddress.ip_network(network)
+    for network in (
+        *("0.0.0.0/8", "10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16", "224.0.0.0/3"),
+        *("::/127", "fc00::/7", "fe80::/10", "ff00::/8"),
+    )
+]
 # What stands before a dotted number that is a version or a section, not an address.
 NUMBERING = re.compile(r"(?:\b(?:v|ver|version|release|build|section|chapter|clause|firmware)\.?|§)\s*$", re.IGNORECASE)
 PHONE = re.compile(
@@ -56,7 +64,9 @@ def _is_address(match: re.Match[str]) -> bool:
         address = ipaddress.ip_address(match[0])
     except ValueError:
         return False
-    return not address.is_unspecified and (address.version == 4 or any(c.isdigit() for c in match[0]))
+    if address.version == 6 and sum(map(bool, match[0].split(":"))) < 3:  # a::b is C++
+        return False
+    return not any(address.version == network.version and address in network for network in ANYBODYS)
 
 
 def _is_number(match: re.Match[str]) -> bool:

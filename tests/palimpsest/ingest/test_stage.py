@@ -1,0 +1,177 @@
+"""Days as datasets: conservation, the same bytes however they are extracted, and death at any write."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import signal
+import sys
+import time
+
+import pyarrow.parquet as pq
+import pytest
+
+from palimpsest.config import load_corpus
+from palimpsest.ingest import langid, stage
+from palimpsest.ingest.stage import extract_days
+from palimpsest.lake import Lake, LakeError, NotPublished
+
+DAYS = [dt.date(2026, 10, d) for d in range(1, 29)]
+
+
+def rows(published, table):
+    return pq.read_table(published.file(f"{table}.parquet")).to_pylist()
+
+
+def test_the_sample_becomes_28_days_and_a_day_alone_gives_the_same_bytes(lake, tmp_path):
+    corpus = load_corpus("sample")
+    together = extract_days(corpus, DAYS, lake)
+    assert [p.dataset for p in together] == [f"corpora/sample/pages/{day}" for day in DAYS]
+    assert sum(p.manifest["rows"]["input"] for p in together) == 92
+    other = Lake(tmp_path / "other")
+    for number in (0, 13, 27):
+        (alone,) = extract_days(corpus, [DAYS[number]], other)
+        assert alone.manifest == together[number].manifest
+    assert [p.uri for p in extract_days(corpus, DAYS, lake)] == [p.uri for p in together]
+
+
+def test_a_page_carries_what_the_contract_says(lake, write_warc, make_corpus, response):
+    body = "<main><p>Ask jo@mail.example or call +44 1632 960571 about the café. It is open all day.</p></main>"
+    warc = write_warc([response("https://A.example/x", body.encode("cp1252"), "2026-10-02T23:59:59Z")])
+    (published,) = extract_days(make_corpus(warc), [DAYS[1]], lake)
+    (page,) = rows(published, "pages")
+    assert page["text"] == "Ask <EMAIL> or call <PHONE> about the café. It is open all day."
+    assert (page["pii_email"], page["pii_phone"], page["pii_ip"]) == (1, 1, 0)
+    assert (page["site"], page["day"], page["language"]) == ("a.example", DAYS[1], "en")
+    assert page["fetched_at"] == dt.datetime(2026, 10, 2, 23, 59, 59, tzinfo=dt.UTC)
+    assert (page["warc_file"], page["warc_offset"], page["raw_bytes"]) == (str(warc), 0, len(body))
+    assert len(page["page_id"]) == 16
+
+
+def test_every_record_that_is_no_page_is_quarantined_with_its_cause(lake, write_warc, make_corpus, response, record):
+    cases = {
+        "http_status": response("https://a.example/404", status="404 Not Found"),
+        "not_html": response("https://a.example/pdf", content_type="application/pdf"),
+        "binary": response("https://a.example/png", b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 9),
+        "too_large": response("https://a.example/big", b"<p>word</p>" * 5_000_000),
+        "too_deep": response("https://a.example/deep", b"<div>" * 100_000),
+        "empty": response("https://a.example/empty", b""),
+        "no_text": response("https://a.example/blank", b"<html><body></body></html>"),
+        "bad_url": response("nowhere"),
+        "bad_http": record("response", b"no http here", "https://a.example/raw", media="application/http"),
+        "bad_date": response("https://a.example/undated", date="yesterday"),
+    }
+    kept = response("https://a.example/good")
+    others = [record("request", b"GET / HTTP/1.1\r\n\r\n", "https://a.example/"), record("metadata", b"x: y")]
+    warc = write_warc([kept, *cases.values(), kept, *others])
+    (published,) = extract_days(make_corpus(warc), DAYS[:1], lake)
+    found = {row["cause"]: row for row in rows(published, "quarantine")}
+    assert set(found) == {*cases, "duplicate_record"}
+    assert published.manifest["rows"]["input"] == 12
+    assert published.manifest["rows"]["kept"] == 1
+    assert published.extra["records"] == {"metadata": 1, "request": 1, "response": 12}
+    assert found["too_large"]["payload"] == (b"<p>word</p>" * 6_000)[:65_536]
+    assert "limits.max_page_bytes" in found["too_large"]["detail"]
+    assert "nested 100000 deep" in found["too_deep"]["detail"]
+    assert found["bad_http"]["detail"]
+    assert found["http_status"]["http_status"] == 404
+
+
+@pytest.mark.parametrize(("poison", "cause"), [("sleep", "timeout"), ("kill", "crashed"), ("raise", "crashed")])
+def test_a_poison_page_neither_hangs_nor_kills_the_stage(
+    lake, write_warc, make_corpus, response, monkeypatch, poison, cause
+):
+    examine = stage.examine
+
+    def poisoned(payload, charset, words):
+        if b"poison" in payload:
+            if poison == "sleep":
+                time.sleep(60)
+            elif poison == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise RecursionError("too much")
+        return examine(payload, charset, words)
+
+    monkeypatch.setattr(stage, "examine", poisoned)
+    warc = write_warc([response(f"https://a.example/{n}", *([b"<p>poison</p>"] if n == 1 else [])) for n in range(3)])
+    (published,) = extract_days(make_corpus(warc, page_timeout_s=3), DAYS[:1], lake)
+    assert [row["url"] for row in rows(published, "pages")] == ["https://a.example/0", "https://a.example/2"]
+    assert [row["cause"] for row in rows(published, "quarantine")] == [cause]
+
+
+def test_a_day_without_records_is_published_empty(lake, write_warc, make_corpus, response):
+    warc = write_warc([response("https://a.example/")])
+    published = extract_days(make_corpus(warc), DAYS[4:6], lake)
+    assert [p.manifest["rows"]["input"] for p in published] == [0, 0]
+    assert rows(published[0], "pages") == rows(published[1], "quarantine") == []
+
+
+def test_a_day_outside_the_corpus_is_refused(lake, write_warc, make_corpus, response):
+    warc = write_warc([response("https://a.example/")])
+    with pytest.raises(
+        LakeError, match=r"crawl\.yaml: 2026-11-01 is outside the corpus' days 2026-10-01 to 2026-10-28"
+    ):
+        extract_days(make_corpus(warc), [dt.date(2026, 11, 1)], lake)
+
+
+def test_a_truncated_file_publishes_nothing(lake, write_warc, make_corpus, response):
+    warc = write_warc([response(f"https://a.example/{n}") for n in range(5)])
+    warc.write_bytes(warc.read_bytes()[:-20])
+    with pytest.raises(LakeError, match="truncated"):
+        extract_days(make_corpus(warc), DAYS[:2], lake)
+    assert lake.children("corpora/crawl/pages") == []
+    assert not [f for f in os.listdir(lake.root) if f.endswith(".parquet")]
+
+
+def test_new_files_and_new_limits_are_new_versions(lake, write_warc, make_corpus, response):
+    warc = write_warc([response("https://a.example/")])
+    (first,) = extract_days(make_corpus(warc), DAYS[:1], lake)
+    (limited,) = extract_days(make_corpus(warc, max_page_bytes=50), DAYS[:1], lake)
+    assert limited.manifest["rows"]["quarantined"] == {"too_large": 1}
+    write_warc([response("https://a.example/"), response("https://a.example/2")])
+    (grown,) = extract_days(make_corpus(warc), DAYS[:1], lake)
+    assert len({first.uri, limited.uri, grown.uri}) == 3
+
+
+def test_death_at_any_write_leaves_nothing_half_published(tmp_path, monkeypatch, write_warc, make_corpus, response):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # what the killed leave behind
+    langid.identify("loaded once, here, for all the forks")
+    warc = write_warc([response(f"https://a.example/{n}", date=f"2026-10-0{1 + n % 2}T08:00:00Z") for n in range(4)])
+    corpus, days = make_corpus(warc), DAYS[:2]
+    reference = [p.manifest for p in extract_days(corpus, days, Lake(tmp_path / "reference"))]
+    deaths = 0
+    while True:
+        lake = Lake(tmp_path / f"lake-{deaths}")
+        if not _die_at_event(deaths, lake, corpus, days):
+            break
+        for day in days:
+            try:
+                survivor = lake.latest(f"corpora/crawl/pages/{day}")
+            except NotPublished:
+                continue
+            lake.verify(survivor)
+        assert [p.manifest for p in extract_days(corpus, days, lake)] == reference, f"after death {deaths}"
+        deaths += 1
+    assert deaths > 20
+
+
+def _die_at_event(number: int, lake: Lake, corpus, days) -> bool:
+    """Run the stage in a child that is killed at its n-th change to the lake; False if it came to its end first."""
+    child = os.fork()
+    if child == 0:
+        seen = 0
+
+        def kill(event: str, arguments: tuple) -> None:
+            nonlocal seen
+            if event in {"open", "os.mkdir", "os.rename"} and str(arguments[0]).startswith(str(lake.base)):
+                if seen == number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                seen += 1
+
+        sys.addaudithook(kill)
+        try:
+            extract_days(corpus, days, lake)
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status)
