@@ -82,7 +82,7 @@ def fit(
         rates.append(learning_rate(step - 1, steps, training.optimizer))
         set_learning_rate(optimizer, rates[-1])
         batch = torch.from_numpy(sequences.at(step - 1)).to(device)
-        losses[step - 1] = _step(model, optimizer, batch, dtype, training.optimizer.clip)
+        losses[step - 1] = train_step(model, optimizer, batch, dtype, training.optimizer.clip)
         if step % look and step not in watched:
             continue
         _check(losses[checked:step], checked, model.vocab, name)
@@ -106,7 +106,7 @@ def fit(
     return Trained(curve, evaluations[steps], seconds)
 
 
-def _step(
+def train_step(
     model: Decoder, optimizer: torch.optim.Optimizer, batch: torch.Tensor, dtype: torch.dtype, clip: float
 ) -> torch.Tensor:
     """One update; the mean loss over the batch before it, still on the device."""

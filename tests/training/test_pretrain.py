@@ -17,6 +17,12 @@ from training.__main__ import main
 CURVE = Path(__file__).parent / "curves" / "tiny.json"
 
 
+@pytest.fixture(autouse=True)
+def on_cpu(monkeypatch):
+    """Bit-for-bit tests are about the CPU, also on a machine with a GPU."""
+    monkeypatch.setattr(pretrain, "choose_device", lambda: torch.device("cpu"))
+
+
 def plan(small, study=None):
     return {run["run"]: run for run in pretrain.plan_runs(study or small.study, small.mixes)}
 
@@ -154,6 +160,16 @@ def test_bf16_reaches_the_losses_of_fp32(small, lake):
     full = train(small, lake, "simple-s0").extra["losses"]["iid"]
     half = train(small, lake, "simple-s0", study=make_study(precision="bf16")).extra["losses"]["iid"]
     assert half == pytest.approx(full, abs=0.05)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_gpu_reaches_the_losses_of_a_cpu(small, lake, monkeypatch, precision):
+    cpu = train(small, lake, "simple-s0").extra["losses"]["iid"]
+    monkeypatch.setattr(pretrain, "choose_device", lambda: torch.device("cuda"))
+    study = make_study(precision=precision, evaluations=3)
+    assert train(small, lake, "simple-s0", study=study).extra["losses"]["iid"] == pytest.approx(cpu, abs=0.05)
 
 
 def test_an_unknown_run_or_study_on_the_command_line_is_one_clear_message(small, monkeypatch, tmp_path, capsys):
