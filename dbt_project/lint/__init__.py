@@ -1,6 +1,6 @@
 """What sqlfluff sees of the project's macros: each reads as a call of its own name, so a model's own SQL is linted.
 
-dbt's macros return Python values, which sqlfluff's Jinja cannot; those a model loops over are given here as one example.
+dbt's macros return Python values, which sqlfluff's Jinja cannot; those a model loops over are given as one example.
 """
 
 from __future__ import annotations

@@ -8,14 +8,24 @@ passwords() {
         > "$AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"
 }
 
+pools() {
+    cat <<JSON
+{
+  "gpu": {"slots": ${PALIMPSEST_GPU_SLOTS:-1}, "description": "One slot per GPU", "include_deferred": true},
+  "dbt": {"slots": ${PALIMPSEST_DBT_SLOTS:-2}, "description": "dbt builds at a time", "include_deferred": false},
+  "train": {"slots": ${PALIMPSEST_TRAIN_SLOTS:-1}, "description": "Training runs at a time", "include_deferred": false}
+}
+JSON
+}
+
 case "${1:?usage: entrypoint.sh init|api-server|scheduler|dag-processor|triggerer|mlflow|COMMAND ...}" in
 init)
     : "${AIRFLOW_ADMIN_PASSWORD:?is empty; see .env.example}"
     mkdir -p "$AIRFLOW_HOME"
     passwords
     airflow db migrate
-    airflow pools set gpu "${PALIMPSEST_GPU_SLOTS:-1}" "One slot per GPU: generation and training" --include-deferred
-    airflow pools set dbt "${PALIMPSEST_DBT_SLOTS:-2}" "dbt builds at a time"
+    pools > "$AIRFLOW_HOME/pools.json"
+    airflow pools import "$AIRFLOW_HOME/pools.json"
     python -m palimpsest sync
     ;;
 api-server | scheduler | dag-processor | triggerer)

@@ -25,7 +25,8 @@ def run() -> list[dict]:
         size = source.stat().st_size / 2**20
         ours = min(_publish(source, Path(folder, f"lake{n}")) for n in range(3))
         peer = min(_copy(source, Path(folder, f"copy{n}.parquet")) for n in range(3))
-    return [{"name": "lake: publish 64 MB, against copy and fsync", "ours": size / ours, "peer": size / peer, "unit": "MB/s"}]
+    name = f"lake: publish {MEGABYTES} MB, against copy and fsync"
+    return [{"name": name, "ours": size / ours, "peer": size / peer, "unit": "MB/s"}]
 
 
 def _publish(source: Path, root: Path) -> float:

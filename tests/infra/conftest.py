@@ -35,7 +35,7 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def wait_for(url: str, process: subprocess.Popen, log: Path, seconds: float = 120) -> bytes:
+def wait_for(url: str, process: subprocess.Popen, log: Path, seconds: float = 200) -> bytes:
     """The answer of ``url`` as soon as it is 200; the log's end if the process dies or the time is up."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
@@ -142,13 +142,14 @@ def container_environment(compose: dict, postgres_url, tmp_path_factory) -> Call
     """A service's environment from docker-compose.yml, its hosts and folders replaced by this machine's."""
     data = tmp_path_factory.mktemp("data")
     api, scheduler, mlflow = free_port(), free_port(), free_port()
+    passwords = {name: make_url(postgres_url(name)).password for name in ("airflow", "mlflow", "catalog")}
     settings = {
         "AIRFLOW_FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "AIRFLOW_JWT_SECRET": secrets.token_hex(16),
         "AIRFLOW_ADMIN_PASSWORD": secrets.token_hex(8),
         "PALIMPSEST_AIRFLOW_PORT": str(api),
         "PALIMPSEST_MLFLOW_PORT": str(mlflow),
-        **{f"{name.upper()}_DB_PASSWORD": make_url(postgres_url(name)).password for name in ("airflow", "mlflow", "catalog")},
+        **{f"{name.upper()}_DB_PASSWORD": password for name, password in passwords.items()},
     }
     here = {
         "postgres:5432": f"127.0.0.1:{make_url(postgres_url('airflow')).port}",

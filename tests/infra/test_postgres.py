@@ -16,10 +16,11 @@ import pytest
 from sqlalchemy import create_engine, inspect, make_url, text
 from sqlalchemy.exc import OperationalError
 
-from palimpsest.lake import REPOSITORY
+from palimpsest.catalog import Catalog
+from palimpsest.lake import REPOSITORY, Facts
 
 ENTRYPOINT = REPOSITORY / "infra" / "docker" / "entrypoint.sh"
-DAG = '''
+DAG = """
 from airflow.sdk import dag, task
 
 @dag(schedule=None, catchup=False)
@@ -31,7 +32,7 @@ def sums():
     add.expand(x=[1, 2])
 
 sums()
-'''
+"""
 
 
 def answer(url: str, body: dict | None = None, token: str | None = None) -> dict:
@@ -70,12 +71,11 @@ def test_each_database_belongs_to_its_own_login(postgres_url):
 def test_init_prepares_database_pools_login_and_catalog(initialised, postgres_url):
     with create_engine(postgres_url("airflow")).connect() as connection:
         pools = dict(connection.execute(text("select pool, include_deferred from slot_pool")).all())
-    assert pools["gpu"] is True
-    assert pools["dbt"] is False
+    assert pools == {"default_pool": False, "gpu": True, "dbt": False, "train": False}
     passwords = Path(initialised["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
     assert json.loads(passwords.read_text()) == {"admin": initialised["AIRFLOW_ADMIN_PASSWORD"]}
     assert stat.S_IMODE(passwords.stat().st_mode) == 0o600
-    assert "alembic_version" in inspect(create_engine(postgres_url("catalog"))).get_table_names()
+    assert "dataset_versions" in inspect(create_engine(postgres_url("catalog"))).get_table_names()
 
 
 def test_init_names_a_missing_secret(container_environment):
@@ -86,7 +86,22 @@ def test_init_names_a_missing_secret(container_environment):
     assert ".env.example" in done.stderr
 
 
-@pytest.mark.timeout(420)
+def test_the_catalog_answers_lineage_from_postgresql(postgres_url, lake):
+    def write(folder: Path) -> Facts:
+        (folder / "rows.txt").write_text(str(folder))
+        return Facts()
+
+    pages = lake.publish("corpora/tiny/pages/2026-10-01", write)
+    documents = lake.publish("corpora/tiny/documents", write, parents=[pages])
+    catalog = Catalog(postgres_url("catalog"))
+    catalog.migrate()
+    assert catalog.sync(lake) == 2
+    assert [relative.uri for relative in catalog.lineage_up(documents.uri)] == [pages.uri]
+    assert [relative.uri for relative in catalog.lineage_down(pages.uri)] == [documents.uri]
+    catalog.close()
+
+
+@pytest.mark.timeout(600)
 def test_airflow_runs_a_dag_on_postgresql(initialised, compose, container_environment, service, tmp_path):
     (tmp_path / "sums.py").write_text(DAG)
     here = {"AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path)}
@@ -103,7 +118,7 @@ def test_airflow_runs_a_dag_on_postgresql(initialised, compose, container_enviro
             parts = answer(f"{api}/api/v2/monitor/health")
             return {part["status"] for part in parts.values()} == {"healthy"}
 
-        assert until(healthy, 90), answer(f"{api}/api/v2/monitor/health")
+        assert until(healthy, 180), answer(f"{api}/api/v2/monitor/health")
         probe = [ENTRYPOINT, "healthy", "SchedulerJob"]
         assert subprocess.run(probe, env=environments["airflow-scheduler"], capture_output=True).returncode == 0
 
@@ -111,7 +126,7 @@ def test_airflow_runs_a_dag_on_postgresql(initialised, compose, container_enviro
             answer(f"{api}/auth/token", {"username": "admin", "password": "admin"})
         login = {"username": "admin", "password": initialised["AIRFLOW_ADMIN_PASSWORD"]}
         token = answer(f"{api}/auth/token", login)["access_token"]
-        assert until(lambda: answer(f"{api}/api/v2/dags", token=token)["total_entries"], 90)
+        assert until(lambda: answer(f"{api}/api/v2/dags", token=token)["total_entries"], 120)
         run = answer(f"{api}/api/v2/dags/sums/dagRuns", {"logical_date": None, "conf": {}}, token)["dag_run_id"]
         patch = urllib.request.Request(
             f"{api}/api/v2/dags/sums",
@@ -147,4 +162,5 @@ def test_mlflow_keeps_runs_in_postgresql_and_files_behind_its_server(container_e
         with pytest.raises(HTTPError, match="403"):
             urllib.request.urlopen(foreign)
     with create_engine(postgres_url("mlflow")).connect() as connection:
-        assert connection.execute(text("select key, value, step from latest_metrics")).all() == [("validation/loss", 3.5, 7)]
+        metrics = connection.execute(text("select key, value, step from latest_metrics")).all()
+    assert metrics == [("validation/loss", 3.5, 7)]
