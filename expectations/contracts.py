@@ -48,6 +48,7 @@ DOCUMENTS = {
             "page_id": "text",
             "url": "text",
             "reason": "text",
+            "rule": "text",
             "value": "number",
             "threshold": "number",
             "duplicate_of": "text",

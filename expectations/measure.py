@@ -14,6 +14,7 @@ import duckdb
 import pandas as pd
 
 from expectations.contracts import Contract, differences
+from expectations.overlap import source_overlaps, validation_leaks
 from palimpsest.config import Corpus, Study
 from palimpsest.lake import LakeError, Published
 
@@ -94,10 +95,9 @@ def documents(connection: duckdb.DuckDBPyConnection, corpus: Corpus) -> pd.DataF
 def generations(connection: duckdb.DuckDBPyConnection, study: Study) -> pd.DataFrame:
     asked = [(name, s.kind, s.generations) for name, s in study.strategies.items()]
     connection.register("asked_strategies", pd.DataFrame(asked, columns=["strategy", "kind", "generations"]))
-    return connection.execute(
-        (SQL / "generations.sql").read_text(),
-        {"near_copy_overlap": study.gates.near_copy_overlap, "near_copy_words": NEAR_COPY_WORDS},
-    ).df()
+    connection.register("near_copies", source_overlaps(connection, NEAR_COPY_WORDS))
+    query = (SQL / "generations.sql").read_text()
+    return connection.execute(query, {"near_copy_overlap": study.gates.near_copy_overlap}).df()
 
 
 def megadocs(connection: duckdb.DuckDBPyConnection, study: Study) -> pd.DataFrame:
@@ -107,7 +107,8 @@ def megadocs(connection: duckdb.DuckDBPyConnection, study: Study) -> pd.DataFram
     ]
     columns = ["layout", "kind", "strategy", "generations", "holds_real"]
     connection.register("asked_layouts", pd.DataFrame(asked, columns=columns))
-    return connection.execute((SQL / "megadocs.sql").read_text(), {"run_words": study.gates.validation_ngram}).df()
+    connection.register("leaks", validation_leaks(connection, study.gates.validation_ngram))
+    return connection.execute((SQL / "megadocs.sql").read_text()).df()
 
 
 def mixes(connection: duckdb.DuckDBPyConnection, study: Study) -> pd.DataFrame:

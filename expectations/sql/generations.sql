@@ -2,7 +2,7 @@
 with sources as (
     select
         document_id,
-        words(text) as source_words
+        len(words(text)) as words
     from train
 ),
 
@@ -10,7 +10,7 @@ held_out as (
     select document_id from validation
 ),
 
-prepared as (
+judged as (
     select
         generations.strategy,
         generations.g,
@@ -18,8 +18,7 @@ prepared as (
         generations.truncated,
         generations.tokens,
         generations.text,
-        sources.source_words,
-        words(generations.text) as own_words,
+        len(words(generations.text)) / nullif(sources.words, 0) as length_ratio,
         trim(regexp_replace(lower(generations.text), '\s+', ' ', 'g')) as normal_text,
         sources.document_id is null as is_stray,
         generations.document_id in (select document_id from held_out) as is_held_out
@@ -27,20 +26,13 @@ prepared as (
     left join sources on generations.document_id = sources.document_id
 ),
 
-compared as (
+copies as (
     select
-        *,
-        list_distinct(word_runs(own_words, $near_copy_words)) as own_runs,
-        list_distinct(word_runs(coalesce(source_words, []), $near_copy_words)) as source_runs
-    from prepared
-),
-
-judged as (
-    select
-        *,
-        len(own_words) / nullif(len(source_words), 0) as length_ratio,
-        case when len(own_runs) = 0 then 0 else len(list_intersect(own_runs, source_runs)) / len(own_runs) end as overlap
-    from compared
+        strategy,
+        avg((overlap >= $near_copy_overlap)::int) as near_copy_share,
+        quantile_cont(overlap, 0.95) as overlap_p95
+    from near_copies
+    group by strategy
 ),
 
 names as (
@@ -66,13 +58,14 @@ final as (
         ) as unplanned,
         coalesce(avg(judged.truncated::int), 0) as truncated_share,
         coalesce(1 - count(distinct judged.normal_text) / nullif(count(judged.text), 0), 0) as duplicate_share,
-        coalesce(avg((judged.overlap >= $near_copy_overlap)::int), 0) as near_copy_share,
-        coalesce(quantile_cont(judged.overlap, 0.95), 0) as overlap_p95,
+        coalesce(any_value(copies.near_copy_share), 0) as near_copy_share,
+        coalesce(any_value(copies.overlap_p95), 0) as overlap_p95,
         coalesce(quantile_cont(judged.length_ratio, 0.05), 0) as length_ratio_p05,
         coalesce(quantile_cont(judged.length_ratio, 0.95), 0) as length_ratio_p95,
         coalesce(sum(judged.tokens), 0)::bigint as tokens
     from names
     left join asked_strategies on names.strategy = asked_strategies.strategy
+    left join copies on names.strategy = copies.strategy
     left join judged on names.strategy = judged.strategy
     group by names.strategy
     order by names.strategy

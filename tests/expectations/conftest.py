@@ -55,7 +55,8 @@ DROPS = [
     {
         "page_id": f"{i:016x}",
         "url": f"https://garden.example/short-{i}",
-        "reason": "min_words",
+        "reason": "too_short",
+        "rule": "gopher_quality.min_words",
         "value": 3.0,
         "threshold": 50.0,
         "duplicate_of": "" if i else "https://garden.example/page-0",
@@ -199,7 +200,7 @@ class World:
         kept, lost = len(TABLES["documents"]), len(TABLES["document_drops"])
         planned = len(TABLES["generations"])
         rows = {
-            "documents": Rows(kept + lost, kept, {"min_words": lost}),
+            "documents": Rows(kept + lost, kept, {"too_short": lost}),
             "split": Rows(kept, len(TRAIN), {"held_out": len(VALIDATION)}),
             "generations": Rows(planned, planned),
         }

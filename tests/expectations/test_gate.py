@@ -261,6 +261,13 @@ def test_a_warning_is_shown_and_does_not_block(world, caplog, spoil, expected):
     assert verdict.extra["warnings"][0]["sentence"] in caplog.text
 
 
+def test_a_rule_switched_off_for_the_corpus_is_not_asked_for(world):
+    rules = world.corpus.documents.model_copy(update={"disabled": ["language.expected"]})
+    world.corpus = world.corpus.model_copy(update={"documents": rules})
+    found = world.publish(change("documents", lambda rows: put(rows, [3], language="fr")))
+    assert gate(world, found, "documents").extra["success"]
+
+
 def test_a_file_that_lost_rows_after_publishing_is_found(world):
     found = world.publish()
     file = found["split"].file("train.parquet")
