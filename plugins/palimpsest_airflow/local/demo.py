@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import time
 
+import httpx
 import psutil
 from rich.console import Console
 
 from palimpsest.config import Corpus, Study, load_corpus, load_study
 from palimpsest.lake import Lake, Published
 from palimpsest_airflow.local import stack, unchanged
+from palimpsest_airflow.local.api import Api
 from palimpsest_airflow.local.pools import pools
 from palimpsest_airflow.local.progress import Display
-from palimpsest_airflow.local.runs import Following, RunFailed, trigger, triggered_by, wait_for_dags
-from palimpsest_airflow.local.settings import Settings
+from palimpsest_airflow.local.runs import Following, RunFailed, abandon, follow, trigger, triggered_by, wait_for_dags
+from palimpsest_airflow.local.settings import Refused, Settings
 
 CORPUS, STUDY = "sample", "demo"
 
@@ -31,27 +33,28 @@ def demo(settings: Settings, *, again: bool = False) -> int:
         return 0
     display = Display(plan(study, corpus), console)
     try:
-        seen, ready = run(settings, corpus, study, display)
+        seen = run(settings, corpus, study, display)
     except RunFailed as failure:
         show_failure(console, failure, settings)
         return 1
     published = lake.latest(f"studies/{STUDY}/report")
     unchanged.remember(memory, wanted, published)
     show_report(console, published, settings)
-    show_split(console, seen, ready)
+    show_split(console, seen)
     return 0
 
 
-def run(settings: Settings, corpus: Corpus, study: Study, display: Display) -> tuple[Following, float]:
-    """Both Dag runs to their end; what was seen of them, and when Airflow was ready (Unix seconds)."""
+def run(settings: Settings, corpus: Corpus, study: Study, display: Display) -> Following:
+    """Both Dag runs to their end, and what was seen of them."""
     corpus_dag, study_dag = f"corpus_{corpus.name}", f"study_{study.name}"
     with display.shown():
         display.say("starting Airflow")
         with stack.running_stack(settings) as (api, _):
             try:
                 wait_for_dags(api, [corpus_dag, study_dag])
-                ready = time.time()
                 display.say(f"Airflow is up at {settings.airflow_url}")
+                for dag_id in (corpus_dag, study_dag):
+                    abandon(api, dag_id)
                 api.patch(f"dags/{study_dag}", {"is_paused": False})
                 run_id = trigger(api, corpus_dag, {"from": str(corpus.start), "to": str(corpus.end)})
                 _watch(api, corpus_dag, run_id, display)
@@ -59,10 +62,16 @@ def run(settings: Settings, corpus: Corpus, study: Study, display: Display) -> t
                 study_run = next(found for found in triggered_by(api, corpus_dag, run_id, study_dag) if found)
                 display.say(f"{study_dag} was started by the asset of {corpus_dag}")
                 _watch(api, study_dag, study_run, display)
-            except RunFailed as failure:
-                failure.log = api.log(failure.task) if failure.task else []
-                raise
-    return display.seen, ready
+            except httpx.TransportError as error:
+                raise Refused(
+                    f"Airflow's API server stopped answering ({error}): see {settings.logs}/api-server.log"
+                ) from error
+    return display.seen
+
+
+def _watch(api: Api, dag_id: str, run_id: str, display: Display) -> None:
+    for seen in follow(api, dag_id, run_id, display.seen):
+        display.update(seen)
 
 
 def plan(study: Study, corpus: Corpus) -> dict[tuple[str, str], tuple[int, int]]:
@@ -81,35 +90,32 @@ def show_report(console: Console, published: Published, settings: Settings) -> N
     from training.report import render_table
 
     console.print(render_table(json.loads(published.file("table.json").read_text())), highlight=False, markup=False)
-    lake = settings.lake
-    console.print(
-        f"\n  report      {published.file('report.html')}\n  data        {lake}\n  task logs   {settings.logs / 'tasks'}\n\n"
-        f"  make up                                     Airflow, MLflow, Data Docs, dbt docs on this state\n"
-        f"  python -m palimpsest trace URL              everything made of one page\n"
-        f"  duckdb -c \"from '{lake}/studies/{STUDY}/generations/*/generations.parquet' limit 5\"\n",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    lines = [
+        f"report      {published.file('report.html')}",
+        f"data        {settings.lake}",
+        f"task logs   {settings.logs / 'tasks'}",
+        "",
+        "make up                              Airflow, MLflow, Data Docs and dbt docs on this state",
+        "python -m palimpsest datasets        what is in the lake",
+        "python -m palimpsest trace URL       everything made of one page",
+    ]
+    console.print("\n  " + "\n  ".join(lines) + "\n", highlight=False, markup=False, soft_wrap=True)
 
 
-def show_split(console: Console, seen: Following, ready: float) -> None:
+def show_split(console: Console, seen: Following) -> None:
     """Wall clock in two parts: some task was at its own work, or nothing but processes starting and waiting."""
     began, now = psutil.Process().create_time(), time.time()
+    intervals = sorted(interval for interval in seen.work.values() if interval[1])
     own, reached = 0.0, 0.0
-    for start, end in sorted(seen.work.values()):
+    for start, end in intervals:
         own += max(0.0, end - max(start, reached))
         reached = max(reached, end)
-    wall = now - began
-    last = max((end for _, end in seen.work.values()), default=ready)
-    between = last - ready - own
-    console.print(
-        f"{wall:.0f} s in all: {own:.0f} s ({own / wall:.0%}) the stages' own work, {wall - own:.0f} s start-up "
-        f"(Airflow {ready - began:.0f} s, tasks {between:.0f} s, end {now - last:.0f} s); "
-        f"the {len(seen.work)} tasks worked {sum(e - s for s, e in seen.work.values()):.0f} s in parallel",
-        highlight=False,
-        soft_wrap=True,
+    first, wall = intervals[0][0], now - began
+    parts = f"Airflow {first - began:.0f} s, {len(intervals)} tasks {reached - first - own:.0f} s, end {now - reached:.0f} s"
+    line = (
+        f"{wall:.0f} s in all: {own:.0f} s ({own / wall:.0%}) the stages' own work, {wall - own:.0f} s process start-up"
     )
+    console.print(f"{line} ({parts})", highlight=False, soft_wrap=True)
 
 
 def show_failure(console: Console, failure: RunFailed, settings: Settings) -> None:
@@ -130,10 +136,9 @@ def show_failure(console: Console, failure: RunFailed, settings: Settings) -> No
     for error in errors[-1:]:
         console.print(f"\n{error}", highlight=False, markup=False, soft_wrap=True)
     folder = f"dag_id={failure.dag_id}/run_id={failure.run_id}/task_id={task['task_id']}"
-    console.print(
-        f"\n  log    {settings.logs}/tasks/{folder}\n  fix    what the message names, then `make demo` again: what is published "
-        "already is not made again\n  look   `make up` shows this run in Airflow\n",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    lines = [
+        f"log    {settings.logs}/tasks/{folder}",
+        "fix    what the message names, then `make demo` again: what is published already is not made again",
+        "look   `make up` shows this run in Airflow",
+    ]
+    console.print("\n  " + "\n  ".join(lines) + "\n", highlight=False, markup=False, soft_wrap=True)

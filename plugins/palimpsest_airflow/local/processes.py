@@ -56,7 +56,7 @@ class Processes:
         """Name and process id of every recorded process that still runs (a reused id has another birth time)."""
         return {name: p["pid"] for name, p in self.recorded().items() if p["born"] and _born(p["pid"]) == p["born"]}
 
-    def stop(self, grace: float = 8.0) -> None:
+    def stop(self, grace: float = 4.0) -> None:
         """End every recorded session: asked first, killed after ``grace`` seconds."""
         sessions = {p["pid"] for p in self.recorded().values()} | {p.pid for p in self.started.values()}
         oldest = min((p["born"] for p in self.recorded().values() if p["born"]), default=0.0)

@@ -19,11 +19,11 @@ SECOND = 1.0
 
 
 class RunFailed(RuntimeError):
-    """A Dag run did not succeed; ``task`` is the first task instance that failed, if any did."""
+    """A Dag run did not succeed; ``task`` is the first task instance that failed, if any did, ``log`` its log."""
 
-    def __init__(self, dag_id: str, run_id: str, task: dict[str, Any] | None) -> None:
+    def __init__(self, dag_id: str, run_id: str, task: dict[str, Any] | None, log: list[dict[str, Any]]) -> None:
         super().__init__(f"{dag_id} run {run_id} failed")
-        self.dag_id, self.run_id, self.task = dag_id, run_id, task
+        self.dag_id, self.run_id, self.task, self.log = dag_id, run_id, task, log
 
 
 @dataclass
@@ -68,6 +68,12 @@ def wait_for_dags(api: Api, dag_ids: list[str], patience: float = 120.0) -> None
         time.sleep(0.3)
 
 
+def abandon(api: Api, dag_id: str) -> None:
+    """End the runs that an interrupted demo left unfinished; the scheduler would go on with them."""
+    for run in api.get(f"dags/{dag_id}/dagRuns", state=["running", "queued"])["dag_runs"]:
+        api.patch(f"dags/{dag_id}/dagRuns/{run['dag_run_id']}", {"state": "failed", "note": "its demo was interrupted"})
+
+
 def trigger(api: Api, dag_id: str, params: dict[str, str]) -> str:
     """Start a run by hand, the way the UI does; its id."""
     api.patch(f"dags/{dag_id}", {"is_paused": False})
@@ -85,7 +91,7 @@ def follow(api: Api, dag_id: str, run_id: str, seen: Following) -> Iterator[Foll
             return
         if state == "failed":
             failed = sorted((t for t in tasks if t["state"] == "failed"), key=lambda t: t["end_date"] or "")
-            raise RunFailed(dag_id, run_id, failed[0] if failed else None)
+            raise RunFailed(dag_id, run_id, failed[0] if failed else None, api.log(failed[0]) if failed else [])
         time.sleep(SECOND)
 
 

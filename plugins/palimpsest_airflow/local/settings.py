@@ -109,7 +109,7 @@ class Settings:
             "API_AUTH__JWT_SECRET": self.secrets["jwt"],
             "API__INSTANCE_NAME": "Palimpsest",
             "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
-            "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+            "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",
             "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "20",
             "DAG_PROCESSOR__REFRESH_INTERVAL": "20",
             "DAG_PROCESSOR__PARSING_PROCESSES": "1",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Ref = dict[str, str]
 """URI and digest of a published dataset: all that travels between tasks."""
 
+BUGS = [ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, TypeError]
 DEFAULTS: dict[str, Any] = {
     "retries": 3,
     "retry_delay": dt.timedelta(seconds=10),
@@ -25,6 +26,7 @@ DEFAULTS: dict[str, Any] = {
         rules=[
             RetryRule(exception=[ConnectionError, TimeoutError], reason="weather: tried again after a pause"),
             RetryRule(exception=[ValueError, OSError], action=RetryAction.FAIL, reason="trying again cannot help"),
+            RetryRule(exception=BUGS, action=RetryAction.FAIL, reason="a bug: trying again cannot help"),
         ]
     ),
 }
