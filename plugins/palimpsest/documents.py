@@ -32,7 +32,7 @@ def build_documents(corpus: Corpus, lake: Lake) -> Published:
     if not days:
         raise NotPublished(
             f"corpora/{corpus.name}/pages has no published day between {corpus.start} and {corpus.end} in lake "
-            f"{lake.root}; run the extraction first: python -m palimpsest extract {corpus.name}"
+            f"{lake.root}; run the extraction first: python -m palimpsest ingest {corpus.name}"
         )
     rules = corpus.documents.model_dump()
 

@@ -6,6 +6,7 @@ and every run gets the parsed manifest; what differs between runs reaches the SQ
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -17,10 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import duckdb
 import pyarrow.parquet as pq
 
-from palimpsest.lake import REPOSITORY, LakeError, digest_code
+from palimpsest.lake import REPOSITORY, LakeError
 
 if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
@@ -55,6 +55,7 @@ def build(
     out: Path,
     threads: int = 2,
     unit_tests: bool = False,
+    project: Path = PROJECT,
 ) -> list[NodeResult]:
     """Models and data tests of ``select``, run; marts are ``<out>/<model>.parquet``. Raises `LakeError` if any fails.
 
@@ -68,16 +69,16 @@ def build(
         workfile = Path(scratch) / "work.duckdb"
         passed = {**variables, "inputs": _files(inputs), "out": str(out), "workfile": str(workfile)}
         arguments += ["--vars", json.dumps(passed, default=str), "--no-write-json"]
-        finished = _invoke(arguments, scratch, _parsed())
+        finished = _invoke(arguments, scratch, project, _parsed(project))
         results = [_result(entry, out) for entry in finished]
         failed = [(r, entry) for r, entry in zip(results, finished, strict=True) if not r.ok]
         results = [r for r in results if r.kind != "operation"]
         for result in results:
             log.info("%s", _line(result))
         if failed:
-            raise LakeError(_explain(select, failed, workfile))
+            raise LakeError(_explain(select, failed, project))
     if not results:
-        raise LakeError(f"dbt selection '{select}' matches no model; see {PROJECT / 'models'} for the names")
+        raise LakeError(f"dbt selection '{select}' matches no model; see {project / 'models'} for the names")
     return results
 
 
@@ -92,18 +93,18 @@ def _files(inputs: Mapping[str, Path | Sequence[Path]]) -> dict[str, list[str]]:
     return {name: [str(path) for path in paths] for name, paths in files.items()}
 
 
-def _parsed() -> Manifest:
+def _parsed(project: Path) -> Manifest:
     """The parsed project, from PALIMPSEST_STATE if this version of its files was parsed before."""
     from dbt.contracts.graph.manifest import Manifest
     from dbt.parser.manifest import extended_mashumaro_encoder, extended_mashumuro_decoder
     from dbt.version import installed
 
     state = Path(os.environ.get("PALIMPSEST_STATE", REPOSITORY / ".palimpsest"))
-    kept = state / "dbt" / f"{digest_code('dbt_project')[:16]}-{installed.to_version_string(skip_matcher=True)}.msgpack"
+    kept = state / "dbt" / f"{_digest(project)[:16]}-{installed.to_version_string(skip_matcher=True)}.msgpack"
     if kept.exists():
         return Manifest.from_msgpack(kept.read_bytes(), decoder=extended_mashumuro_decoder)
     with tempfile.TemporaryDirectory(prefix="palimpsest-dbt-") as scratch:
-        manifest = _invoke(["parse", "--no-partial-parse", "--no-write-json"], scratch, None)
+        manifest = _invoke(["parse", "--no-partial-parse", "--no-write-json"], scratch, project, None)
     kept.parent.mkdir(parents=True, exist_ok=True)
     partial = kept.with_name(f".{kept.name}.{secrets.token_hex(4)}")
     partial.write_bytes(manifest.to_msgpack(extended_mashumaro_encoder))
@@ -111,10 +112,18 @@ def _parsed() -> Manifest:
     return manifest
 
 
-def _invoke(arguments: list[str], scratch: str, manifest: Manifest | None):
+def _digest(project: Path) -> str:
+    found = hashlib.sha256(str(project).encode())
+    for file in sorted(project.rglob("*")):
+        if file.suffix in {".sql", ".yml"}:
+            found.update(b"\0" + str(file.relative_to(project)).encode() + b"\0" + file.read_bytes())
+    return found.hexdigest()
+
+
+def _invoke(arguments: list[str], scratch: str, project: Path, manifest: Manifest | None):
     from dbt.cli.main import dbtRunner
 
-    places = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)]
+    places = ["--project-dir", str(project), "--profiles-dir", str(project)]
     places += ["--target-path", f"{scratch}/target", "--log-path", f"{scratch}/log"]
     answer = dbtRunner(manifest=manifest).invoke([*arguments, *places, *FLAGS])
     if answer.exception is not None:
@@ -138,25 +147,25 @@ def _line(result: NodeResult) -> str:
     return f"{result.kind:<9} {result.name:<56} {result.status:<8} {rows:<17} {result.seconds:6.2f} s"
 
 
-def _explain(select: str, failed: list, workfile: Path) -> str:
+def _explain(select: str, failed: list, project: Path) -> str:
     lines = [f"dbt build --select {select}: {len(failed)} of its models and tests did not pass"]
     for result, entry in failed:
         if result.status == "skipped":
             lines.append(f"  {result.kind} {result.name}: skipped, something it needs failed")
             continue
-        place = PROJECT / entry.node.original_file_path
-        lines.append(f"  {result.kind} {result.name} ({place.relative_to(REPOSITORY)}): {result.message}")
+        lines.append(
+            f"  {result.kind} {result.name} ({project.name}/{entry.node.original_file_path}): {result.message}"
+        )
         if result.kind == "test" and entry.node.compiled_code and entry.failures:
-            lines += [f"    {row}" for row in _offending(entry.node.compiled_code, workfile)]
+            lines += [f"    {row}" for row in _offending(entry.node.compiled_code)]
     return "\n".join(lines)
 
 
-def _offending(sql: str, workfile: Path) -> list[str]:
-    """Up to five rows a failed test found, asked of the finished working file."""
-    from dbt.adapters.factory import reset_adapters
+def _offending(sql: str) -> list[str]:
+    """Up to five rows a failed test found, asked of the working file while dbt still holds it open."""
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 
-    reset_adapters()
-    with duckdb.connect(str(workfile), read_only=True) as connection:
-        found = connection.execute(f"select * from ({sql}) limit 5")
-        names = [column[0] for column in found.description]
-        return [str(dict(zip(names, map(str, row), strict=True))) for row in found.fetchall()]
+    cursor = DuckDBConnectionManager.env().handle().cursor()
+    cursor.execute(f"select * from ({sql}) limit 5")
+    names = [column[0] for column in cursor.description]
+    return [str(dict(zip(names, map(str, row), strict=True))) for row in cursor.fetchall()]

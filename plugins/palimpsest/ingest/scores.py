@@ -8,8 +8,9 @@ no lines in the sense of these rules: they have no full stops and would sink eve
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
+
+import numpy as np
 
 STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
 TERMINAL = (".", "!", "?", '"', "'", "”", "’", "…", "。", "！", "？")
@@ -27,6 +28,7 @@ POLICY = (
 SENTENCE_END = re.compile(r"[.!?][\"'”’)]*(?:\s|$)")
 SHORT_LINE = 30  # characters, FineWeb
 MIN_LINE_WORDS = 5  # C4: a line with fewer words is no sentence
+MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, 2^64 over the golden ratio
 TOP, DUPLICATE = (2, 3, 4), (5, 6, 7, 8, 9, 10)  # n-gram sizes, Gopher
 
 
@@ -61,14 +63,14 @@ def _gopher_repetition(text: str, words: Sequence[str], prose: Sequence[str]) ->
     paragraphs = [p.strip() for p in re.split(r"\n{2,}", text) if p.strip() and "\t" not in p]
     lines, line_characters = _duplicates(prose)
     blocks, block_characters = _duplicates(paragraphs)
-    lower = [word.lower() for word in words]
+    ngrams = _Ngrams([word.lower() for word in words])
     return {
         "duplicate_lines": lines,
         "duplicate_line_characters": line_characters,
         "duplicate_paragraphs": blocks,
         "duplicate_paragraph_characters": block_characters,
-        **{f"top_{n}gram": _top_ngram(lower, n) for n in TOP},
-        **{f"duplicate_{n}grams": _duplicate_ngrams(lower, n) for n in DUPLICATE},
+        **{f"top_{n}gram": ngrams.top(n) for n in TOP},
+        **{f"duplicate_{n}grams": ngrams.duplicate(n) for n in DUPLICATE},
     }
 
 
@@ -109,25 +111,46 @@ def _duplicates(pieces: Sequence[str]) -> tuple[float, float]:
     return count / max(len(pieces), 1), characters / max(sum(map(len, pieces)), 1)
 
 
-def _top_ngram(words: Sequence[str], n: int) -> float:
-    """Share of the characters that stand in the commonest n-gram, if it occurs more than once."""
-    grams = Counter(zip(*(words[i:] for i in range(n)), strict=False))
-    if not grams:
-        return 0.0
-    gram, times = max(grams.items(), key=lambda item: (item[1], sum(map(len, item[0])), item[0]))
-    return 0.0 if times == 1 else min(times * sum(map(len, gram)) / sum(map(len, words)), 1.0)
+class _Ngrams:
+    """The n-grams of a text as 64-bit keys: most texts repeat none, which this says without touching each in Python."""
 
+    def __init__(self, words: Sequence[str]) -> None:
+        numbers: dict[str, int] = {}
+        ids = np.array([numbers.setdefault(word, len(numbers) + 1) for word in words], dtype=np.uint64)
+        self._words = ids * MIX
+        self._ends = np.concatenate([[0], np.cumsum([len(word) for word in words], dtype=np.int64)])
 
-def _duplicate_ngrams(words: Sequence[str], n: int) -> float:
-    """Share of the characters covered by n-grams that occurred before; overlaps count once."""
-    seen: set[tuple[str, ...]] = set()
-    characters, position = 0, 0
-    while position + n <= len(words):
-        gram = tuple(words[position : position + n])
-        if gram in seen:
-            characters += sum(map(len, gram))
-            position += n
-        else:
-            seen.add(gram)
-            position += 1
-    return characters / max(sum(map(len, words)), 1)
+    def top(self, n: int) -> float:
+        """Share of the characters that stand in the commonest n-gram, if it occurs more than once."""
+        keys, characters = self._keys(n)
+        if not len(keys):
+            return 0.0
+        _, first, times = np.unique(keys, return_index=True, return_counts=True)
+        most = times.max()
+        if most == 1:
+            return 0.0
+        return min(int(most * characters[first[times == most]].max()) / int(self._ends[-1]), 1.0)
+
+    def duplicate(self, n: int) -> float:
+        """Share of the characters covered by n-grams that occurred before; overlaps count once."""
+        keys, characters = self._keys(n)
+        if len(np.unique(keys)) == len(keys):
+            return 0.0
+        seen: set[int] = set()
+        covered, position, listed = 0, 0, keys.tolist()
+        while position < len(listed):
+            if listed[position] in seen:
+                covered += int(characters[position])
+                position += n
+            else:
+                seen.add(listed[position])
+                position += 1
+        return covered / int(self._ends[-1])
+
+    def _keys(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """A key per position, and the characters of the n-gram there."""
+        count = max(len(self._words) - n + 1, 0)
+        keys = np.zeros(count, dtype=np.uint64)
+        for i in range(n):
+            keys = (keys ^ (keys >> np.uint64(29))) * MIX + self._words[i : i + count]
+        return keys, self._ends[n : n + count] - self._ends[:count]

@@ -12,9 +12,10 @@ import pytest
 from palimpsest.config import Corpus, Limits, Source
 
 PAGE = (
-    "<html><head><title>A page</title></head><body><main><p>The harbour wall was finished in the spring of that year, and the boats that had waited came in one by one. "
-    "Nobody who stood on the quay that morning could have said how many there were. The bell was rung for each.</p></main></body></html>"
-).encode()
+    b"<html><head><title>A page</title></head><body><main><p>The harbour wall was finished in the spring of that year, "
+    b"and the boats that had waited came in one by one. Nobody who stood on the quay that morning could have said how "
+    b"many there were. The bell was rung for each.</p></main></body></html>"
+)
 
 
 def response(

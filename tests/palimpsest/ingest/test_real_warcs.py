@@ -67,8 +67,8 @@ def test_the_reader_finds_what_the_reference_readers_find(folder):
     expected = json.loads((folder / "expected.json").read_text())["files"]
     checked = 0
     for name, facts in expected.items():
-        reference = facts["fastwarc"]
-        if reference.get("error") or name.endswith(".arc.gz"):
+        reference = facts.get("fastwarc")
+        if reference is None or reference["error"]:
             continue
         found = Counter(r.kind for r in read_records(SourceFile(name, folder / name), 10_000_000))
         assert dict(found) == reference["records"], name

@@ -45,9 +45,7 @@ def test_a_truncated_gzip_is_an_error(tmp_path, cut):
 def test_a_truncated_plain_file_is_an_error(tmp_path, cut):
     path = tmp_path / "cut.warc"
     path.write_bytes(gzip.decompress(resolve(SAMPLE).read_bytes())[:-cut])
-    with pytest.raises(
-        LakeError, match=r"cut\.warc: (truncated|damaged) .*offset \d+.*fetch the file again|truncated: "
-    ):
+    with pytest.raises(LakeError, match=r"cut\.warc: (truncated|damaged).*offset \d+.*fetch the file again"):
         read(path)
 
 
