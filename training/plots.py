@@ -20,6 +20,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from training.scaling import Law
+from training.table import short
 
 INK = "#5b6470"
 COLOURS = ("#e0822c", "#3f7fd6", "#2fa37c", "#b066c8", "#d9546a", "#8c8a2f", "#25a3b8", "#a8704c")
@@ -190,14 +191,6 @@ def _by_generations(table: Mapping) -> plt.Figure | None:
     axes.set_ylabel("validation loss, nats per token")
     axes.legend()
     return figure
-
-
-def short(tokens: float) -> str:
-    """1234 as 1.2k, 56000000 as 56M."""
-    for limit, suffix in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if tokens >= limit:
-            return f"{tokens / limit:.3g}{suffix}"
-    return f"{tokens:.0f}"
 
 
 def _seed_losses(table: Mapping, mix: str) -> list[float]:

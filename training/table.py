@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -121,43 +122,61 @@ def describe(row: Mapping) -> str:
             return "not resolved"
 
 
-def render_table(table: Mapping, width: int = 132) -> str:
-    """The comparison for a terminal: one line per mix, the reasons of open verdicts below."""
+def render_table(table: Mapping, width: int | None = None) -> str:
+    """The comparison for a terminal (as wide as this one unless told): one line per mix, reservations below."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    grid = Table(title=f"Study {table['study']}", title_justify="left", header_style="bold", caption_justify="left")
-    for name in ("mix", "real tokens", "synthetic", "epochs real / synth", "f", "validation loss", "long-context"):
-        grid.add_column(name, justify="left" if name == "mix" else "right", no_wrap=name == "mix")
-    grid.add_column("data efficiency (95% interval)")
+    width = width or min(max(shutil.get_terminal_size((120, 24)).columns, 80), 132)
+    narrow = width < 112
+    count = short if narrow else "{:,}".format
+    grid = Table(title=f"Study {table['study']}", title_justify="left", box=box.SIMPLE_HEAD)
+    grid.padding = (0, 0) if narrow else (0, 1)
+    grid.add_column("mix", overflow="fold", min_width=8)
+    wide = ("real\ntokens", "synthetic\ntokens", "epochs\nreal/synth", "f", "validation\nloss", "long-context\nloss")
+    for name in ("real\ntokens", "synth.\ntokens", "epochs", "f", "valid.\nloss", "long\nloss") if narrow else wide:
+        grid.add_column(name, justify="right", no_wrap=True)
+    grid.add_column("data efficiency\n(95% interval)", no_wrap=True)
     for row in table["mixes"]:
-        passes = f"{row['real_passes']:.1f}" + (f" / {row['synthetic_passes']:.1f}" if row["synthetic_passes"] else "")
-        style = {"resolved": "green", "beyond floor": "green", "not resolved": "yellow"}.get(row["verdict"], "")
+        passes = f"{row['real_passes']:.1f}" + (f"/{row['synthetic_passes']:.1f}" if row["synthetic_passes"] else "")
         grid.add_row(
             row["mix"],
-            f"{row['real_tokens']:,}",
-            f"{row['synthetic_tokens']:,}",
+            count(row["real_tokens"]),
+            count(row["synthetic_tokens"]),
             passes,
             f"{row['fraction']:.2f}",
-            loss_text(row, "iid"),
-            loss_text(row, "long"),
-            f"[{style}]{describe(row)}[/]" if style else describe(row),
+            *(loss_text(row, name, digits=3, spread=not narrow) for name in ("iid", "long")),
+            describe(row),
         )
     buffer = io.StringIO()
     console = Console(file=buffer, width=width, color_system=None)
     console.print(grid)
     console.print(table["headline"], markup=False)
-    for reason in dict.fromkeys(row["reason"] for row in table["mixes"] if row["verdict"] == "not resolved"):
-        names = [r["mix"] for r in table["mixes"] if r["verdict"] == "not resolved" and r["reason"] == reason]
-        console.print(f"not resolved ({', '.join(names)}): {reason}", markup=False)
-    return buffer.getvalue()
+    reasons = defaultdict(list)
+    for row in table["mixes"]:
+        if row["verdict"] in ("not resolved", "beyond floor"):
+            reasons[f"{row['verdict']} ({{}}): {row['reason']}"].append(row["mix"])
+        elif row["extrapolated"]:
+            reasons["extrapolated beyond the real-only runs' tokens: {}"].append(row["mix"])
+    for reason, names in reasons.items():
+        console.print(reason.format(", ".join(names)), markup=False)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
 
 
-def loss_text(row: Mapping, name: str) -> str:
-    mean, spread = row[f"loss_{name}"], row[f"spread_{name}"]
+def loss_text(row: Mapping, name: str, *, digits: int = 4, spread: bool = True) -> str:
+    mean, deviation = row[f"loss_{name}"], row[f"spread_{name}"]
     if mean is None:
         return "none"
-    return f"{mean:.4f}" if spread is None else f"{mean:.4f} ± {spread:.4f}"
+    return f"{mean:.{digits}f}" + (f" ± {deviation:.{digits}f}" if spread and deviation is not None else "")
+
+
+def short(tokens: float) -> str:
+    """1234 as 1.23k, 56000000 as 56M."""
+    for limit, suffix in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if tokens >= limit:
+            return f"{tokens / limit:.3g}{suffix}"
+    return f"{tokens:.0f}"
 
 
 def _evaluation(run: Published, streams: Mapping[str, list]) -> dict:

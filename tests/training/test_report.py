@@ -246,9 +246,10 @@ def test_runs_of_other_mixes_are_refused(study, lake, publish):
         report(study, lake, **inputs)
 
 
-def test_terminal_table_fits_and_names_every_mix(study, lake, publish):
-    text = render_table(load_table(report(study, lake, **publish())))
-    assert max(len(line) for line in text.splitlines()) <= 132
+@pytest.mark.parametrize("width", [80, 100, 132])
+def test_terminal_table_fits_and_names_every_mix(study, lake, publish, width):
+    text = render_table(load_table(report(study, lake, **publish())), width)
+    assert max(len(line) for line in text.splitlines()) <= width
     assert all(mix in text for mix in study.mixes) and "not resolved (augmented)" in text
 
 
