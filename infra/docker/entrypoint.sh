@@ -8,6 +8,17 @@ passwords() {
         > "$AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"
 }
 
+answers() {
+    python - "$1" <<'PYTHON'
+import sys, urllib.error, urllib.request
+
+try:
+    urllib.request.urlopen(sys.argv[1], timeout=5)
+except urllib.error.HTTPError as refused:
+    sys.exit(refused.code >= 500)  # asking for a login is healthy too
+PYTHON
+}
+
 pools() {
     cat <<JSON
 {
@@ -18,7 +29,7 @@ pools() {
 JSON
 }
 
-case "${1:?usage: entrypoint.sh init|api-server|scheduler|dag-processor|triggerer|mlflow|COMMAND ...}" in
+case "${1:?usage: entrypoint.sh init|api-server|scheduler|dag-processor|triggerer|mlflow|mlflow-gateway|COMMAND ...}" in
 init)
     : "${AIRFLOW_ADMIN_PASSWORD:?is empty; see .env.example}"
     mkdir -p "$AIRFLOW_HOME"
@@ -37,9 +48,12 @@ mlflow)
         --artifacts-destination "${MLFLOW_ARTIFACTS:-/data/mlartifacts}" \
         --allowed-hosts "${MLFLOW_ALLOWED_HOSTS:-mlflow:5000,localhost:*,127.0.0.1:*}" "$@"
     ;;
+mlflow-gateway)
+    exec python -m palimpsest_airflow.gateway
+    ;;
 healthy)
     case "${2:?usage: entrypoint.sh healthy SchedulerJob|TriggererJob|DagProcessorJob|URL}" in
-    *://*) exec python -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=5)' "$2" ;;
+    *://*) answers "$2" ;;
     *) exec airflow jobs check --job-type "$2" --local ;;
     esac
     ;;

@@ -18,7 +18,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 
 import pytest
 import yaml
@@ -29,22 +29,31 @@ from palimpsest.lake import REPOSITORY
 ENTRYPOINT = REPOSITORY / "infra" / "docker" / "entrypoint.sh"
 
 
-def free_port() -> int:
+def unused_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
 
 
-def wait_for(url: str, process: subprocess.Popen, log: Path, seconds: float = 200) -> bytes:
-    """The answer of ``url`` as soon as it is 200; the log's end if the process dies or the time is up."""
+def wait_for(url: str, process: subprocess.Popen, log: Path, seconds: float = 200) -> None:
+    """Until ``url`` is answered; fails with the log's end if the process dies or the time is up."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            with urllib.request.urlopen(url, timeout=5) as reply:
-                return reply.read()
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except HTTPError as refused:
+            if refused.code < 500:
+                return
+            time.sleep(0.3)
         except (URLError, OSError):
             time.sleep(0.3)
     pytest.fail(f"{url} does not answer (process status {process.poll()}):\n{log.read_text()[-3000:]}")
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    return unused_port
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +62,7 @@ def postgres_url() -> Iterator[Callable[[str], str]]:
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not binaries:
         pytest.skip("PostgreSQL's server is not installed (Debian: apt-get install postgresql)")
-    port = free_port()
+    port = unused_port()
     folder = Path(tempfile.mkdtemp(prefix="palimpsest-postgres-"))
     try:
         with _cluster(binaries[-1], folder, port):
@@ -141,7 +150,7 @@ def compose() -> dict:
 def container_environment(compose: dict, postgres_url, tmp_path_factory) -> Callable[..., dict[str, str]]:
     """A service's environment from docker-compose.yml, its hosts and folders replaced by this machine's."""
     data = tmp_path_factory.mktemp("data")
-    api, scheduler, mlflow = free_port(), free_port(), free_port()
+    api, scheduler, mlflow = unused_port(), unused_port(), unused_port()
     passwords = {name: make_url(postgres_url(name)).password for name in ("airflow", "mlflow", "catalog")}
     settings = {
         "AIRFLOW_FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
@@ -165,8 +174,8 @@ def container_environment(compose: dict, postgres_url, tmp_path_factory) -> Call
         "AIRFLOW__API__PORT": str(api),
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT": str(scheduler),
-        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
-        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(unused_port()),
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(unused_port()),
         "MLFLOW_PORT": str(mlflow),
         "MLFLOW_BIND": "127.0.0.1",
         "MLFLOW_ARTIFACTS": f"{data}/mlartifacts",

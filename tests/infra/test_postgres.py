@@ -102,7 +102,7 @@ def test_the_catalog_answers_lineage_from_postgresql(postgres_url, lake):
 
 
 @pytest.mark.timeout(600)
-def test_airflow_runs_a_dag_on_postgresql(initialised, compose, container_environment, service, tmp_path):
+def test_airflow_runs_a_dag_on_postgresql(initialised, compose, container_environment, service, free_port, tmp_path):
     (tmp_path / "sums.py").write_text(DAG)
     here = {"AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path)}
     environments = {
@@ -143,6 +143,17 @@ def test_airflow_runs_a_dag_on_postgresql(initialised, compose, container_enviro
         assert until(ended, 120) == "success"
         task = f"{api}/api/v2/dags/sums/dagRuns/{run}/taskInstances/add/xcomEntries/return_value?map_index=1"
         assert answer(task, token=token)["value"] == 3
+
+        mlflow, gateway = container_environment("mlflow"), container_environment("mlflow-gateway")
+        gateway["PALIMPSEST_MLFLOW_PORT"] = str(free_port())
+        public = f"http://127.0.0.1:{gateway['PALIMPSEST_MLFLOW_PORT']}"
+        inside = f"http://127.0.0.1:{mlflow['MLFLOW_PORT']}/health"
+        stack.enter_context(service("mlflow", env=mlflow, url=inside))
+        stack.enter_context(service("mlflow-gateway", env=gateway, url=public))
+        search = f"{public}/api/2.0/mlflow/experiments/search"
+        with pytest.raises(HTTPError, match="401"):
+            answer(search, {"max_results": 1})
+        assert answer(search, {"max_results": 1}, token)["experiments"]
 
 
 def test_mlflow_keeps_runs_in_postgresql_and_files_behind_its_server(container_environment, service, postgres_url):
