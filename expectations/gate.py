@@ -127,7 +127,7 @@ def _keep(directory: Path, judged: Judged) -> Facts:
     pd.DataFrame(rows).to_parquet(directory / "verdicts.parquet", index=False)
     (directory / "profiles").mkdir()
     _write(directory / "profiles", judged.profiles)
-    warnings = [asdict(v) for v in judged.failed if v.severity != "critical"]
+    warnings = [asdict(v) for v in judged.warnings]
     extra = {
         "success": not judged.blocking,
         "summary": f"{len(rows) - len(judged.failed)} of {len(rows)} expectations hold, "
@@ -145,7 +145,7 @@ def _message(dataset: str, judged: Judged, remedy: str) -> str:
     return (
         f"{dataset}: {count} critical expectation{'s do' if count > 1 else ' does'} not hold; "
         "nothing after it was run.\n\n"
-        f"{table(judged.failed)}\n\n"
+        f"{table([*judged.blocking, *judged.warnings])}\n\n"
         f"Data Docs: {data_docs_link(judged.page)}\n"
         f"{remedy}; then run again."
     )

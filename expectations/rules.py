@@ -66,7 +66,8 @@ class EveryRow(BatchExpectation):
         given = {name: values.get(name, fields[name].default) for name in ("minimum", "maximum", "unit", "severity")}
         asked = asked_for(given["minimum"], given["maximum"], given["unit"])
         severity = getattr(given["severity"], "value", given["severity"])
-        return {**values, "description": f"{cls.sentence.format(asked=asked)} [{severity}]"}
+        sentence = cls.sentence.format(asked=asked)
+        return {**values, "description": f"{sentence[:1].upper()}{sentence[1:]} [{severity}]"}
 
     def _validate(self, metrics: dict, runtime_configuration=None, execution_engine=None) -> dict[str, Any]:
         profile: pd.DataFrame = metrics["table.profile"]
@@ -95,6 +96,8 @@ class EveryRow(BatchExpectation):
 
 def asked_for(minimum: float | None, maximum: float | None, unit: Unit) -> str:
     """A threshold in words: ``at most 5%``, ``none``, ``between 2 and 9``."""
+    if minimum == maximum == 0:
+        return "none"
     if minimum is not None and maximum is not None:
         return f"{show(minimum, unit)} to {show(maximum, unit)}"
     if maximum is not None:

@@ -186,7 +186,7 @@ class MegadocsStandInOneOrder(EveryLayout):
 
 
 class LayoutsHoldEveryGeneration(EveryLayout):
-    sentence = "Every layout holds each generation of its strategy once (missing; in excess if below 0: {asked})"
+    sentence = "Every layout holds each generation of its strategy once (missing: {asked})"
     column: str = "generations_missing"
     minimum: float = 0
 

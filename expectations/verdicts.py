@@ -41,6 +41,10 @@ class Judged:
         return [v for v in self.failed if v.severity == "critical"]
 
     @property
+    def warnings(self) -> list[Verdict]:
+        return [v for v in self.failed if v.severity != "critical"]
+
+    @property
     def page(self) -> str:
         """The page to open first: that of the first blocking suite, else of the last suite."""
         suite = next((v.suite for v in [*self.blocking, *self.failed]), list(self.pages)[-1])

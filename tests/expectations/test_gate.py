@@ -12,6 +12,7 @@ import pytest
 from expectations.gate import gate_documents, gate_study
 from expectations.verdicts import GateFailed, data_docs_dir
 from palimpsest.lake import REPOSITORY, Lake, LakeError, NotPublished
+from tests.expectations.conftest import TRAIN, VALIDATION
 
 
 def study_gate(world, found):
@@ -43,8 +44,6 @@ def put(rows: list[dict], numbers, **values):
 
 
 def validation_words(count: int, start: int = 5) -> str:
-    from tests.expectations.conftest import VALIDATION
-
     return " ".join(VALIDATION[0]["text"].split()[start : start + count])
 
 
@@ -173,14 +172,10 @@ STUDY_DEFECTS = {
 
 
 def _validation_id() -> str:
-    from tests.expectations.conftest import VALIDATION
-
     return VALIDATION[0]["document_id"]
 
 
 def _source(generation: dict) -> str:
-    from tests.expectations.conftest import TRAIN
-
     return next(d["text"] for d in TRAIN if d["document_id"] == generation["document_id"])
 
 
