@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,23 @@ from palimpsest.config import load_study
 from palimpsest.lake import REPOSITORY, Facts
 from training import track
 
-pytestmark = pytest.mark.usefixtures("state")
 RUN = {"run": "simple-s0", "recipe": "simple", "seed": 0, "f": 0.75, "streams": [{"layout": "real", "tokens": 5}]}
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory):
+    from mlflow import MlflowClient
+
+    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture(autouse=True)
+def store(state, empty_store):
+    """Each test's own SQLite store; a copy, because creating the tables takes seconds."""
+    shutil.copy(empty_store, state / "mlflow.db")
+    return state / "mlflow.db"
 
 
 @pytest.fixture
@@ -125,7 +141,8 @@ def test_processes_share_the_sqlite_store(study):
     assert {r.info.run_name: r.data.metrics["m9"] for r in found} == {f"mix-s{i}": 199 for i in range(2)}
 
 
-def test_two_processes_open_one_parent_on_a_store_that_does_not_exist_yet(study):
+def test_two_processes_open_one_parent_on_a_store_that_does_not_exist_yet(store):
+    store.unlink()
     code = "from palimpsest.config import load_study; from training import track; track.open_parent(load_study('demo'))"
     assert [worker.wait(120) for worker in [start(code), start(code)]] == [0, 0]
     assert len(runs()) == 1
