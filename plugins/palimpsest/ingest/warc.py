@@ -10,14 +10,16 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
+from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType, response
 
 from palimpsest.ingest.sources import SourceFile
 from palimpsest.lake import LakeError
 
 GZIP = b"\x1f\x8b"
 CHUNK = 1 << 20
+HEADERS = 1 << 16  # bytes a record may hold beside its body
 TYPES = {int(getattr(WarcRecordType, n)): n for n in (
     "warcinfo", "response", "resource", "request", "metadata", "revisit", "conversion", "continuation", "unknown",
 )}  # fmt: skip
@@ -69,21 +71,43 @@ def _record(found: WarcRecord, limit: int) -> Record:
     if kind != "response":
         return record
     record.url = record.url.strip("<> ")
+    block = _read(found, limit + HEADERS)
     if not found.is_http:
-        record.fault = f"not an HTTP response ({found.headers.get('Content-Type')})"
-        record.payload = found.reader.read(limit + 1)
+        record.fault, record.payload = f"not an HTTP response ({found.headers.get('Content-Type')})", block
         return record
     try:
-        found.parse_http(auto_decode="all")
-        record.http_status = found.http_headers.status_code
-        record.content_type = (found.http_content_type or "").lower()
-        record.charset = (found.http_charset or "").lower()
-        record.payload = _read(found, limit + 1)
-        if record.http_status is None:
-            record.fault = "no HTTP status line"
+        message, record.payload = _http(block, limit + 1)
     except (OSError, ValueError) as error:
-        record.fault = str(error)
+        record.fault, record.payload = str(error), block
+        return record
+    record.http_status = message.http_headers.status_code
+    record.content_type = (message.http_content_type or "").lower()
+    record.charset = (message.http_charset or "").lower()
     return record
+
+
+def _http(block: bytes, size: int) -> tuple[WarcRecord, bytes]:
+    """The HTTP message and its body, decoded if it is encoded as it says (many archives keep the header but not the
+    encoding). Read apart from the file, whose reader a body that will not decode would end.
+    """
+    try:
+        return _decoded(block, size, "all")
+    except OSError as error:
+        message, body = _decoded(block, size, "transfer")
+        if b"<" not in body[:1024]:
+            raise ValueError(f"Content-Encoding {message.http_headers.get('Content-Encoding')}: {error}") from None
+        return message, body
+
+
+def _decoded(block: bytes, size: int, what: Literal["all", "transfer"]) -> tuple[WarcRecord, bytes]:
+    message = WarcRecord()
+    message.init_headers(response)
+    message.set_bytes_content(block)
+    message.is_http = True
+    message.parse_http(auto_decode=what)
+    if message.http_headers is None or message.http_headers.status_code is None:
+        raise ValueError("no HTTP status line")
+    return message, _read(message, size)
 
 
 def _read(found: WarcRecord, size: int) -> bytes:

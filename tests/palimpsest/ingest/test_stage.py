@@ -62,18 +62,23 @@ def test_every_record_that_is_no_page_is_quarantined_with_its_cause(lake, write_
         "bad_date": response("https://a.example/undated", date="yesterday"),
     }
     kept = response("https://a.example/good")
+    broken_body = "https://a.example/gzip"
+    cut = response(broken_body, b"no gzip", extra="Content-Encoding: gzip\r\n")
     others = [record("request", b"GET / HTTP/1.1\r\n\r\n", "https://a.example/"), record("metadata", b"x: y")]
-    warc = write_warc([kept, *cases.values(), kept, *others])
+    warc = write_warc([kept, *cases.values(), cut, kept, *others])
     (published,) = extract_days(make_corpus(warc), DAYS[:1], lake)
-    found = {row["cause"]: row for row in rows(published, "quarantine")}
+    found = {row["cause"]: row for row in rows(published, "quarantine") if row["url"] != broken_body}
     assert set(found) == {*cases, "duplicate_record"}
-    assert published.manifest["rows"]["input"] == 12
+    found["bad_gzip"] = next(row for row in rows(published, "quarantine") if row["url"] == broken_body)
+    assert published.manifest["rows"]["input"] == 13
     assert published.manifest["rows"]["kept"] == 1
-    assert published.extra["records"] == {"metadata": 1, "request": 1, "response": 12}
+    assert published.extra["records"] == {"metadata": 1, "request": 1, "response": 13}
     assert found["too_large"]["payload"] == (b"<p>word</p>" * 6_000)[:65_536]
     assert "limits.max_page_bytes" in found["too_large"]["detail"]
     assert "nested 100000 deep" in found["too_deep"]["detail"]
-    assert found["bad_http"]["detail"]
+    assert found["bad_http"]["payload"] == b"no http here"
+    assert found["bad_gzip"]["cause"] == "bad_http"
+    assert found["bad_gzip"]["payload"].endswith(b"no gzip")
     assert found["http_status"]["http_status"] == 404
 
 

@@ -95,3 +95,20 @@ def test_globs_are_filled_in_sorted_and_each_file_is_read_once(tmp_path, make_co
 
 def test_files_of_the_repository_are_named_as_the_corpus_names_them():
     assert [file.name for file in source_files(load_corpus("sample"))] == [SAMPLE]
+
+
+def test_bodies_are_decoded_if_they_are_what_their_header_says(write_warc, response):
+    page = b"<p>plain</p>"
+    headers = {
+        "gzip": (gzip.compress(page), "Content-Encoding: gzip\r\n"),
+        "claimed": (page, "Content-Encoding: gzip\r\n"),
+        "unknown": (page, "Content-Encoding: utf-8\r\n"),
+        "chunked": (b"5\r\n<p>pl\r\n7\r\nain</p>\r\n0\r\n\r\n", "Transfer-Encoding: chunked\r\n"),
+    }
+    records = [response(f"https://a.example/{name}", body, extra=extra) for name, (body, extra) in headers.items()]
+    broken = response("https://a.example/broken", b"no page at all", extra="Content-Encoding: br\r\n")
+    found = read(write_warc([*records, broken, response("https://a.example/after")]))
+    assert [(r.payload, r.fault) for r in found[:4]] == [(page, "")] * 4
+    assert found[4].fault.startswith("Content-Encoding br: ")
+    assert found[4].payload.endswith(b"no page at all")
+    assert not found[5].fault

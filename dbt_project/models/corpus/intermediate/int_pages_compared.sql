@@ -49,8 +49,7 @@ final as (
         page_id_b,
         jaccard
     from measured
-    where jaccard >= {{ threshold('near_duplicate_jaccard') }}
-        {%- if not enabled_rule('duplicates.near') %} and false {%- endif %}
+    where jaccard >= {{ threshold('near_duplicate_jaccard') }} {{ '' if enabled_rule('duplicates.near') else 'and 1 = 0' }}
 )
 
 select * from final

@@ -6,7 +6,7 @@ with judged as (
 captures as (
     select
         *,
-        row_number() over (partition by url order by fetched_at desc, page_id) > 1 as is_superseded,
+        row_number() over (partition by url order by fetched_at desc, page_id asc) > 1 as is_superseded,
         {{ sha256_hex("array_to_string(" ~ plain_words('text') ~ ", ' ')") }} as words_sha256
     from judged
     where rule is null
