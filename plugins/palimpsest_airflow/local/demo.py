@@ -111,7 +111,8 @@ def show_split(console: Console, seen: Following) -> None:
         own += max(0.0, end - max(start, reached))
         reached = max(reached, end)
     first, wall = intervals[0][0], now - began
-    parts = f"Airflow {first - began:.0f} s, {len(intervals)} tasks {reached - first - own:.0f} s, end {now - reached:.0f} s"
+    tasks = f"{len(intervals)} tasks {reached - first - own:.0f} s"
+    parts = f"Airflow {first - began:.0f} s, {tasks}, end {now - reached:.0f} s"
     line = (
         f"{wall:.0f} s in all: {own:.0f} s ({own / wall:.0%}) the stages' own work, {wall - own:.0f} s process start-up"
     )

@@ -15,13 +15,17 @@ LIBRARIES = (
     "duckdb",
     "tokenizers",
     "dbt.cli.main",
+    "dbt.task.build",
     "dbt.adapters.duckdb",
     "great_expectations",
     "torch",
+    "torch._dynamo",  # torch imports it with the first optimizer: 3 s, in every training
+    "torch.profiler",
+    "safetensors.torch",
     "scipy.stats",
     "matplotlib.pyplot",
     "mlflow",
-    "mlflow.tracking",
+    "mlflow.store.tracking.sqlalchemy_store",
 )
 
 
