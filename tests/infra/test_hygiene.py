@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 from palimpsest.lake import REPOSITORY
 
 LOCKS = ("requirements.lock", "requirements-dev.lock")
+SETTING = re.compile(r"environ(?:\.get\(|\[)\s*[\"'](PALIMPSEST_\w+|MLFLOW_TRACKING_URI)")
 LARGEST = 1_500_000
 REGISTRY = re.compile(
     r"pypi\.(org|python)|pythonhosted|download\.pytorch|registry\.npmjs|proxy\.golang|crates\.io"
@@ -74,6 +75,14 @@ def test_yaml_files_parse(tracked):
     assert files
     for path in files:
         list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+
+
+def test_every_setting_the_code_reads_is_explained():
+    folders = ("plugins", "training", "expectations", "dags")
+    sources = [path for folder in folders for path in (REPOSITORY / folder).rglob("*.py")]
+    read = {name for path in sources for name in SETTING.findall(path.read_text(encoding="utf-8"))}
+    explained = set(re.findall(r"^#?([A-Z][A-Z0-9_]*)=", (REPOSITORY / ".env.example").read_text(), re.MULTILINE))
+    assert read - explained == set()
 
 
 @pytest.mark.parametrize("lock", LOCKS)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable
@@ -16,8 +18,7 @@ import pytest
 from sqlalchemy import create_engine, inspect, make_url, text
 from sqlalchemy.exc import OperationalError
 
-from palimpsest.catalog import Catalog
-from palimpsest.lake import REPOSITORY, Facts
+from palimpsest.lake import REPOSITORY
 
 ENTRYPOINT = REPOSITORY / "infra" / "docker" / "entrypoint.sh"
 DAG = """
@@ -84,21 +85,6 @@ def test_init_names_a_missing_secret(container_environment):
     assert done.returncode != 0
     assert "AIRFLOW_ADMIN_PASSWORD" in done.stderr
     assert ".env.example" in done.stderr
-
-
-def test_the_catalog_answers_lineage_from_postgresql(postgres_url, lake):
-    def write(folder: Path) -> Facts:
-        (folder / "rows.txt").write_text(str(folder))
-        return Facts()
-
-    pages = lake.publish("corpora/tiny/pages/2026-10-01", write)
-    documents = lake.publish("corpora/tiny/documents", write, parents=[pages])
-    catalog = Catalog(postgres_url("catalog"))
-    catalog.migrate()
-    assert catalog.sync(lake) == 2
-    assert [relative.uri for relative in catalog.lineage_up(documents.uri)] == [pages.uri]
-    assert [relative.uri for relative in catalog.lineage_down(pages.uri)] == [documents.uri]
-    catalog.close()
 
 
 @pytest.mark.timeout(600)
@@ -175,3 +161,18 @@ def test_mlflow_keeps_runs_in_postgresql_and_files_behind_its_server(container_e
     with create_engine(postgres_url("mlflow")).connect() as connection:
         metrics = connection.execute(text("select key, value, step from latest_metrics")).all()
     assert metrics == [("validation/loss", 3.5, 7)]
+
+
+def test_the_catalogs_own_tests_pass_on_postgresql(postgres_url):
+    suite = [sys.executable, "-m", "pytest", "-q", "-rs", "-k", "postgresql", "-p", "no:cacheprovider"]
+    environment = os.environ | {"PALIMPSEST_TEST_POSTGRES": postgres_url("catalog")}
+    done = subprocess.run(
+        [*suite, "tests/palimpsest/test_catalog.py"],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "PALIMPSEST_TEST_POSTGRES" not in done.stdout

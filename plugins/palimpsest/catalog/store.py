@@ -75,7 +75,7 @@ class Catalog:
         found = {p.uri: p for p in published}
         with self._transaction() as connection:
             known = set(connection.scalars(select(DatasetVersion.uri).where(DatasetVersion.uri.in_(found))))
-            for uri in found.keys() - known:
+            for uri in sorted(found.keys() - known):  # one order for all, or two writers deadlock on PostgreSQL
                 _insert_version(connection, found[uri])
 
     def sync(self, lake: Lake) -> int:
