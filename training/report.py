@@ -23,7 +23,7 @@ CODE = [f"training/{name}" for name in ("report.py", "table.py", "plots.py", "sc
 FIGURES = {
     "loss-by-mix": (
         "Loss on held-out documents, by mix",
-        "Further left is better; dashed is real-only. Seeds are paired: what one does to every mix alike tells nothing.",
+        "Further left is better; dashed is real-only. Seeds are paired: a shift that all mixes share tells nothing.",
     ),
     "loss-by-generations": (
         "Loss against generations per document",
