@@ -22,7 +22,7 @@ from palimpsest.ingest.warc import Record, read_records
 from palimpsest.ingest.worker import Worker
 from palimpsest.lake import Facts, Lake, LakeError, Published, Rows
 
-ROW_GROUP = 1_000
+ROW_GROUP = {"pages": 1_000, "quarantine": 100}  # rows in memory per day and table; quarantine holds payloads
 REPORT_S = 5.0
 CODE = ("plugins/palimpsest/ingest",)
 Progress = Callable[[int, int], None]
@@ -79,7 +79,7 @@ class _Day:
 
     def add(self, table: str, row: dict[str, Any]) -> None:
         self._rows[table].append(row)
-        if len(self._rows[table]) == ROW_GROUP:
+        if len(self._rows[table]) == ROW_GROUP[table]:
             self._flush(table)
 
     def close(self) -> None:

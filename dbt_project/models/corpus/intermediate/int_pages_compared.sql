@@ -1,4 +1,4 @@
--- Pairs of near duplicates: proposed by a shared MinHash band, then measured exactly.
+-- Pairs of near duplicates: proposed by a shared MinHash band, then measured exactly. Rule off: no Jaccard reaches 2.
 with pages as (
     select * from {{ ref('int_pages_matched') }} where rule is null
 ),
@@ -49,7 +49,7 @@ final as (
         page_id_b,
         jaccard
     from measured
-    where jaccard >= {{ threshold('near_duplicate_jaccard') }} {{ '' if enabled_rule('duplicates.near') else 'and 1 = 0' }}
+    where jaccard >= {{ threshold('near_duplicate_jaccard') if enabled_rule('duplicates.near') else 2 }}
 )
 
 select * from final
