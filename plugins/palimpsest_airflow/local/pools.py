@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx
-
 from palimpsest_airflow.local.api import Api
 from palimpsest_airflow.local.settings import cores
 
@@ -28,9 +26,7 @@ def pools() -> dict[str, dict[str, object]]:
 
 def ensure_pools(api: Api) -> None:
     """Make the pools that are missing; one that a person has resized stays as it is."""
+    known = {pool["name"] for pool in api.get("pools")["pools"]}
     for name, body in pools().items():
-        try:
+        if name not in known:
             api.post("pools", {"name": name, **body})
-        except httpx.HTTPStatusError as error:
-            if error.response.status_code != 409:
-                raise

@@ -51,7 +51,7 @@ def locked(settings: Settings) -> contextlib.AbstractContextManager[None]:
     return alone(settings.home / "lock")
 
 
-def start_components(settings: Settings, running: Processes, *, mlflow_server: bool = False) -> Api:
+def start_components(settings: Settings, running: Processes) -> Api:
     """Airflow, ready for requests; the databases are made on first use."""
     need_port(settings.airflow_port, "PALIMPSEST_AIRFLOW_PORT")
     environment = settings.environment()
@@ -110,15 +110,16 @@ def up(settings: Settings) -> None:
             return describe(settings)
         running.stop()
         need_port(settings.mlflow_port, "PALIMPSEST_MLFLOW_PORT")
+        environment = settings.environment()
+        docs = [sys.executable, "-m", "palimpsest_airflow.local.dbt_docs"]
         try:
-            start_components(settings, running)
-            environment = settings.environment()
-            running.start("triggerer", [*AIRFLOW, "triggerer", "--skip-serve-logs"], environment, REPOSITORY)
-            running.start("mlflow", _mlflow_server(settings), environment, REPOSITORY)
-            running.start(
-                "dbt-docs", [sys.executable, "-m", "palimpsest_airflow.local.dbt_docs"], environment, REPOSITORY
-            )
-            wait(running, "mlflow", lambda: answers(settings.mlflow_url))
+            with subprocess.Popen(docs, env=environment, cwd=REPOSITORY, stdout=subprocess.DEVNULL) as documenting:
+                start_components(settings, running)
+                running.start("triggerer", [*AIRFLOW, "triggerer", "--skip-serve-logs"], environment, REPOSITORY)
+                running.start("mlflow", _mlflow_server(settings), environment, REPOSITORY)
+                wait(running, "mlflow", lambda: answers(settings.mlflow_url))
+            if documenting.returncode:
+                print("dbt docs could not be written; the message above says why", file=sys.stderr)
         except BaseException:
             running.stop()
             raise

@@ -6,15 +6,19 @@ import datetime as dt
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule, get_current_context
+from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule, get_current_context, task
 
 if TYPE_CHECKING:
     from palimpsest.lake import Lake, Published
 
 Ref = dict[str, str]
 """URI and digest of a published dataset: all that travels between tasks."""
+
+stage = partial(task, multiple_outputs=False)
+"""A task that returns one value; Airflow would take a dictionary apart, at one request per key."""
 
 BUGS = [ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, TypeError]
 DEFAULTS: dict[str, Any] = {

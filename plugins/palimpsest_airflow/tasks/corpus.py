@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 
-from airflow.sdk import get_current_context, task
+from airflow.sdk import get_current_context
 
-from palimpsest_airflow.tasks.common import Ref, keep_links, opened, work
+from palimpsest_airflow.tasks.common import Ref, keep_links, opened, stage, work
 
 
-@task
+@stage()
 def extract(corpus: str) -> list[Ref]:
     """Pages of the run's days, parsed, repaired, redacted and scored: one dataset per day."""
     from palimpsest.config import load_corpus
@@ -21,7 +21,7 @@ def extract(corpus: str) -> list[Ref]:
         return [published.ref for published in extract_days(loaded, days, lake)]
 
 
-@task(pool="dbt")
+@stage(pool="dbt")
 def documents(corpus: str, pages: list[Ref]) -> Ref:
     """Filtered, deduplicated documents of all days extracted so far; every dropped page with its reason (dbt)."""
     from palimpsest.config import load_corpus
@@ -31,7 +31,7 @@ def documents(corpus: str, pages: list[Ref]) -> Ref:
         return build_documents(load_corpus(corpus), lake).ref
 
 
-@task
+@stage()
 def gate(corpus: str, documents: Ref) -> Ref:
     """The verdict on the documents (Great Expectations); a critical failure ends the run here."""
     from expectations.gate import gate_documents
@@ -42,7 +42,7 @@ def gate(corpus: str, documents: Ref) -> Ref:
         return gate_documents(load_corpus(corpus), lake, documents=opened(lake, documents)).ref
 
 
-@task
+@stage()
 def publish(documents: Ref, verdict: Ref) -> Ref:
     """The corpus asset's new version; studies of this corpus start now."""
     context = get_current_context()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import get_current_context, task
+from airflow.sdk import get_current_context
 
-from palimpsest_airflow.tasks.common import Ref, keep_links, opened, work
+from palimpsest_airflow.tasks.common import Ref, keep_links, opened, stage, work
 
 Refs = dict[str, Ref]
 """Everything published so far in this run, by stage name; each task adds its own."""
 
 
-@task
+@stage()
 def plan(study: str) -> Refs:
     """Training and validation documents, and every generation request with its content key."""
     from palimpsest.config import load_study
@@ -26,7 +26,7 @@ def plan(study: str) -> Refs:
         return {"split": divided.ref, "plan": plan(loaded, lake, split=divided).ref}
 
 
-@task(pool="gpu", map_index_template="shard {{ task.op_kwargs['shard'] }}")
+@stage(pool="gpu", map_index_template="shard {{ task.op_kwargs['shard'] }}")
 def generate(study: str, so_far: Refs, shard: int) -> dict[str, Any]:
     """What the generation ledger lacks of one shard; a shard that has everything costs nothing."""
     from palimpsest.config import load_study
@@ -36,7 +36,7 @@ def generate(study: str, so_far: Refs, shard: int) -> dict[str, Any]:
         return generate_shard(load_study(study), lake, **_open(lake, so_far, "split", "plan"), shard=shard)
 
 
-@task
+@stage()
 def collect(study: str, so_far: Refs, shards: list[dict[str, Any]]) -> Refs:
     """The plan's generations as one table, with counts of those that could not be made."""
     from palimpsest.config import load_study
@@ -47,7 +47,7 @@ def collect(study: str, so_far: Refs, shards: list[dict[str, Any]]) -> Refs:
         return {**so_far, "generations": published.ref}
 
 
-@task(pool="dbt")
+@stage(pool="dbt")
 def build(study: str, so_far: Refs) -> Refs:
     """Megadocs of every layout and the mixes made of them (dbt)."""
     from palimpsest.config import load_study
@@ -58,7 +58,7 @@ def build(study: str, so_far: Refs) -> Refs:
         return {**so_far, "mixes": published.ref}
 
 
-@task
+@stage()
 def gate(study: str, so_far: Refs) -> Refs:
     """The verdict on generations, megadocs and mixes (Great Expectations); a critical failure stops before training."""
     from expectations.gate import gate_study
@@ -70,7 +70,7 @@ def gate(study: str, so_far: Refs) -> Refs:
         return {**so_far, "gate": verdict.ref}
 
 
-@task
+@stage()
 def tokenize(study: str, so_far: Refs) -> list[dict[str, Any]]:
     """Token files of every stream, and one order per training run."""
     from palimpsest.config import load_study
@@ -87,7 +87,7 @@ def tokenize(study: str, so_far: Refs) -> list[dict[str, Any]]:
         return [{"run": run, "parent": parent, "refs": refs} for run in plan_runs(loaded, inputs["mixes"])]
 
 
-@task(pool="train", map_index_template="{{ task.op_kwargs['order']['run']['run'] }}")
+@stage(pool="train", map_index_template="{{ task.op_kwargs['order']['run']['run'] }}")
 def train(study: str, order: dict[str, Any]) -> Ref:
     """One pre-training run from scratch, evaluated, and tracked as a child of the study's MLflow run."""
     from palimpsest.config import load_study
@@ -102,7 +102,7 @@ def train(study: str, order: dict[str, Any]) -> Ref:
             return train(loaded, lake, **inputs, run=run, tracker=tracker).ref
 
 
-@task
+@stage()
 def report(study: str, orders: list[dict[str, Any]], trained: list[Ref]) -> Ref:
     """The comparison: how many times its real tokens each mix is worth."""
     from palimpsest.config import load_study
