@@ -38,6 +38,7 @@ init)
     pools > "$AIRFLOW_HOME/pools.json"
     airflow pools import "$AIRFLOW_HOME/pools.json"
     python -m palimpsest sync
+    python -m palimpsest_airflow.local.dbt_docs
     ;;
 api-server | scheduler | dag-processor | triggerer)
     exec airflow "$@"

@@ -69,13 +69,14 @@ def test_each_database_belongs_to_its_own_login(postgres_url):
         create_engine(strangers).connect()
 
 
-def test_init_prepares_database_pools_login_and_catalog(initialised, postgres_url):
+def test_init_prepares_database_pools_login_docs_and_catalog(initialised, postgres_url):
     with create_engine(postgres_url("airflow")).connect() as connection:
         pools = dict(connection.execute(text("select pool, include_deferred from slot_pool")).all())
     assert pools == {"default_pool": False, "gpu": True, "dbt": False, "train": False}
     passwords = Path(initialised["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
     assert json.loads(passwords.read_text()) == {"admin": initialised["AIRFLOW_ADMIN_PASSWORD"]}
     assert stat.S_IMODE(passwords.stat().st_mode) == 0o600
+    assert "palimpsest" in Path(initialised["PALIMPSEST_STATE"], "dbt_docs", "static_index.html").read_text()
     assert "dataset_versions" in inspect(create_engine(postgres_url("catalog"))).get_table_names()
 
 
