@@ -21,7 +21,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response, Streamin
 
 REMEMBERED_S = 20.0
 """A login is asked for again after so long; a logout takes at most that long to reach MLflow."""
-HOP_BY_HOP = {"connection", "keep-alive", "te", "trailers", "transfer-encoding", "upgrade", "host", "content-length"}
+HOP_BY_HOP = {"connection", "keep-alive", "te", "trailers", "transfer-encoding", "upgrade", "host"}
 NOT_FOR_MLFLOW = HOP_BY_HOP | {"cookie", "authorization", "origin", "referer"}
 SAFE = {"GET", "HEAD", "OPTIONS"}
 

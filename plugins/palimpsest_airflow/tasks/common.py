@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule, get_current_context, task
@@ -16,9 +15,6 @@ if TYPE_CHECKING:
 
 Ref = dict[str, str]
 """URI and digest of a published dataset: all that travels between tasks."""
-
-stage = partial(task, multiple_outputs=False)
-"""A task that returns one value; Airflow would take a dictionary apart, at one request per key."""
 
 BUGS = [ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, TypeError]
 DEFAULTS: dict[str, Any] = {
@@ -34,6 +30,18 @@ DEFAULTS: dict[str, Any] = {
         ]
     ),
 }
+
+
+def stage(**options: Any) -> Callable[[Callable], Any]:
+    """A task with its docstring shown in the UI, mapped or not, that returns one value.
+
+    Left to itself, Airflow drops the docstring of a mapped task and takes a dictionary apart, one request per key.
+    """
+
+    def decorate(function: Callable) -> Any:
+        return task(multiple_outputs=False, doc_md=function.__doc__, **options)(function)
+
+    return decorate
 
 
 @contextmanager
