@@ -1,5 +1,5 @@
 -- Every part of every layout, with its rank inside its megadoc. Layouts differ only in what makes a megadoc:
--- real and simple: each row alone; stitched: all rows of a document; stretched: one row sewn from slices and rationales.
+-- real and simple: each row alone; stitched: all rows of a document; stretched: one row of slices and rationales.
 with layouts as (
     select * from {{ ref('stg_study__layouts') }}
 ),
