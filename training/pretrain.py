@@ -167,4 +167,5 @@ def _write(
     pq.write_table(trained.curve, directory / "curve.parquet")
     pq.write_table(pa.Table.from_pylist(final.by_position), directory / "position.parquet")
     export(model, tokens.file("tokenizer.json"), directory / "model")
-    return Facts(extra={"losses": final.losses, "steps": run["steps"], "seconds": evaluation["seconds"]})
+    facts = {"losses": final.losses, "steps": run["steps"], "seconds": evaluation["seconds"]}
+    return Facts(extra={**facts, "mlflow_run_id": getattr(tracker, "run_id", None)})

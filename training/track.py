@@ -224,7 +224,9 @@ def _experiment(client: MlflowClient, study: Study) -> str:
     if found is None:
         local = tracking_uri().startswith("sqlite:")
         location = str(state_dir() / "mlartifacts" / study.name) if local else None
-        return client.create_experiment(study.name, location, tags={"mlflow.note.content": study.description})
+        # without the kind, MLflow's UI takes nested runs for evaluations of a GenAI app and hides the charts
+        tags = {"mlflow.note.content": study.description, "mlflow.experimentKind": "custom_model_development"}
+        return client.create_experiment(study.name, location, tags=tags)
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     return found.experiment_id

@@ -134,6 +134,8 @@ class Lake:
         self.local = self.fs.protocol == "file" or "file" in self.fs.protocol
         if self.local:
             self.base = str(Path(self.base).resolve())
+        self.published: list[Published] = []
+        """What this process has published here, or found published, since it opened the lake: for the catalog."""
 
     @classmethod
     def from_env(cls) -> Lake:
@@ -301,6 +303,7 @@ class Lake:
             self.fs.put_file(str(file), f"{target}/{file.relative_to(staging)}")
 
     def _point(self, dataset: str, published: Published) -> None:
+        self.published.append(published)
         pointer, content = f"{dataset}/latest.json", json.dumps(published.ref).encode()
         if not self.fs.exists(f"{self.base}/{pointer}") or self.fs.cat_file(f"{self.base}/{pointer}") != content:
             self.write_file(pointer, content)

@@ -46,7 +46,11 @@ def stage(**options: Any) -> Callable[[Callable], Any]:
 
 @contextmanager
 def work() -> Iterator[Lake]:
-    """The lake to work on; the time spent inside is the stage's own work, told apart from process start-up."""
+    """The lake to work on; what is published in it is entered in the catalog, also when the task then fails.
+
+    The time spent inside is the stage's own work, told apart from process start-up.
+    """
+    from palimpsest.catalog import Catalog
     from palimpsest.lake import Lake
 
     lake = Lake.from_env()
@@ -54,6 +58,8 @@ def work() -> Iterator[Lake]:
     try:
         yield lake
     finally:
+        if lake.published:
+            Catalog.from_env().record(*lake.published)
         get_current_context()["ti"].xcom_push("work", [round(started, 2), round(time.time(), 2)])
 
 
