@@ -17,7 +17,7 @@ from palimpsest.config import Training
 from training.data import Sequences
 from training.evaluate import SETS, Evaluation, HeldOut, evaluate
 from training.model import Decoder
-from training.optim import adamw, learning_rate, set_learning_rate
+from training.optim import AdamW, learning_rate
 
 MICRO_TOKENS = 2**16  # tokens per forward and backward; a larger batch is accumulated
 LOG_SECONDS = 5.0
@@ -70,7 +70,7 @@ def fit(
 ) -> Trained:
     """Trains the model in place over all sequences; the same seed on the same CPU gives the same bits."""
     steps = len(sequences)
-    device, optimizer = model.embedding.device, adamw(model, training.optimizer)
+    device, optimizer = model.embedding.device, AdamW(model, training.optimizer)
     losses, rates, evaluations = torch.zeros(steps, device=device), [], {}
     points = {round(steps * k / training.evaluations) for k in range(1, training.evaluations + 1)}
     watched = {round(steps * k / TRACKED_POINTS) for k in range(1, TRACKED_POINTS + 1)} | points
@@ -80,9 +80,8 @@ def fit(
     checked = 0
     for step in range(1, steps + 1):
         rates.append(learning_rate(step - 1, steps, training.optimizer))
-        set_learning_rate(optimizer, rates[-1])
         batch = torch.from_numpy(sequences.at(step - 1)).to(device)
-        losses[step - 1] = train_step(model, optimizer, batch, dtype, training.optimizer.clip)
+        losses[step - 1] = train_step(model, optimizer, batch, dtype, rates[-1])
         if step % look and step not in watched:
             continue
         _check(losses[checked:step], checked, model.vocab, name)
@@ -106,19 +105,16 @@ def fit(
     return Trained(curve, evaluations[steps], seconds)
 
 
-def train_step(
-    model: Decoder, optimizer: torch.optim.Optimizer, batch: torch.Tensor, dtype: torch.dtype, clip: float
-) -> torch.Tensor:
+def train_step(model: Decoder, optimizer: AdamW, batch: torch.Tensor, dtype: torch.dtype, lr: float) -> torch.Tensor:
     """One update; the mean loss over the batch before it, still on the device."""
     count = batch.shape[0] * (batch.shape[1] - 1)
     total = 0.0
-    optimizer.zero_grad(set_to_none=True)
     for part in batch.split(max(1, MICRO_TOKENS // batch.shape[1])):
         loss = model.loss(part[:, :-1], part[:, 1:], dtype) / count
         loss.backward()
         total += loss.detach()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
-    optimizer.step()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), optimizer.config.clip)
+    optimizer.step(lr)
     return total
 
 

@@ -12,7 +12,7 @@ from palimpsest.config import Model, Optimizer
 from training.data import mix
 from training.loop import choose_device, choose_precision, train_step
 from training.model import Decoder
-from training.optim import adamw
+from training.optim import AdamW
 
 MODEL = Model(layers=2, width=128, mlp=384, heads=2)
 VOCAB, CONTEXT, BATCH = 2048, 256, 8
@@ -56,12 +56,12 @@ def _seconds(loops: dict[str, Callable[[], None]]) -> dict[str, float]:
 
 def _ours(batches, dtype: torch.dtype, device: torch.device) -> Callable[[], None]:
     model = Decoder(MODEL, vocab=VOCAB, context=CONTEXT).to(device)
-    optimizer = adamw(model, Optimizer())
+    optimizer = AdamW(model, Optimizer())
 
     def loop() -> None:
         for step in range(STEPS):
             batch = torch.from_numpy(batches.at(step)).to(device)
-            loss = train_step(model, optimizer, batch, dtype, clip=1.0)
+            loss = train_step(model, optimizer, batch, dtype, lr=3e-3)
         loss.item()
 
     return loop

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from palimpsest.config import Model, Optimizer
 from training.model import Decoder, LinearCrossEntropy, attend
-from training.optim import adamw, learning_rate
+from training.optim import AdamW, learning_rate
 
 
 def decoder(seed=0, **change):
@@ -60,9 +60,31 @@ def test_parameters_are_counted_with_and_without_embeddings():
 
 def test_decay_spares_norms_and_embeddings_and_nothing_else():
     for model in (decoder(), decoder(tied=True)):
-        decayed, kept = (group["params"] for group in adamw(model, Optimizer()).param_groups)
+        (decayed, decay), (kept, none) = AdamW(model, Optimizer(weight_decay=0.3)).groups
+        assert (decay, none) == (0.3, 0.0)
         assert {id(p) for p in kept} == {id(p) for n, p in model.named_parameters() if "norm" in n or n == "embedding"}
         assert len(decayed) + len(kept) == len(list(model.parameters()))
+
+
+def test_updates_are_those_of_torch_adamw():
+    ours, theirs, config = decoder(), decoder(), Optimizer(weight_decay=0.7)
+    mine = AdamW(ours, config)
+    decayed = [p for n, p in theirs.named_parameters() if p.dim() == 2 and n != "embedding"]
+    kept = [p for p in theirs.parameters() if all(p is not d for d in decayed)]
+    groups = [{"params": decayed, "weight_decay": 0.7}, {"params": kept, "weight_decay": 0.0}]
+    torchs = torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=True)
+    tokens = torch.randint(0, 320, (4, 41), generator=torch.Generator().manual_seed(0))
+    for step in range(5):
+        for group in torchs.param_groups:
+            group["lr"] = 1e-2 / (step + 1)
+        for model in (ours, theirs):
+            model.loss(tokens[:, :-1], tokens[:, 1:]).backward()
+        mine.step(1e-2 / (step + 1))
+        torchs.step()
+        torchs.zero_grad()
+    for found, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert all(p.grad is None for p in ours.parameters())
 
 
 def test_warm_up_is_linear_over_one_percent_then_cosine_to_the_floor():
