@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from palimpsest.lake import REPOSITORY
+from palimpsest.lake import REPOSITORY, digest_code
 from palimpsest_airflow.local.api import Api
 from palimpsest_airflow.local.pools import ensure_pools
 from palimpsest_airflow.local.processes import Processes, alone, need_port
@@ -66,14 +66,20 @@ def start_components(settings: Settings, running: Processes) -> Api:
 
 
 def prepare_databases(settings: Settings, environment: dict[str, str]) -> None:
-    """Both databases at the schema of the installed versions; nothing to do where they are already."""
+    """All databases at the schema of the installed versions; nothing to do where they are already."""
     stamp = settings.home / "schema"
-    wanted = f"airflow {version('apache-airflow-core')}, mlflow {version('mlflow')}"
+    catalog = digest_code("plugins/palimpsest/catalog/migrations")[:12]
+    wanted = f"airflow {version('apache-airflow-core')}, mlflow {version('mlflow')}, catalog {catalog}"
     if stamp.exists() and stamp.read_text() == wanted and (settings.home / "airflow.db").exists():
         return
     settings.logs.mkdir(parents=True, exist_ok=True)
     make_mlflow = "import mlflow; mlflow.MlflowClient().search_experiments(max_results=1)"
-    commands = {"airflow-migrate": [*AIRFLOW, "db", "migrate"], "mlflow-migrate": [sys.executable, "-c", make_mlflow]}
+    make_catalog = "from palimpsest.catalog import Catalog; Catalog.from_env().migrate()"
+    commands = {
+        "airflow-migrate": [*AIRFLOW, "db", "migrate"],
+        "mlflow-migrate": [sys.executable, "-c", make_mlflow],
+        "catalog-migrate": [sys.executable, "-c", make_catalog],
+    }
     started = {}
     for name, command in commands.items():
         with (settings.logs / f"{name}.log").open("wb") as log:
