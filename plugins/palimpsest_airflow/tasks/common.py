@@ -68,5 +68,10 @@ def keep_links(**addresses: str) -> None:
     get_current_context()["ti"].xcom_push("links", addresses)
 
 
+def keep_data_docs(page: str = "") -> None:
+    """The page of this gate's verdict; before there is one, and if the gate fails, the list of all gates."""
+    keep_links(**{"Data Docs": f"data-docs/{page}"})
+
+
 def opened(lake: Lake, ref: Ref) -> Published:
     return lake.open(ref["uri"], ref["digest"])

@@ -6,7 +6,7 @@ import datetime as dt
 
 from airflow.sdk import get_current_context
 
-from palimpsest_airflow.tasks.common import Ref, keep_links, opened, stage, work
+from palimpsest_airflow.tasks.common import Ref, keep_data_docs, opened, stage, work
 
 
 @stage()
@@ -37,9 +37,11 @@ def gate(corpus: str, documents: Ref) -> Ref:
     from expectations.gate import gate_documents
     from palimpsest.config import load_corpus
 
-    keep_links(**{"Data Docs": "data-docs/"})
+    keep_data_docs()
     with work() as lake:
-        return gate_documents(load_corpus(corpus), lake, documents=opened(lake, documents)).ref
+        verdict = gate_documents(load_corpus(corpus), lake, documents=opened(lake, documents))
+        keep_data_docs(verdict.extra["data_docs"])
+        return verdict.ref
 
 
 @stage()

@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow.sdk import get_current_context
 
-from palimpsest_airflow.tasks.common import Ref, keep_links, opened, stage, work
+from palimpsest_airflow.tasks.common import Ref, keep_data_docs, keep_links, opened, stage, work
 
 Refs = dict[str, Ref]
 """Everything published so far in this run, by stage name; each task adds its own."""
@@ -64,9 +64,10 @@ def gate(study: str, so_far: Refs) -> Refs:
     from expectations.gate import gate_study
     from palimpsest.config import load_study
 
-    keep_links(**{"Data Docs": "data-docs/"})
+    keep_data_docs()
     with work() as lake:
         verdict = gate_study(load_study(study), lake, **_open(lake, so_far, "split", "generations", "mixes"))
+        keep_data_docs(verdict.extra["data_docs"])
         return {**so_far, "gate": verdict.ref}
 
 

@@ -1,0 +1,179 @@
+"""The local stack: processes that end with it, one stack per folder, secrets kept private, and when it has work."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from rich.console import Console
+
+from palimpsest.config import load_corpus, load_study
+from palimpsest.lake import REPOSITORY, Facts, Lake
+from palimpsest_airflow.local import stack, unchanged
+from palimpsest_airflow.local.processes import Processes, alone, need_port
+from palimpsest_airflow.local.progress import Display
+from palimpsest_airflow.local.runs import Following, Stage
+from palimpsest_airflow.local.settings import Refused, Settings
+
+TREE = """
+import subprocess, sys, time
+stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
+child = subprocess.Popen([sys.executable, "-c", stubborn], process_group=0)
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(tmp_path / "state", str(tmp_path / "lake"), 18080, 15000)
+
+
+def test_stopping_ends_children_in_process_groups_of_their_own_too(tmp_path):
+    running = Processes(tmp_path / "processes.json", tmp_path / "logs")
+    process = running.start("tree", [sys.executable, "-c", TREE], dict(os.environ), tmp_path)
+    while not running.log_tail("tree"):
+        time.sleep(0.05)
+    child = int(running.log_tail("tree"))
+    assert running.alive() == {"tree": process.pid}
+    Processes(tmp_path / "processes.json", tmp_path / "logs").stop(grace=0.5)
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    assert process.wait(5) != 0
+    assert running.alive() == {}
+
+
+def test_a_reused_process_id_is_left_alone(tmp_path):
+    file = tmp_path / "processes.json"
+    file.write_text(json.dumps({"scheduler": {"pid": os.getpid(), "born": psutil.Process().create_time() + 60}}))
+    running = Processes(file, tmp_path)
+    assert running.alive() == {}
+    running.stop(grace=0.1)
+
+
+def test_a_second_stack_in_the_same_folder_is_refused_by_name(tmp_path):
+    refused = pytest.raises(Refused, match=f"process {os.getpid()} .* PALIMPSEST_STATE")
+    with alone(tmp_path / "lock"), refused, alone(tmp_path / "lock"):
+        pass
+    with alone(tmp_path / "lock"):
+        pass
+
+
+def test_a_busy_port_is_named_with_the_setting_to_change():
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        with pytest.raises(Refused, match=f"port {port} is taken .*PALIMPSEST_AIRFLOW_PORT"):
+            need_port(port, "PALIMPSEST_AIRFLOW_PORT")
+
+
+def test_the_login_is_made_once_and_readable_by_its_owner_only(settings):
+    password = settings.password
+    again = Settings(settings.state, settings.lake, 1, 2)
+    assert again.password == password
+    assert again.secrets == settings.secrets
+    for file in (settings.passwords_file, settings.home / "secrets.json"):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_processes_get_no_telemetry_and_nothing_outside_the_state_folder(settings):
+    environment = settings.environment()
+    assert environment["DO_NOT_TRACK"] == "1"
+    assert environment["GX_ANALYTICS_ENABLED"] == "false"
+    for key in ("AIRFLOW_HOME", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "AIRFLOW__LOGGING__BASE_LOG_FOLDER"):
+        assert str(settings.state) in environment[key]
+    assert environment["AIRFLOW__API__HOST"] == "127.0.0.1"
+
+
+def test_a_port_that_is_none_is_refused(monkeypatch):
+    monkeypatch.setenv("PALIMPSEST_MLFLOW_PORT", "http")
+    with pytest.raises(Refused, match="PALIMPSEST_MLFLOW_PORT is 'http'"):
+        Settings.from_env()
+
+
+def test_reset_deletes_what_is_ours_and_refuses_a_folder_with_anything_else(settings, capsys):
+    Lake(settings.lake).publish("studies/demo/report", lambda directory: Facts())
+    assert settings.password
+    (settings.state / "diary.txt").write_text("mine")
+    with pytest.raises(Refused, match=r"diary.txt"):
+        stack.reset(settings)
+    assert Path(settings.lake).exists()
+    (settings.state / "diary.txt").unlink()
+    stack.reset(settings)
+    assert not Path(settings.lake).exists()
+    assert not settings.state.exists()
+
+
+@pytest.mark.parametrize("spoil", ["study", "source", "report"])
+def test_the_demo_has_work_again_when_an_input_or_the_report_changes(tmp_path, lake, monkeypatch, spoil):
+    folder = tmp_path / "studies"
+    folder.mkdir()
+    file = folder / "demo.yaml"
+    file.write_text((REPOSITORY / "dags" / "studies" / "demo.yaml").read_text())
+    corpus, study = load_corpus("sample"), load_study(file)
+    source = tmp_path / "pages.warc.gz"
+    source.write_bytes(b"one")
+    corpus = corpus.model_copy(update={"source": corpus.source.model_copy(update={"files": [str(source)]})})
+
+    def write(directory: Path) -> Facts:
+        (directory / "report.html").write_text("fine")
+        return Facts()
+
+    published = lake.publish("studies/demo/report", write)
+    memory, wanted = tmp_path / "demo.json", unchanged.fingerprint([corpus], study)
+    unchanged.remember(memory, wanted, published)
+    assert unchanged.remembered(memory, unchanged.fingerprint([corpus], study), lake).uri == published.uri
+    if spoil == "study":
+        file.write_text(file.read_text() + "\n# thought again\n")
+    elif spoil == "source":
+        source.write_bytes(b"two")
+    else:
+        published.file("report.html").write_text("spoilt")
+    assert unchanged.remembered(memory, unchanged.fingerprint([corpus], study), lake) is None
+
+
+def test_without_a_terminal_progress_is_one_line_per_event():
+    out = io.StringIO()
+    display = Display({("corpus_sample", "extract"): (1, 1), ("study_demo", "train"): (14, 2)}, Console(file=out))
+    seen = Following(stages={("corpus_sample", "extract"): Stage("corpus_sample", "extract", 1, done=1, seconds=5.0)})
+    with display.shown():
+        display.update(seen)
+        display.update(seen)
+        seen.stages["study_demo", "train"] = Stage("study_demo", "train", 14, done=2, running=2, seconds=20.0)
+        display.update(seen)
+    first, second = out.getvalue().splitlines()
+    assert "corpus extract" in first
+    assert "1/1" in first
+    assert "study train" in second
+    assert "2/14" in second
+    assert "left" in second
+
+
+def test_an_interrupted_demo_leaves_no_process_behind(server, tmp_path):
+    """Its databases are made by then, so what is interrupted is the start of all three components."""
+    own = Settings(tmp_path / "state", str(tmp_path / "lake"), server.settings.mlflow_port, 15000)
+    environment = own.environment()
+    for name in ("airflow.db", "schema"):
+        (own.home / name).write_bytes((server.settings.home / name).read_bytes())
+    environment["PALIMPSEST_AIRFLOW_PORT"] = str(own.airflow_port)
+    demo = subprocess.Popen([sys.executable, "-m", "palimpsest_airflow", "demo"], env=environment, cwd=REPOSITORY)
+    running = Processes(own.home / "processes.json", own.logs)
+    deadline = time.monotonic() + 60
+    while len(running.alive()) < 3 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    sessions = set(running.alive().values())
+    assert len(sessions) == 3
+    time.sleep(2)
+    demo.send_signal(signal.SIGINT)
+    assert demo.wait(30) == 130
+    assert [pid for pid in psutil.pids() if psutil.pid_exists(pid) and os.getsid(pid) in sessions] == []

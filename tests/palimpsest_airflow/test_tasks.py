@@ -1,0 +1,78 @@
+"""What the tasks decide for themselves: which days a run takes, and when it is worth trying again."""
+
+from __future__ import annotations
+
+import datetime as dt
+from types import SimpleNamespace
+
+import pytest
+
+pytestmark = pytest.mark.usefixtures("airflow_home")
+START, END = dt.date(2026, 10, 1), dt.date(2026, 10, 28)
+
+
+def context(run_type: str, params: dict | None = None, interval: tuple[str, str] | None = None) -> dict:
+    found = {"params": params or {}, "dag_run": SimpleNamespace(run_type=run_type)}
+    if interval:
+        start, end = (dt.datetime.fromisoformat(stamp + "+00:00") for stamp in interval)
+        found |= {"data_interval_start": start, "data_interval_end": end}
+    return found
+
+
+def days(*arguments, **more) -> tuple[str, str, int]:
+    from palimpsest_airflow.tasks.corpus import run_days
+
+    found = run_days(context(*arguments, **more), START, END)
+    return str(found[0]), str(found[-1]), len(found)
+
+
+def test_an_interval_takes_its_own_day():
+    one = days("backfill", interval=("2026-10-03T00:00:00", "2026-10-04T00:00:00"))
+    assert one == ("2026-10-03", "2026-10-03", 1)
+    week = days("scheduled", interval=("2026-10-04T00:00:00", "2026-10-11T00:00:00"))
+    assert week == ("2026-10-04", "2026-10-10", 7)
+    hour = days("scheduled", interval=("2026-10-04T05:00:00", "2026-10-04T06:00:00"))
+    assert hour == ("2026-10-04", "2026-10-04", 1)
+
+
+def test_a_run_by_hand_takes_the_days_it_is_given_or_all():
+    assert days("manual", {"from": "2026-10-05", "to": "2026-10-07"}) == ("2026-10-05", "2026-10-07", 3)
+    assert days("manual", {"from": "2026-10-27", "to": None}) == ("2026-10-27", "2026-10-28", 2)
+    assert days("manual", interval=("2026-11-20T00:00:00", "2026-11-21T00:00:00")) == ("2026-10-01", "2026-10-28", 28)
+
+
+def test_dates_the_wrong_way_round_are_named():
+    with pytest.raises(ValueError, match=r"'to' \(2026-10-02\) lies before 'from' \(2026-10-05\)"):
+        days("manual", {"from": "2026-10-05", "to": "2026-10-02"})
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (ConnectionResetError("peer"), True),
+        (TimeoutError("slow"), True),
+        (ValueError("bad data"), False),
+        (OSError(28, "No space left on device"), False),
+        (KeyError("bug"), False),
+        (ModuleNotFoundError("bug"), False),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+def test_weather_is_tried_again_and_bad_data_is_not(error, again):
+    from airflow.sdk import RetryAction
+
+    from palimpsest_airflow.tasks.common import DEFAULTS
+
+    decision = DEFAULTS["retry_policy"].evaluate(error, try_number=1, max_tries=3)
+    assert decision.action == (RetryAction.RETRY if again else RetryAction.FAIL)
+
+
+def test_lake_and_gate_errors_count_as_bad_data():
+    from airflow.sdk import RetryAction
+
+    from expectations.verdicts import GateFailed
+    from palimpsest.config import ConfigError
+    from palimpsest_airflow.tasks.common import DEFAULTS
+
+    for error in (GateFailed("no"), ConfigError("no")):
+        assert DEFAULTS["retry_policy"].evaluate(error, try_number=1, max_tries=3).action == RetryAction.FAIL
