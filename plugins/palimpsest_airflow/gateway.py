@@ -53,8 +53,8 @@ def gateway(upstream: str, airflow: str, public_airflow: str) -> FastAPI:
         digest = hashlib.sha256(repr(sorted(shown.items())).encode()).hexdigest()
         if seen.get(digest, 0.0) > time.monotonic():
             return True
-        answer = await login.get("/palimpsest/", headers=shown)
-        if answer.status_code != 200:
+        answer = await login.get("/palimpsest/session", headers=shown)
+        if answer.status_code != 204:
             seen.pop(digest, None)
             return False
         now = time.monotonic()

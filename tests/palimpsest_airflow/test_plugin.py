@@ -12,6 +12,7 @@ PAGES = [
     "/palimpsest/data-docs/index.html",
     "/palimpsest/dbt-docs/",
 ]
+REDIRECTS_AND_CHECKS = ["/palimpsest/session", "/palimpsest/mlflow"]
 
 
 def get(server, path: str, accept: str = "text/html"):
@@ -37,10 +38,11 @@ def test_the_list_of_pages_below_is_complete(airflow_home):
     from palimpsest_airflow.ui.pages import app
 
     routes = {route.path for route in app.routes}
-    assert routes == {"/", "/report/{dag_id}/{file:path}", "/data-docs/{file:path}", "/dbt-docs/{file:path}"}
+    served = {"/", "/report/{dag_id}/{file:path}", "/data-docs/{file:path}", "/dbt-docs/{file:path}"}
+    assert routes == served | {"/session", "/mlflow"}
 
 
-@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("path", PAGES + REDIRECTS_AND_CHECKS)
 def test_no_page_answers_without_the_login(server, path):
     assert server.anonymous.get(path).status_code == 401
     browser = server.anonymous.get(path, headers={"Accept": "text/html"})

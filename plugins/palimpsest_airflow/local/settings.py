@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import secrets
+import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -63,6 +65,16 @@ class Settings:
     @property
     def mlflow_url(self) -> str:
         return f"http://127.0.0.1:{self.mlflow_port}"
+
+    @property
+    def mlflow_socket(self) -> Path:
+        """Where MLflow listens; outside the state folder, because a socket's path may have no more than 107 bytes."""
+        name = hashlib.sha256(str(self.state).encode()).hexdigest()[:12]
+        folder = Path(tempfile.gettempdir()) / f"palimpsest-{os.getuid()}-{name}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o077:
+            raise Refused(f"{folder} can be entered by others; delete it, it is made anew")
+        return folder / "mlflow.sock"
 
     @property
     def tracking_uri(self) -> str:
@@ -126,7 +138,9 @@ class Settings:
             "PALIMPSEST_STATE": str(self.state),
             "PALIMPSEST_LAKE": self.lake,
             "PALIMPSEST_AIRFLOW_URL": self.airflow_url,
+            "PALIMPSEST_MLFLOW_PORT": str(self.mlflow_port),
             "PALIMPSEST_MLFLOW_URL": self.mlflow_url,
+            "PALIMPSEST_MLFLOW_UPSTREAM": f"unix:{self.mlflow_socket}",
             "PALIMPSEST_DATA_DOCS_URL": f"{self.airflow_url}/palimpsest/data-docs",
             "MLFLOW_TRACKING_URI": self.tracking_uri,
         }

@@ -123,7 +123,9 @@ def up(settings: Settings) -> None:
                 start_components(settings, running)
                 running.start("triggerer", [*AIRFLOW, "triggerer", "--skip-serve-logs"], environment, REPOSITORY)
                 running.start("mlflow", _mlflow_server(settings), environment, REPOSITORY)
-                wait(running, "mlflow", lambda: answers(settings.mlflow_url))
+                gateway = [sys.executable, "-m", "palimpsest_airflow.gateway"]
+                running.start("mlflow-gateway", gateway, environment, REPOSITORY)
+                wait(running, "mlflow", lambda: mlflow_answers(settings))
             if documenting.returncode:
                 print("dbt docs could not be written; the message above says why", file=sys.stderr)
         except BaseException:
@@ -199,24 +201,19 @@ def running_stack(settings: Settings) -> Iterator[tuple[Api, Processes]]:
             running.stop()
 
 
-def answers(url: str) -> bool:
+def mlflow_answers(settings: Settings) -> bool:
+    """Whether both MLflow and the gateway to it serve; the gateway's own refusal is an answer."""
     try:
-        return httpx.get(url, timeout=3, trust_env=False).status_code < 500
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(settings.mlflow_socket)), timeout=3) as mlflow:
+            served = mlflow.get("http://localhost/health").status_code == 200
+        return served and httpx.get(settings.mlflow_url, timeout=3, trust_env=False).status_code == 401
     except httpx.TransportError:
         return False
 
 
 def _mlflow_server(settings: Settings) -> list[str]:
-    """Loopback only, because MLflow asks for no login."""
-    address = ["--host", "127.0.0.1", "--port", str(settings.mlflow_port), "--workers", "1"]
+    """On a socket in a folder of the user's own, because MLflow asks for no login: the gateway does."""
     artifacts = ["--artifacts-destination", str(settings.state / "mlartifacts")]
-    return [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        *address,
-        "--backend-store-uri",
-        settings.tracking_uri,
-        *artifacts,
-    ]
+    store = ["--backend-store-uri", settings.tracking_uri, *artifacts]
+    listen = ["--workers", "1", "--uvicorn-opts", f"--uds {settings.mlflow_socket}"]
+    return [sys.executable, "-m", "mlflow", "server", *store, *listen]

@@ -42,6 +42,17 @@ def index() -> HTMLResponse:
     return _page(index_page(Lake.from_env(), mlflow()))
 
 
+@router.get("/session", status_code=204)
+def session() -> None:
+    """Nothing, for whoever is logged in: how the MLflow gateway asks."""
+
+
+@router.get("/mlflow")
+def to_mlflow() -> RedirectResponse:
+    """MLflow; where the gateway's login leads to."""
+    return RedirectResponse(mlflow(), 302)
+
+
 @router.get("/report/{dag_id}/{file:path}", dependencies=[Depends(requires_access_dag("GET"))])
 def report(dag_id: str, file: str) -> AnyResponse:
     """The latest report of a study, and the plots and tables beside it."""

@@ -1,0 +1,102 @@
+"""The main job through the real scheduler, from an empty folder to the report; in the order a user meets it."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from palimpsest.lake import NotPublished
+
+pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("e2e")]
+
+
+@pytest.fixture(scope="module")
+def first(place):
+    place.write_study()
+    return place.demo()
+
+
+def test_the_demo_ends_with_the_table_and_where_to_look(first):
+    assert first.returncode == 0, first.stdout[-4000:] + first.stderr[-2000:]
+    for mix in ("real", "augmented", "simple", "stitched", "stretched"):
+        assert mix in first.stdout
+    assert "report.html" in first.stdout
+    assert "the stages' own work" in first.stdout
+
+
+def test_nothing_it_started_is_left_running(first, place):
+    assert place.leftovers() == []
+
+
+def test_every_stage_is_published_and_its_digest_holds(first, place):
+    lake = place.lake
+    stages = {p.dataset for p in lake.all_latest()}
+    study = {f"studies/demo/{s}" for s in ("split", "plan", "generations", "mixes", "gate", "tokens", "report")}
+    assert {"corpora/sample/documents", "corpora/sample/gate"} | study <= stages
+    assert len([s for s in stages if s.startswith("corpora/sample/pages/")]) == 28
+    assert len([s for s in stages if s.startswith("studies/demo/runs/")]) == 7 * 2
+    for published in lake.all_latest():
+        lake.verify(published)
+
+
+def test_the_documents_are_the_expected_83(first, place):
+    documents = place.lake.latest("corpora/sample/documents")
+    assert pq.read_metadata(documents.file("documents.parquet")).num_rows == 83
+    assert pq.read_metadata(documents.file("document_drops.parquet")).num_rows == 9
+
+
+def test_mlflow_has_one_parent_and_a_child_per_training(first, place, monkeypatch):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{place.state / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("demo")
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    parents = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
+    children = [r for r in runs if "mlflow.parentRunId" in r.data.tags]
+    assert (len(parents), len(children)) == (1, 14)
+    assert {r.info.status for r in runs} == {"FINISHED"}
+    for run in children:
+        assert run.data.tags["mlflow.parentRunId"] == parents[0].info.run_id
+        assert run.data.tags["airflow.dag_id"] == "study_demo"
+        assert run.inputs.dataset_inputs
+    artifacts = {a.path for a in client.list_artifacts(parents[0].info.run_id)}
+    assert any("report" in name for name in artifacts)
+
+
+def test_the_same_demo_again_is_a_no_op_in_seconds(first, place, seconds):
+    again = place.demo()
+    assert again.returncode == 0
+    assert "nothing changed" in again.stdout
+    assert seconds() < 20
+    assert place.leftovers() == []
+
+
+def test_a_gate_that_fails_stops_the_study_before_training_and_says_why(first, place):
+    place.write_study(max_synthetic_share=0.2)
+    failed = place.demo()
+    assert failed.returncode == 1
+    assert "study_demo: task gate failed" in failed.stdout
+    assert "GateFailed" in failed.stdout
+    assert "Data Docs" in failed.stdout
+    assert place.leftovers() == []
+    gate = place.lake.latest("studies/demo/gate")
+    mixes = place.lake.latest("studies/demo/mixes")
+    newest = place.lake.latest("studies/demo/tokens")
+    assert json.loads(gate.file("manifest.json").read_text())["config"] is not None
+    assert mixes.digest in {p["digest"] for p in newest.manifest["parents"]}, "tokens of refused mixes were made"
+
+
+def test_a_demo_beside_another_on_the_same_port_names_the_setting(first, place):
+    import socket
+
+    place.write_study(max_near_copy_share=0.2)
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", int(place.environment["PALIMPSEST_AIRFLOW_PORT"])))
+        busy.listen()
+        refused = place.demo()
+    assert refused.returncode != 0
+    assert "PALIMPSEST_AIRFLOW_PORT" in refused.stdout + refused.stderr
+    with pytest.raises(NotPublished):
+        place.lake.latest("studies/other/report")
