@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from palimpsest.lake import REPOSITORY, Facts, Lake
-from palimpsest_airflow.local import stack
+from palimpsest_airflow.local import databases, stack
 from palimpsest_airflow.local.api import Api
 from palimpsest_airflow.local.processes import Processes
 from palimpsest_airflow.local.settings import Settings
@@ -47,7 +47,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     settings = Settings(folder / "state", str(folder / "lake"), free_port(), free_port())
     publish_something(settings)
     environment = settings.environment()
-    stack.prepare_databases(settings, environment)
+    databases.make(settings, environment)
     running = Processes(settings.home / "processes.json", settings.logs)
     api = Api(settings)
     try:

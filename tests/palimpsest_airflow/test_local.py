@@ -159,6 +159,13 @@ def test_without_a_terminal_progress_is_one_line_per_event():
     assert "left" in second
 
 
+def test_the_scheduler_preloads_libraries_only_so_that_edits_take_effect():
+    loaded = "import sys, palimpsest_airflow.local.warm; print([m for m in sys.modules if m.startswith('palimpsest.')])"
+    environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY / 'plugins'}:{REPOSITORY}"}
+    done = subprocess.run([sys.executable, "-c", loaded], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_an_interrupted_demo_leaves_no_process_behind(server, tmp_path):
     """Its databases are made by then, so what is interrupted is the start of all three components."""
     own = Settings(tmp_path / "state", str(tmp_path / "lake"), server.settings.mlflow_port, 15000)

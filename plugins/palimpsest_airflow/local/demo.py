@@ -89,7 +89,8 @@ def plan(study: Study, corpus: Corpus) -> dict[tuple[str, str], tuple[int, int]]
 def show_report(console: Console, published: Published, settings: Settings) -> None:
     from training.report import render_table
 
-    console.print(render_table(json.loads(published.file("table.json").read_text())), highlight=False, markup=False)
+    table = render_table(json.loads(published.file("table.json").read_text()))
+    console.print(table, highlight=False, markup=False, soft_wrap=True)
     lines = [
         f"report      {published.file('report.html')}",
         f"data        {settings.lake}",
@@ -131,8 +132,8 @@ def show_failure(console: Console, failure: RunFailed, settings: Settings) -> No
     console.print(f"\n{failure.dag_id}: task {name} failed\n", style="bold red", highlight=False, markup=False)
     errors = []
     for event in failure.log[-20:]:
-        if event.get("timestamp") and not event.get("error_detail"):
-            console.print(f"  {event['event']}", style="dim", highlight=False, markup=False)
+        if event.get("timestamp") and not event.get("error_detail") and not event["event"].startswith("::"):
+            console.print(f"  {event['event']}", style="dim", highlight=False, markup=False, soft_wrap=True)
         errors += [f"{e['exc_type']}: {e['exc_value']}" for e in event.get("error_detail") or []]
     for error in errors[-1:]:
         console.print(f"\n{error}", highlight=False, markup=False, soft_wrap=True)

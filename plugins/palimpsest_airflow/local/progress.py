@@ -25,7 +25,7 @@ EXPECTED = {
     "study.build": 6.0,
     "study.gate": 6.0,
     "study.tokenize": 4.0,
-    "study.train": 10.0,
+    "study.train": 30.0,
     "study.report": 6.0,
 }
 """Seconds per task instance of the sample on two cores of 2026; what is left is scaled by how fast this machine is."""
@@ -40,6 +40,7 @@ class Display:
         self.note = ""
         self.seen = Following()
         self.live: Live | None = None
+        self._estimate = (-1, 0.0)
         self._told: dict[tuple[str, str], tuple[int, int]] = {}
 
     @contextlib.contextmanager
@@ -69,20 +70,24 @@ class Display:
         return time.monotonic() - self.began
 
     def _left(self) -> str:
-        """Time left: the expected seconds of what is not done, times this machine's pace so far."""
+        """Counted down from the last estimate; a new one is made whenever an instance ends."""
+        done = sum(stage.done for stage in self.seen.stages.values())
+        if done != self._estimate[0]:
+            self._estimate = (done, self.elapsed + self._estimated())
+        left = self._estimate[1] - self.elapsed
+        return f"about {_clock(left)} left" if left > 0 else "any moment now"
+
+    def _estimated(self) -> float:
+        """Seconds: the expected ones of what is not done, times this machine's pace so far."""
         spent = expected = left = 0.0
         for key, (planned, parallel) in self.plan.items():
             stage = self.seen.stages.get(key) or Stage(*key, total=planned)
             each = EXPECTED.get(f"{key[0].split('_')[0]}.{key[1]}", 5.0) / parallel
-            total = max(stage.total, planned)
-            left += each * (total - stage.done)
+            left += each * (max(stage.total, planned) - stage.done)
             if stage.done:
                 spent += stage.seconds
                 expected += each * stage.done
-            if stage.running and not stage.done:
-                left -= min(stage.seconds, each * total * 0.9)
-        pace = min(max(spent / expected, 0.5), 10.0) if expected else 1.0
-        return f"about {_clock(left * pace)} left" if left else "done"
+        return left * (min(max(spent / expected, 0.3), 10.0) if expected else 1.0)
 
     def _table(self) -> Group:
         table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
+from fnmatch import fnmatch
 from pathlib import Path
 
 import httpx
 
-from palimpsest.lake import REPOSITORY, digest_code
+from palimpsest.lake import REPOSITORY
+from palimpsest_airflow.local import databases
 from palimpsest_airflow.local.api import Api
 from palimpsest_airflow.local.pools import ensure_pools
 from palimpsest_airflow.local.processes import Processes, alone, need_port
@@ -25,20 +26,9 @@ COMPONENTS = {
     "api-server": [*AIRFLOW, "api-server"],
     "dag-processor": [*AIRFLOW, "dag-processor"],
 }
-STATE_ENTRIES = {
-    "airflow",
-    "catalog.db",
-    "data_docs",
-    "dbt",
-    "dbt_docs",
-    "demo.json",
-    "gx",
-    "home",
-    "logs",
-    "mlartifacts",
-}
-STATE_ENTRIES |= {"mlflow.db", "mlflow.db-shm", "mlflow.db-wal", "mlflow.lock"}
-LAKE_ENTRIES = {"corpora", "ledger", "studies"}
+STATE_ENTRIES = ("airflow", "catalog.db*", "mlflow.db*", "*.lock", "demo.json", "home", "logs")
+STATE_ENTRIES += ("data_docs", "dbt", "dbt_docs", "gx", "mlartifacts")
+LAKE_ENTRIES = ("corpora", "ledger", "studies")
 PATIENCE = 180.0
 """Seconds a component may take to answer; a cold start on a busy two-core machine takes a third of it."""
 
@@ -55,44 +45,20 @@ def start_components(settings: Settings, running: Processes) -> Api:
     """Airflow, ready for requests; the databases are made on first use."""
     need_port(settings.airflow_port, "PALIMPSEST_AIRFLOW_PORT")
     environment = settings.environment()
-    prepare_databases(settings, environment)
-    for name, command in COMPONENTS.items():
-        running.start(name, command, environment, REPOSITORY)
+    stale = not databases.ready(settings)
+    if stale:
+        databases.stamp(settings).unlink(missing_ok=True)
+    scheduler = [*COMPONENTS["scheduler"], str(databases.stamp(settings))]
+    running.start("scheduler", scheduler, environment, REPOSITORY)
+    if stale:
+        databases.make(settings, environment)
+    for name in ("api-server", "dag-processor"):
+        running.start(name, COMPONENTS[name], environment, REPOSITORY)
     api = Api(settings)
     wait(running, "api-server", api.ready)
     api.login()
     ensure_pools(api)
     return api
-
-
-def prepare_databases(settings: Settings, environment: dict[str, str]) -> None:
-    """All databases at the schema of the installed versions; nothing to do where they are already."""
-    stamp = settings.home / "schema"
-    catalog = digest_code("plugins/palimpsest/catalog/migrations")[:12]
-    wanted = f"airflow {version('apache-airflow-core')}, mlflow {version('mlflow')}, catalog {catalog}"
-    if stamp.exists() and stamp.read_text() == wanted and (settings.home / "airflow.db").exists():
-        return
-    settings.logs.mkdir(parents=True, exist_ok=True)
-    make_mlflow = "import mlflow; mlflow.MlflowClient().search_experiments(max_results=1)"
-    make_catalog = "from palimpsest.catalog import Catalog; Catalog.from_env().migrate()"
-    commands = {
-        "airflow-migrate": [*AIRFLOW, "db", "migrate"],
-        "mlflow-migrate": [sys.executable, "-c", make_mlflow],
-        "catalog-migrate": [sys.executable, "-c", make_catalog],
-    }
-    started = {}
-    for name, command in commands.items():
-        with (settings.logs / f"{name}.log").open("wb") as log:
-            started[name] = subprocess.Popen(command, env=environment, cwd=settings.home, stdout=log, stderr=log)
-    try:
-        failed = [name for name, process in started.items() if process.wait() != 0]
-    except BaseException:
-        for process in started.values():
-            process.kill()
-        raise
-    if failed:
-        raise Refused(f"{failed[0]} failed: see {settings.logs / failed[0]}.log, then `make reset` and start again")
-    stamp.write_text(wanted)
 
 
 def wait(running: Processes, name: str, ready, patience: float = PATIENCE) -> None:
@@ -172,7 +138,8 @@ def reset(settings: Settings) -> None:
     else:
         ours[Path(settings.lake)] = LAKE_ENTRIES
     for folder, entries in ours.items():
-        foreign = sorted(p.name for p in folder.glob("*") if p.name not in entries) if folder.exists() else []
+        found = sorted(p.name for p in folder.iterdir()) if folder.exists() else []
+        foreign = [name for name in found if not any(fnmatch(name, entry) for entry in entries)]
         if foreign:
             raise Refused(f"{folder} holds {', '.join(foreign[:5])}, which is not the platform's: delete it by hand")
     with locked(settings):

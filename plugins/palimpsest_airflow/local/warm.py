@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
+import time
+from pathlib import Path
 
 LIBRARIES = (
     "pyarrow.dataset",
@@ -29,10 +31,13 @@ LIBRARIES = (
 )
 
 
-def main() -> None:
+def main(databases_made: Path) -> None:
+    """Start the scheduler as soon as the file ``databases_made`` exists; until then the libraries load."""
     for name in LIBRARIES:
         with contextlib.suppress(ImportError):  # the task that needs it says so
             importlib.import_module(name)
+    while not databases_made.exists():
+        time.sleep(0.1)
     from airflow.__main__ import main as airflow
 
     sys.argv = ["airflow", "scheduler", "--skip-serve-logs"]
@@ -40,4 +45,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]))
