@@ -165,7 +165,7 @@ def running_stack(settings: Settings) -> Iterator[tuple[Api, Processes]]:
         try:
             yield start_components(settings, running), running
         finally:
-            running.stop()
+            running.stop(grace=1.5)
 
 
 def mlflow_answers(settings: Settings) -> bool:
