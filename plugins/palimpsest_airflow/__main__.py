@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 
@@ -37,6 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     except Refused as error:
         print(error, file=sys.stderr)
         return 1
+    except BrokenPipeError:  # the reader (head, less) has gone: not an error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return 130
