@@ -91,7 +91,7 @@ echo "Installing the $kind packages of the lock"
 # shellcheck disable=SC2086  # a list of options
 requirements=$(printf -- '-r %s ' $locks)
 # shellcheck disable=SC2086
-if ! UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-180} .venv/bin/uv pip install --python .venv/bin/python $requirements; then
+if ! UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-180} .venv/bin/uv pip install --compile-bytecode --python .venv/bin/python $requirements; then
     echo "uv could not install the lock; trying pip, which is slower."
     .venv/bin/python -m pip install --disable-pip-version-check $requirements
 fi

@@ -16,8 +16,9 @@ import torch
 from palimpsest.config import Study
 from palimpsest.lake import Facts, Lake, LakeError, Published
 from training import data, evaluate
+from training.evaluate import SETS
 from training.export import export
-from training.loop import Progress, Tracker, choose_device, choose_precision, fit
+from training.loop import TRACKED_POINTS, Progress, Tracker, choose_device, choose_precision, fit
 from training.model import Decoder
 
 CODE = [f"training/{name}.py" for name in ("data", "model", "optim", "loop", "pretrain", "evaluate", "export")]
@@ -90,16 +91,33 @@ def train(
         raise LakeError(f"run {run['run']} is not in the plan of {mixes.uri}; plan the runs again")
     settings = study.training.model_dump(mode="json", exclude={"seeds", "reference_shares", "threads"})
 
+    trained = False
+
     def write(directory: Path) -> Facts:
+        nonlocal trained
+        trained = True
         return _write(directory, study, tokens, run, tracker, progress)
 
-    return lake.publish(
+    published = lake.publish(
         f"studies/{study.name}/runs/{run['run']}",
         write,
         config={"run": run, "training": settings},
         parents=[tokens],
         code=CODE,
     )
+    if tracker and not trained:
+        _replay(published, tracker)
+    return published
+
+
+def _replay(published: Published, tracker: Tracker) -> None:
+    """The curve of a run that was trained before, so that its new tracking run is not empty."""
+    rows = pq.read_table(published.file("curve.parquet")).to_pylist()
+    for row in rows:
+        if row["iid"] is not None or row["step"] % max(1, len(rows) // TRACKED_POINTS) == 0:
+            held_out = {f"{name}_loss": row[name] for name in SETS if row[name] is not None}
+            metrics = {"train_loss": row["train_loss"], "learning_rate": row["learning_rate"], **held_out}
+            tracker.log_metrics(metrics, row["step"])
 
 
 def _write(

@@ -100,10 +100,11 @@ def _documents(options) -> None:
 
 
 def _split(options) -> None:
+    from palimpsest.documents import admitted_documents
     from palimpsest.split import split
 
     study, lake = load_study(options.study), Lake.from_env()
-    print(_summary(split(study, lake, documents=[lake.latest(f"corpora/{c}/documents") for c in study.corpora])))
+    print(_summary(split(study, lake, documents=[admitted_documents(c, lake) for c in study.corpora])))
 
 
 def _plan(options) -> None:

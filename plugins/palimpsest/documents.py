@@ -44,6 +44,13 @@ def build_documents(corpus: Corpus, lake: Lake) -> Published:
     return lake.publish(f"corpora/{corpus.name}/documents", write, config={"rules": rules}, parents=days, code=CODE)
 
 
+def admitted_documents(corpus: str, lake: Lake) -> Published:
+    """The newest documents of a corpus that its gate let through; what a study may use."""
+    verdict = lake.latest(f"corpora/{corpus}/gate")
+    parent = next(p for p in verdict.manifest["parents"] if p["dataset"] == f"corpora/{corpus}/documents")
+    return lake.open(parent["uri"], parent["digest"])
+
+
 def _inside(day: Published, corpus: Corpus) -> bool:
     return corpus.start.isoformat() <= day.dataset.rsplit("/", 1)[1] <= corpus.end.isoformat()
 

@@ -93,6 +93,7 @@ def test_a_demo_beside_another_on_the_same_port_names_the_setting(first, place):
 
     place.write_study(max_near_copy_share=0.2)
     with socket.socket() as busy:
+        busy.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         busy.bind(("127.0.0.1", int(place.environment["PALIMPSEST_AIRFLOW_PORT"])))
         busy.listen()
         refused = place.demo()

@@ -188,3 +188,14 @@ def test_an_unknown_run_or_study_on_the_command_line_is_one_clear_message(small,
     assert len(capsys.readouterr().out.splitlines()) == 4
     assert main(["train", "small", "--run", "real-s1"]) == 0
     assert "studies/small/runs/real-s1/" in capsys.readouterr().out
+
+
+def test_a_run_trained_before_gives_its_new_tracking_run_the_same_curve(small, lake):
+    first, second = Recorder(), Recorder()
+    published = train(small, lake, "real-s0", tracker=first)
+    assert train(small, lake, "real-s0", tracker=second).uri == published.uri
+    evaluated = [(step, metrics) for step, metrics in first.points if "iid_loss" in metrics]
+    assert len(evaluated) == small.study.training.evaluations
+    again = dict(second.points)
+    for step, metrics in evaluated:
+        assert again[step] == pytest.approx(metrics)

@@ -56,10 +56,14 @@ def generate_shard(
     shard: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, object]:
-    """Generate what the ledger lacks of one shard; counts of what was asked, made and refused, by cause."""
+    """Generate what the ledger lacks of one shard; counts of what was asked, made and refused, by cause.
+
+    ``engines`` has, per engine, its requests and its seconds paid, useful (they gave a text) and repaid.
+    """
     start = time.perf_counter()
     left = remaining(lake, split=split, plan=plan, shard=shard)
-    total, made, causes, engine_seconds = sum(map(len, left.values())), 0, Counter(), 0.0
+    total, made, causes = sum(map(len, left.values())), 0, Counter()
+    engines: dict[str, Counter] = {}
     ledger = Ledger(lake)
     known = _known_failures(ledger, [r.key for requests in left.values() for r in requests])
     batch: list[Outcome] = []
@@ -67,7 +71,9 @@ def generate_shard(
         for outcome in open_engine(study.strategies[strategy]).generate(requests):
             made += outcome.text is not None
             causes.update([outcome.cause] if outcome.cause else [])
-            engine_seconds += outcome.engine_seconds
+            useful = outcome.engine_seconds if outcome.text is not None else 0.0
+            spent = {"requests": 1, "paid": outcome.engine_seconds, "useful": useful, "repaid": 0.0}
+            engines.setdefault(outcome.engine, Counter()).update(spent)
             if (outcome.key, outcome.cause) not in known:
                 batch.append(outcome)
             if len(batch) >= SEGMENT_ROWS:
@@ -85,7 +91,7 @@ def generate_shard(
         "made": made,
         "not_made": dict(causes),
         "seconds": round(seconds, 3),
-        "engine_seconds": round(engine_seconds, 3),
+        "engines": {name: dict(spent) for name, spent in engines.items()},
     }
 
 

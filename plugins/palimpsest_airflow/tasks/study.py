@@ -29,11 +29,15 @@ def plan(study: str) -> Refs:
 @stage(pool="gpu", map_index_template="shard {{ task.op_kwargs['shard'] }}")
 def generate(study: str, so_far: Refs, shard: int) -> dict[str, Any]:
     """What the generation ledger lacks of one shard; a shard that has everything costs nothing."""
+    from palimpsest.catalog import Catalog
     from palimpsest.config import load_study
     from palimpsest.generate.run import generate_shard
 
     with work() as lake:
-        return generate_shard(load_study(study), lake, **_open(lake, so_far, "split", "plan"), shard=shard)
+        counts = generate_shard(load_study(study), lake, **_open(lake, so_far, "split", "plan"), shard=shard)
+        for engine, seconds in counts["engines"].items():
+            Catalog.from_env().record_usage(study, shard, engine, **seconds)
+        return counts
 
 
 @stage()
@@ -118,10 +122,12 @@ def report(study: str, orders: list[dict[str, Any]], trained: list[Ref]) -> Ref:
 
 
 def corpora_versions(context, corpora: list[str], lake) -> list:
-    """The documents that triggered the run, by the digest in their asset event; otherwise the latest of the corpus."""
+    """The documents that triggered the run, by the digest in their asset event; otherwise the newest admitted ones."""
+    from palimpsest.documents import admitted_documents
+
     events = {asset.name: found[-1].extra for asset, found in (context.get("triggering_asset_events") or {}).items()}
     refs = {corpus: events.get(f"corpus_{corpus}") for corpus in corpora}
-    return [opened(lake, ref) if ref else lake.latest(f"corpora/{corpus}/documents") for corpus, ref in refs.items()]
+    return [opened(lake, ref) if ref else admitted_documents(corpus, lake) for corpus, ref in refs.items()]
 
 
 def _open(lake, refs: Refs, *names: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from palimpsest.catalog import Catalog
 from palimpsest.config import ConfigError
 from palimpsest.generate.ledger import Ledger, Outcome, request_key
 from palimpsest.generate.plan import plan, remaining
@@ -121,6 +122,21 @@ def test_a_damaged_segment_is_set_aside_and_its_rows_are_made_again(lake, study,
     assert "is damaged: moved to" in caplog.text
     assert {r["key"]: r["text"] for r in Ledger(lake).read().to_pylist()} == before
     assert (Path(lake.base, "ledger", "damaged") / segment.name).exists()
+
+
+def test_engine_seconds_are_counted_per_engine_and_kept_in_the_catalog(lake, study, splitted):
+    planned = plan(study, lake, split=splitted)
+    counts = generate_all(study, lake, splitted, planned)
+    requests = Counter()
+    catalog = Catalog.from_env()
+    catalog.migrate()
+    for shard in counts:
+        for engine, spent in shard["engines"].items():
+            requests[engine] += spent["requests"]
+            assert 0 <= spent["useful"] <= spent["paid"]
+            catalog.record_usage(study.name, shard["shard"], engine, **spent)
+    assert requests == {"recorded": 100, "augment": 80}
+    assert {row["engine"]: row["requests"] for row in catalog.usage(study.name)} == requests
 
 
 def test_a_success_wins_over_an_earlier_failure(lake):
