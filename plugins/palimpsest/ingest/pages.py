@@ -135,7 +135,11 @@ def _check(record: Record, limits: Limits) -> None:
     payload, media = record.payload, record.content_type.split(";")[0].strip()
     if record.date is None:
         raise Quarantined("bad_date", "the record has no readable WARC-Date")
-    if not urlsplit(record.url).netloc:
+    try:
+        site = urlsplit(record.url).netloc
+    except ValueError:  # http://[::1
+        site = ""
+    if not site:
         raise Quarantined("bad_url", f"WARC-Target-URI is {record.url!r}")
     if record.fault:
         raise Quarantined("bad_http", record.fault)

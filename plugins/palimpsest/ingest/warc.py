@@ -43,7 +43,7 @@ class Record:
 
 def read_records(file: SourceFile, limit: int) -> Iterator[Record]:
     """Every record in file order. ``offset`` is where a reader can start: a byte of the file as it lies on disk."""
-    last = 0
+    last, records = 0, 0
     with file.path.open("rb") as stream:
         head = stream.read(10)
         if not head:
@@ -56,13 +56,15 @@ def read_records(file: SourceFile, limit: int) -> Iterator[Record]:
         stream.seek(0)
         try:
             for found in ArchiveIterator(stream, parse_http=False):
-                last = found.stream_pos
+                last, records = found.stream_pos, records + 1
                 yield _record(found, limit)
         except OSError as error:
             raise LakeError(
                 f"{file.name}: damaged after offset {last}: {error}; fetch the file again (nothing of it was published)"
             ) from None
     _check_end(file, last, gzipped=head.startswith(GZIP))
+    if not records:
+        raise LakeError(f"{file.name}: the file holds no record; fetch it again or remove it from source.files")
 
 
 def _record(found: WarcRecord, limit: int) -> Record:
@@ -123,9 +125,9 @@ def _date(found: WarcRecord) -> dt.datetime | None:
     value = found.headers.get("WARC-Date") or ""
     try:
         date = dt.datetime.fromisoformat(value.replace("Z", "+00:00"))
-    except ValueError:
+        return date.astimezone(dt.UTC) if date.tzinfo else date.replace(tzinfo=dt.UTC)
+    except (ValueError, OverflowError):
         return None
-    return date.astimezone(dt.UTC) if date.tzinfo else date.replace(tzinfo=dt.UTC)
 
 
 def _check_end(file: SourceFile, last: int, *, gzipped: bool) -> None:

@@ -15,6 +15,7 @@ from palimpsest.config import load_corpus
 from palimpsest.ingest import langid, stage
 from palimpsest.ingest.stage import extract_days
 from palimpsest.lake import Lake, LakeError, NotPublished
+from tests.palimpsest.ingest.conftest import PAGE
 
 DAYS = [dt.date(2026, 10, d) for d in range(1, 29)]
 
@@ -102,6 +103,20 @@ def test_a_poison_page_neither_hangs_nor_kills_the_stage(
     (published,) = extract_days(make_corpus(warc, page_timeout_s=3), DAYS[:1], lake)
     assert [row["url"] for row in rows(published, "pages")] == ["https://a.example/0", "https://a.example/2"]
     assert [row["cause"] for row in rows(published, "quarantine")] == [cause]
+
+
+@pytest.mark.parametrize(
+    ("record", "cause"),
+    [(("http://[::1/page",), "bad_url"), (("https://a.example/", PAGE, "0001-01-01T00:00:00+05:00"), "bad_date")],
+    ids=["url", "date"],
+)
+def test_an_address_or_date_that_python_refuses_does_not_end_the_stage(
+    lake, write_warc, make_corpus, response, record, cause
+):
+    warc = write_warc([response(*record), response("https://a.example/good")])
+    (published,) = extract_days(make_corpus(warc), DAYS[:1], lake)
+    assert published.manifest["rows"]["quarantined"] == {cause: 1}
+    assert published.manifest["rows"]["kept"] == 1
 
 
 def test_a_day_without_records_is_published_empty(lake, write_warc, make_corpus, response):
