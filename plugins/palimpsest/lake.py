@@ -8,6 +8,7 @@ means: the manifest exists and the digest in it holds.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -181,16 +182,11 @@ class Lake:
             _write_durably(staging / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True, default=str))
             self._commit(staging, uri)
         except OSError as error:
-            if isinstance(error, ConnectionError):
-                raise
-            raise OSError(
-                error.errno,
-                f"cannot write {dataset} under lake {self.root}: {error.strerror or error}. Free space or make it "
-                "writable, or point PALIMPSEST_LAKE elsewhere; nothing was published, a re-run starts this stage over",
-            ) from error
+            self._explain(error, dataset)
+            raise
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-        published = Published(self, uri, json.loads(json.dumps(manifest, default=str)))
+        published = self.open(uri)
         self._point(dataset, published)
         return published
 
@@ -232,8 +228,11 @@ class Lake:
         """Raise `Corrupt` unless every file still matches the manifest."""
         for entry in published.manifest["files"]:
             path = f"{self.base}/{published.uri}/{entry['name']}"
-            with self.fs.open(path, "rb") as stream:
-                found = hashlib.file_digest(stream, "sha256").hexdigest()
+            try:
+                with self.fs.open(path, "rb") as stream:
+                    found = hashlib.file_digest(stream, "sha256").hexdigest()
+            except FileNotFoundError:
+                found = "none"
             if found != entry["sha256"]:
                 raise Corrupt(f"{path} no longer matches its manifest; delete {self.base}/{published.uri} and re-run")
 
@@ -246,7 +245,12 @@ class Lake:
             cache.parent.mkdir(parents=True, exist_ok=True)
             partial = cache.with_name(f".{cache.name}.{secrets.token_hex(4)}")
             self.fs.get(f"{self.base}/{published.uri}", str(partial), recursive=True)
-            os.replace(partial, cache)
+            try:
+                os.replace(partial, cache)
+            except OSError:  # another process was first; anything else is an error
+                shutil.rmtree(partial)
+                if not (cache / MANIFEST).exists():
+                    raise
         return cache
 
     def write_file(self, name: str, content: bytes) -> None:
@@ -256,15 +260,28 @@ class Lake:
             self.fs.pipe_file(target, content)
             return
         path = Path(target)
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             partial.write_bytes(content)
             _fsync(partial)
             os.replace(partial, path)
             _fsync(path.parent)
+        except OSError as error:
+            self._explain(error, name)
+            raise
         finally:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink()
+
+    def _explain(self, error: OSError, name: str) -> None:
+        """Raise what could not be written, and the way out; weather, and what says so already, is left as it is."""
+        if not isinstance(error, ConnectionError) and "PALIMPSEST_LAKE" not in str(error):
+            raise OSError(
+                error.errno,
+                f"cannot write {name} under lake {self.root}: {error.strerror or error}. Free space or make it "
+                "writable, or point PALIMPSEST_LAKE elsewhere; nothing half written was kept, run this stage again",
+            ) from error
 
     def _read_manifest(self, uri: str) -> dict | None:
         try:
@@ -292,6 +309,8 @@ class Lake:
             for file in staging.rglob("*"):
                 if file.is_file():
                     _fsync(file)
+            if self._read_manifest(uri) is not None:  # another process was first: readers may have it open
+                return
             if Path(target).exists():  # an unfinished or emptied directory: no manifest, so nobody may read it
                 shutil.rmtree(target)
             os.rename(staging, target)

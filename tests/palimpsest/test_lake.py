@@ -82,6 +82,23 @@ def test_a_changed_file_is_found_out(lake):
         lake.open(published.uri, "0" * 64)
 
 
+def test_a_lost_file_is_found_out(lake):
+    lake.publish("a", numbers(3)).file("sub/note.txt").unlink()
+    with pytest.raises(Corrupt, match="note.txt no longer matches its manifest; delete"):
+        lake.publish("a", numbers(3))
+
+
+def test_of_two_processes_that_publish_the_same_version_the_first_one_stays(lake):
+    def overtaken(directory: Path) -> Facts:
+        first = Lake(lake.root).publish("a", numbers(3))
+        (first.path / "being read").touch()
+        return numbers(3)(directory)
+
+    published = lake.publish("a", overtaken)
+    assert published.file("being read").exists()
+    lake.verify(published)
+
+
 CHILD = textwrap.dedent(
     """
     import os, signal, sys
@@ -149,6 +166,15 @@ def test_a_disk_error_names_the_lake_and_the_way_out(lake, code):
     assert lake.publish("a", numbers(1)).manifest["rows"]["kept"] == 1
 
 
+def test_a_disk_error_of_a_single_file_says_the_same(lake, monkeypatch):
+    def full(path, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match=r"cannot write ledger/segments/x under lake .*No space left.*PALIMPSEST_LAKE"):
+        lake.write_file("ledger/segments/x", b"x")
+
+
 def test_a_lake_on_a_real_full_disk_publishes_nothing(tmp_path):
     """A tmpfs of 64 KiB, mounted for this test."""
     mount = tmp_path / "small"
@@ -182,6 +208,19 @@ def test_a_lake_on_an_object_store_publishes_and_reads_the_same():
     assert [p.dataset for p in lake.children("x")] == ["x/a"]
     assert [p.dataset for p in lake.all_latest()] == ["x/a"]
     assert lake.publish("x/a", numbers(3)).uri == published.uri
+    late = lake.open(published.uri)
+    cached = published.path
+    for entry in ("manifest.json", "numbers.parquet"):
+        assert (cached / entry).exists()
+    (cached / "manifest.json").rename(cached / "hidden")  # as if another process were still fetching
+
+    def arrives(source, target, recursive):
+        Path(target).mkdir()
+        (cached / "hidden").rename(cached / "manifest.json")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lake.fs, "get", arrives)
+        assert late.path == cached
     with lake.fs.open(f"{lake.base}/{published.uri}/sub/note.txt", "wb") as stream:
         stream.write(b"changed")
     with pytest.raises(Corrupt):
