@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 
@@ -40,7 +39,15 @@ RECIPES = pa.schema(
         ("block", pa.int64()),
     ]
 )
-CODE = ("plugins/palimpsest/mixes.py", "dbt_project/models/study", "dbt_project/macros", "dbt_project/tests/study")
+MARKS = {"boundary": BOUNDARY, "think_open": THINK_OPEN, "think_close": THINK_CLOSE}
+CODE = (
+    "plugins/palimpsest/mixes.py",
+    "plugins/palimpsest/warehouse.py",
+    "dbt_project/dbt_project.yml",
+    "dbt_project/macros",
+    "dbt_project/models/study",
+    "dbt_project/tests/study",
+)
 
 
 def build_mixes(study: Study, lake: Lake, *, split: Published, plan: Published, generations: Published) -> Published:
@@ -61,14 +68,14 @@ def build_mixes(study: Study, lake: Lake, *, split: Published, plan: Published, 
                     "study_layouts": layouts,
                     "study_recipes": recipes,
                 },
-                variables={"boundary": BOUNDARY, "think_open": THINK_OPEN, "think_close": THINK_CLOSE},
+                variables=MARKS,
                 out=directory,
             )
         mixes = pq.read_table(directory / "mixes.parquet").to_pylist()
         _check_trainable(study, mixes)
         return Facts(extra={"mixes": mixes})
 
-    config = json.loads(json.dumps({"layouts": layout_rows(study), "recipes": recipe_rows(study)}))
+    config = {"layouts": layout_rows(study), "recipes": recipe_rows(study), "marks": MARKS}
     parents = [split, plan, generations]
     return lake.publish(f"studies/{study.name}/mixes", write, config=config, parents=parents, code=CODE)
 

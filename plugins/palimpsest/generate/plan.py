@@ -38,7 +38,7 @@ SLICES = pa.schema(
         ("tokens", pa.int64()),
     ]
 )
-CODE = ("plugins/palimpsest/generate/plan.py", "plugins/palimpsest/generate/ledger.py")
+CODE = tuple(f"plugins/palimpsest/{name}.py" for name in ("generate/plan", "generate/ledger", "tokenizer"))
 
 
 def plan(study: Study, lake: Lake, *, split: Published) -> Published:
@@ -83,6 +83,7 @@ def plan(study: Study, lake: Lake, *, split: Published) -> Published:
     config = {
         "strategies": {name: strategy.model_dump() for name, strategy in study.strategies.items()},
         "models": {name: engine.model for name, engine in engines.items()},
+        "prompts": {name: engine.prompt(study.strategies[name]) for name, engine in engines.items()},
         "shards": study.shards,
     }
     return lake.publish(f"studies/{study.name}/plan", write, config=config, parents=[split], code=CODE)

@@ -1,5 +1,5 @@
 -- What each recipe takes of each of its streams: the share of the real documents, the synthetic stream up to its cap.
--- A stream used in part is its first megadocs, whole.
+-- A stream used in part is its first megadocs, whole. 1e-9 keeps a whole number whole: 0.07 * 100 is 7.000000000000001.
 with recipes as (
     select * from {{ ref('stg_study__recipes') }}
 ),
@@ -52,7 +52,7 @@ final as (
         case
             when drawn.is_synthetic
                 then lengths.position = 0 or lengths.tokens_until <= coalesce(recipes.max_tokens, lengths.tokens_until)
-            else lengths.position < ceil(recipes.share * lengths.megadocs_in_layout)
+            else lengths.position < ceil(recipes.share * lengths.megadocs_in_layout - 1e-9)
         end
     group by drawn.recipe, drawn.layout, drawn.stream_fraction, drawn.is_synthetic
 )
