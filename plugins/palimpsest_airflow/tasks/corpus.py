@@ -21,9 +21,12 @@ def extract(corpus: str) -> list[Ref]:
         return [published.ref for published in extract_days(loaded, days, lake)]
 
 
-@stage(pool="dbt")
+@stage(pool="dbt", max_active_tis_per_dag=1)
 def documents(corpus: str, pages: list[Ref]) -> Ref:
-    """Filtered, deduplicated documents of all days extracted so far; every dropped page with its reason (dbt)."""
+    """Filtered, deduplicated documents of all days extracted so far; every dropped page with its reason (dbt).
+
+    One at a time, also in a backfill: the last to finish must be the one that has seen all days.
+    """
     from palimpsest.config import load_corpus
     from palimpsest.documents import build_documents
 
