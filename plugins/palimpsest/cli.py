@@ -19,7 +19,7 @@ import os
 import sys
 from pathlib import Path
 
-from palimpsest.config import Corpus, load_corpus, load_study
+from palimpsest.config import Corpus, corpora_dir, load_corpus, load_study
 from palimpsest.lake import Lake, Published
 
 
@@ -74,7 +74,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _validate(options) -> None:
     for file in options.file:
-        kind = "corpus" if Path(file).resolve().parent.name == "corpora" else "study"
+        folders = ("corpora", corpora_dir().name)
+        kind = "corpus" if Path(file).suffix and Path(file).resolve().parent.name in folders else "study"
         loaded = load_corpus(file) if kind == "corpus" else load_study(file)
         print(f"{loaded.path}: valid {kind} '{loaded.name}'")
 

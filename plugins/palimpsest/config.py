@@ -188,6 +188,8 @@ class Layout(Strict):
     def _complete(self) -> Layout:
         if (self.kind == "real") != (self.strategy is None):
             raise ValueError("layout 'real' has no 'strategy'; every other layout needs one")
+        if self.real != "last" and self.kind not in ("simple", "stitched"):
+            raise ValueError(f"'real' has no meaning for kind '{self.kind}'; it is for 'simple' and 'stitched'")
         return self
 
 
@@ -315,6 +317,8 @@ class Study(Strict):
             _known(f"mixes.{name}.layout", mix.layout, self.layouts)
             if (self.layouts[mix.layout].kind == "real") != (mix.f == 0):
                 raise ValueError(f"mixes.{name}: f is 0 for the 'real' layout and above 0 for every other")
+            if mix.max_tokens and not mix.f:
+                raise ValueError(f"mixes.{name}: max_tokens caps the synthetic stream, and this mix has none")
         _known("reference", self.reference, self.mixes)
         if self.mixes[self.reference].f != 0:
             raise ValueError(f"reference: mix '{self.reference}' is not real-only")

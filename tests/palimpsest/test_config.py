@@ -46,6 +46,8 @@ def test_shipped_corpora_are_valid(file):
         (("reference",), "simple", "mix 'simple' is not real-only"),
         (("mixes", "simple", "f"), 1.0, "mixes.simple.f: Input should be less than 1 (given: 1.0)"),
         (("mixes", "real", "f"), 0.5, "mixes.real: f is 0 for the 'real' layout"),
+        (("mixes", "real", "max_tokens"), 9, "mixes.real: max_tokens caps the synthetic stream, and this mix has none"),
+        (("layouts", "stretched", "real"), "first", "'real' has no meaning for kind 'stretched'"),
         (("mixes", "simple", "epoch"), 8, "mixes.simple.epoch: unknown key; did you mean 'epochs'?"),
         (("training", "modle"), {}, "training.modle: unknown key; did you mean 'model'?"),
         (("layouts", "simple", "generations"), 5, "generations is 5, but strategy 'rephrase' makes only 4"),
