@@ -17,7 +17,7 @@ COMPILE := env -u UV_FIND_LINKS $(BIN)/uv pip compile --quiet --universal --pyth
 # A GPU machine's torch brings its own CUDA packages; the CPU build needs none.
 CUDA := ^(nvidia-|cuda-|triton==)
 
-.PHONY: help demo up down status reset test bench lint format lock env clean runtime-environment dev-environment
+.PHONY: help demo up down status airflow reset test bench lint format lock env clean runtime-environment dev-environment
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ down: runtime-environment ## Stop what `make up` started
 
 status: runtime-environment ## Say what runs, and where
 	@$(PLATFORM) status $(ARGS)
+
+airflow: runtime-environment ## Airflow's own command line on this state: make airflow ARGS="dags list"
+	@$(PLATFORM) airflow $(ARGS)
 
 reset: runtime-environment ## Delete all state: lake, databases, logs
 	@$(PLATFORM) reset $(ARGS)

@@ -1,4 +1,4 @@
-"""The platform on this machine: ``python -m palimpsest_airflow demo|up|down|status|reset``."""
+"""The platform on this machine: ``python -m palimpsest_airflow demo|up|down|status|reset|airflow``."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ def main(arguments: list[str] | None = None) -> int:
         ("reset", "delete the lake and all state"),
     ):
         commands.add_parser(name, help=text)
+    airflow = commands.add_parser(
+        "airflow", help="Airflow's own command line on this state, such as: dags list", add_help=False
+    )
+    airflow.add_argument("arguments", nargs=argparse.REMAINDER)
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
@@ -34,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
             from palimpsest_airflow.local.demo import demo as run
 
             return run(settings, again=options.again)
+        if options.command == "airflow":
+            return stack.airflow(settings, options.arguments)
         return 1 if getattr(stack, options.command)(settings) is False else 0
     except Refused as error:
         print(error, file=sys.stderr)

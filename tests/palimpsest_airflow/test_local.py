@@ -142,6 +142,15 @@ def test_the_demo_has_work_again_when_an_input_or_the_report_changes(tmp_path, l
     assert unchanged.remembered(memory, unchanged.fingerprint([corpus], study), lake) is None
 
 
+def test_airflows_command_line_gets_the_environment_of_this_stack(settings, monkeypatch):
+    with pytest.raises(Refused, match="no Airflow database in .*make demo"):
+        stack.airflow(settings, ["dags", "list"])
+    monkeypatch.setattr(stack.databases, "ready", lambda _: True)
+    code = "import os, sys; sys.exit(len(sys.argv) + (os.environ['AIRFLOW_HOME'] == sys.argv[1]))"
+    monkeypatch.setattr(stack, "AIRFLOW", [sys.executable, "-c", code])
+    assert stack.airflow(settings, [str(settings.home), "--two"]) == 4
+
+
 def test_without_a_terminal_progress_is_one_line_per_event():
     out = io.StringIO()
     display = Display({("corpus_sample", "extract"): (1, 1), ("study_demo", "train"): (14, 2)}, Console(file=out))

@@ -116,6 +116,13 @@ def down(settings: Settings) -> None:
     print(f"stopped {', '.join(names)}" if names else "nothing was running")
 
 
+def airflow(settings: Settings, arguments: list[str]) -> int:
+    """Airflow's own command line, with the databases, secrets and folders of this stack."""
+    if not databases.ready(settings):
+        raise Refused(f"no Airflow database in {settings.home} yet; `make demo` or `make up` makes it")
+    return subprocess.call([*AIRFLOW, *arguments], env=settings.environment(), cwd=REPOSITORY)
+
+
 def status(settings: Settings) -> bool:
     """Whether everything that was started still runs; prints what."""
     running = processes(settings)
