@@ -17,7 +17,7 @@ COMPILE := env -u UV_FIND_LINKS $(BIN)/uv pip compile --quiet --universal --pyth
 # A GPU machine's torch brings its own CUDA packages; the CPU build needs none.
 CUDA := ^(nvidia-|cuda-|triton==)
 
-.PHONY: help demo up down status airflow reset test bench lint format lock env clean runtime-environment dev-environment
+.PHONY: help demo up down status airflow reset test bench screenshots lint format lock env clean runtime-environment dev-environment
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test: dev-environment ## Run all tests (ARGS="-k lake" for some; WORKERS=4 for m
 
 bench: dev-environment ## Run the benchmarks against their peers; writes .bench/results.json
 	@$(BIN)/python tests/benchmarks/run.py $(ARGS)
+
+screenshots: dev-environment ## Take the README's pictures of the stack that `make up` started (needs chromium)
+	@infra/with-env.sh $(BIN)/python infra/screenshots.py
 
 lint: dev-environment ## Check Python, SQL, YAML and shell
 	$(BIN)/ruff check
