@@ -32,7 +32,7 @@ WEATHER = {"TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR"}
 
 
 def state_dir() -> Path:
-    return Path(os.environ.get("PALIMPSEST_STATE", REPOSITORY / ".palimpsest")).resolve()
+    return Path(os.environ.get("PALIMPSEST_STATE") or REPOSITORY / ".palimpsest").resolve()
 
 
 def tracking_uri() -> str:

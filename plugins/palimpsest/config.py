@@ -345,11 +345,11 @@ def _suggest(value: str, allowed: Iterable[str]) -> str:
 
 
 def corpora_dir() -> Path:
-    return Path(os.environ.get("PALIMPSEST_CORPORA", REPOSITORY / "dags" / "corpora"))
+    return Path(os.environ.get("PALIMPSEST_CORPORA") or REPOSITORY / "dags" / "corpora")
 
 
 def studies_dir() -> Path:
-    return Path(os.environ.get("PALIMPSEST_STUDIES", REPOSITORY / "dags" / "studies"))
+    return Path(os.environ.get("PALIMPSEST_STUDIES") or REPOSITORY / "dags" / "studies")
 
 
 def load_corpus(file: str | Path) -> Corpus:

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
-REPOSITORY = Path(os.environ.get("PALIMPSEST_HOME", Path(__file__).resolve().parents[2]))
+REPOSITORY = Path(os.environ.get("PALIMPSEST_HOME") or Path(__file__).resolve().parents[2])
 
 
 class LakeError(ValueError):
@@ -140,7 +140,7 @@ class Lake:
 
     @classmethod
     def from_env(cls) -> Lake:
-        return cls(os.environ.get("PALIMPSEST_LAKE", str(REPOSITORY / "lake")))
+        return cls(os.environ.get("PALIMPSEST_LAKE") or str(REPOSITORY / "lake"))
 
     def publish(
         self,

@@ -99,7 +99,7 @@ def _parsed(project: Path) -> Manifest:
     from dbt.parser.manifest import extended_mashumaro_encoder, extended_mashumuro_decoder
     from dbt.version import installed
 
-    state = Path(os.environ.get("PALIMPSEST_STATE", REPOSITORY / ".palimpsest"))
+    state = Path(os.environ.get("PALIMPSEST_STATE") or REPOSITORY / ".palimpsest")
     kept = state / "dbt" / f"{_digest(project)[:16]}-{installed.to_version_string(skip_matcher=True)}.msgpack"
     if kept.exists():
         return Manifest.from_msgpack(kept.read_bytes(), decoder=extended_mashumuro_decoder)

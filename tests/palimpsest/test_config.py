@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
@@ -88,8 +89,19 @@ def test_a_file_that_is_no_mapping_is_refused_by_name(tmp_path, content):
         load_study(file)
 
 
-def test_the_schema_describes_every_key_of_the_shipped_files():
-    schema = json_schema("study")
-    assert set(yaml.safe_load(DEMO.read_text())) <= set(schema["properties"])
+@pytest.mark.parametrize(("kind", "folder"), [("study", studies_dir()), ("corpus", corpora_dir())])
+def test_the_schema_takes_the_shipped_files_and_refuses_an_unknown_key(kind, folder):
+    schema = json.loads(json.dumps(json_schema(kind)))
     assert "path" not in schema["properties"]
-    json.dumps(schema)
+    for file in folder.glob("*.yaml"):
+        content = json.loads(json.dumps(yaml.safe_load(file.read_text()), default=str))
+        jsonschema.validate(content, schema)
+        with pytest.raises(jsonschema.ValidationError, match="'mixez' was unexpected"):
+            jsonschema.validate({**content, "mixez": {}}, schema)
+
+
+@pytest.mark.parametrize("name", ["PALIMPSEST_CORPORA", "PALIMPSEST_STUDIES"])
+def test_an_empty_setting_is_no_setting(monkeypatch, name):
+    monkeypatch.setenv(name, "")
+    assert corpora_dir().name == "corpora"
+    assert studies_dir().name == "studies"

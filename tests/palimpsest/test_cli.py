@@ -1,0 +1,67 @@
+"""Every stage by hand, in the order the help gives."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from palimpsest.cli import main
+from palimpsest.config import corpora_dir
+from palimpsest.lake import REPOSITORY, Facts, Lake
+
+
+@pytest.fixture
+def by_hand(lake: Lake, study, documents, monkeypatch) -> Lake:
+    """The small study under its name, its documents admitted by a gate."""
+    monkeypatch.setenv("PALIMPSEST_STUDIES", str(study.path.parent))
+    lake.publish("corpora/sample/gate", lambda directory: Facts(), parents=[documents])
+    return lake
+
+
+def test_a_study_by_hand_from_split_to_mixes(by_hand, study, capsys):
+    for command in (["split"], ["plan"], ["generate", "--shard", "0"], ["generate"], ["build"]):
+        assert main([command[0], study.name, *command[1:]]) == 0, capsys.readouterr().err
+    assert {m["recipe"] for m in by_hand.latest("studies/small/mixes").extra["mixes"]} >= set(study.mixes)
+    assert "augment: 80 requests left" in capsys.readouterr().out
+    assert main(["datasets"]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"studies/small/{stage}: " in listed for stage in ("split", "plan", "generations", "mixes"))
+    assert main(["sync"]) == 0
+    assert capsys.readouterr().out.startswith("6 dataset versions")
+
+
+def test_one_day_of_a_corpus_by_hand(lake, capsys):
+    day = "2026-10-01"
+    assert main(["ingest", "sample", "--from", day, "--to", day]) == 0
+    assert [p.dataset for p in lake.children("corpora/sample/pages")] == [f"corpora/sample/pages/{day}"]
+    assert main(["documents", "sample"]) == 0
+    assert "corpora/sample/documents: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["ingest", "sample", "--from", "2026-10-05", "--to", "2026-10-01"], "give the days in order"),
+        (["split", "demo"], "corpora/sample/gate has never been published"),
+        (["build", "demmo"], "did you mean 'demo'?"),
+        (["trace", "https://nowhere.example/"], "no page in lake"),
+    ],
+)
+def test_a_failure_is_one_message_and_status_1(lake, command, said, capsys):
+    assert main(command) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_validate_tells_corpora_from_studies(tmp_path: Path, monkeypatch, capsys):
+    files = [str(REPOSITORY / "dags" / name) for name in ("corpora/sample.yaml", "studies/demo.yaml")]
+    assert main(["validate", *files, "demo"]) == 0
+    assert capsys.readouterr().out.count("valid ") == 3
+    copy = tmp_path / "sample.yaml"
+    copy.write_text((corpora_dir() / "sample.yaml").read_text())
+    monkeypatch.setenv("PALIMPSEST_CORPORA", str(tmp_path))
+    assert main(["validate", str(copy)]) == 0
+    assert "valid corpus 'sample'" in capsys.readouterr().out
+    assert main(["schema", "corpus"]) == 0
+    assert "source" in json.loads(capsys.readouterr().out)["properties"]
