@@ -7,7 +7,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("e2e")]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.e2e]
 
 
 @pytest.fixture(scope="module")
