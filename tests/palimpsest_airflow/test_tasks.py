@@ -46,6 +46,11 @@ def test_dates_the_wrong_way_round_are_named():
         days("manual", {"from": "2026-10-05", "to": "2026-10-02"})
 
 
+def test_a_range_without_a_day_of_the_corpus_is_refused():
+    with pytest.raises(ValueError, match="2026-11-05 to 2026-11-06 lies outside the corpus' days 2026-10-01 to"):
+        days("manual", {"from": "2026-11-05", "to": "2026-11-06"})
+
+
 @pytest.mark.parametrize(
     ("error", "again"),
     [

@@ -69,6 +69,8 @@ def run_days(context, start: dt.date, end: dt.date) -> list[dt.date]:
         last = dt.date.fromisoformat(params["to"]) if params.get("to") else end
         if last < first:
             raise ValueError(f"params: 'to' ({last}) lies before 'from' ({first}); trigger again with a later 'to'")
+        if first > end or last < start:
+            raise ValueError(f"params: {first} to {last} lies outside the corpus' days {start} to {end}; trigger again")
     elif context["dag_run"].run_type == "manual":
         first, last = start, end
     else:
