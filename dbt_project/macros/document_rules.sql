@@ -61,9 +61,11 @@
       ('c4.sentences', 'no_prose', 'sentences', 'min', 'min_sentences'),
     ]) -%}
   {%- endif -%}
-  {%- set known = rules | map('first') | list + ['duplicates.exact', 'duplicates.near'] -%}
+  {%- set elsewhere = ['gopher_quality.stop_words', 'c4.policy_lines', 'c4.sentences', 'duplicates.exact',
+    'duplicates.near'] -%}
+  {%- set known = (rules | map('first') | list + elsewhere) | unique | list -%}
   {%- for name in disabled_rules() -%}
-    {%- if name not in known and language == 'en' -%}
+    {%- if name not in known -%}
       {{ exceptions.raise_compiler_error(
         "documents.disabled: '" ~ name ~ "' is no rule; the rules are " ~ known | join(', ')) }}
     {%- endif -%}

@@ -131,7 +131,10 @@ class Lake:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = str(root)
-        self.fs, self.base = fsspec.core.url_to_fs(self.root)
+        try:
+            self.fs, self.base = fsspec.core.url_to_fs(self.root)
+        except (ImportError, ValueError) as error:
+            raise LakeError(f"PALIMPSEST_LAKE is {self.root}: {error}; then start again, or name a folder") from None
         self.local = self.fs.protocol == "file" or "file" in self.fs.protocol
         if self.local:
             self.base = str(Path(self.base).resolve())

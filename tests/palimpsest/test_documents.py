@@ -154,9 +154,11 @@ def test_the_same_days_give_the_same_bytes(sample, tmp_path):
     assert build_documents(corpus, again).digest == published.digest
 
 
-def test_an_unknown_rule_to_disable_is_refused(sample):
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_an_unknown_rule_to_disable_is_refused(sample, language):
     lake, corpus, _ = sample
-    wrong = corpus.model_copy(update={"documents": DocumentRules(disabled=["gopher.lines"])})
+    rules = DocumentRules(language=language, disabled=["c4.sentences", "gopher.lines"])
+    wrong = corpus.model_copy(update={"documents": rules})
     with pytest.raises(LakeError, match="documents.disabled: 'gopher.lines' is no rule; the rules are gopher_quality"):
         build_documents(wrong, lake)
 

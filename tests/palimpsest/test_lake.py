@@ -227,6 +227,12 @@ def test_a_lake_on_an_object_store_publishes_and_reads_the_same():
         lake.publish("x/a", numbers(3))
 
 
+@pytest.mark.parametrize(("root", "said"), [("nosuch://bucket", "nosuch"), ("dropbox://lake", "[Ii]nstall")])
+def test_a_store_that_cannot_be_reached_from_here_is_named(root, said):
+    with pytest.raises(LakeError, match=f"PALIMPSEST_LAKE is {root}: .*{said}"):
+        Lake(root)
+
+
 def test_the_manifest_is_plain_json(lake):
     published = lake.publish("a", numbers(3))
     assert json.loads(published.file("manifest.json").read_text()) == published.manifest
