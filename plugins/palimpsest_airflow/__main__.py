@@ -26,11 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
         ("reset", "delete the lake and all state"),
     ):
         commands.add_parser(name, help=text)
-    airflow = commands.add_parser(
-        "airflow", help="Airflow's own command line on this state, such as: dags list", add_help=False
-    )
-    airflow.add_argument("arguments", nargs=argparse.REMAINDER)
-    options = parser.parse_args(arguments)
+    commands.add_parser("airflow", help="Airflow's own command line on this state, such as: dags list", add_help=False)
+    given = sys.argv[1:] if arguments is None else arguments
+    options = parser.parse_args(given[:1] if given[:1] == ["airflow"] else given)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         settings = Settings.from_env()
@@ -39,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
 
             return run(settings, again=options.again)
         if options.command == "airflow":
-            return stack.airflow(settings, options.arguments)
+            return stack.airflow(settings, given[1:])
         return 1 if getattr(stack, options.command)(settings) is False else 0
     except Refused as error:
         print(error, file=sys.stderr)
