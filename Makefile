@@ -48,7 +48,7 @@ bench: dev-environment ## Run the benchmarks against their peers; writes .bench/
 	@$(BIN)/python tests/benchmarks/run.py $(ARGS)
 
 screenshots: dev-environment ## Take the README's pictures of the stack that `make up` started (needs chromium)
-	@infra/with-env.sh $(BIN)/python infra/screenshots.py
+	@infra/with-env.sh $(BIN)/python docs/screenshots.py
 
 lint: dev-environment ## Check Python, SQL, YAML and shell
 	$(BIN)/ruff check
