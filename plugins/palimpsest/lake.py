@@ -16,59 +16,42 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import fsspec
-import pyarrow.parquet as pq
 
-SCHEMA_VERSION = 1
-MANIFEST = "manifest.json"
-REPOSITORY = Path(os.environ.get("PALIMPSEST_HOME") or Path(__file__).resolve().parents[2])
+from palimpsest.durable import fsync, lock, write_durably
+from palimpsest.manifest import (
+    MANIFEST,
+    REPOSITORY,
+    SCHEMA_VERSION,
+    Corrupt,
+    Facts,
+    LakeError,
+    NotPublished,
+    Rows,
+    describe_files,
+    digest_code,
+    digest_file,
+    digest_json,
+)
 
-
-class LakeError(ValueError):
-    """Bad data or an impossible request: retrying cannot help."""
-
-
-class NotPublished(LakeError):
-    """A dataset that a stage needs has not been published."""
-
-
-class Corrupt(LakeError):
-    """A published file no longer matches its manifest."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Row conservation of one stage: every input row is kept, dropped for a reason, or quarantined for a cause."""
-
-    input: int
-    kept: int
-    dropped: Mapping[str, int] = field(default_factory=dict)
-    quarantined: Mapping[str, int] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, object]:
-        dropped, quarantined = dict(self.dropped), dict(self.quarantined)
-        return {"input": self.input, "kept": self.kept, "dropped": dropped, "quarantined": quarantined}
-
-    def check(self, dataset: str) -> None:
-        accounted = self.kept + sum(self.dropped.values()) + sum(self.quarantined.values())
-        if accounted != self.input:
-            raise LakeError(
-                f"{dataset}: {self.input} rows came in but {accounted} are accounted for "
-                f"(kept {self.kept}, dropped {dict(self.dropped)}, quarantined {dict(self.quarantined)}); "
-                "nothing was published. This is a bug in the stage, not in the data."
-            )
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a stage says of what it wrote: its row balance, and anything worth keeping in the manifest."""
-
-    rows: Rows | None = None
-    extra: Mapping[str, object] = field(default_factory=dict)
+__all__ = [
+    "MANIFEST",
+    "REPOSITORY",
+    "Corrupt",
+    "Facts",
+    "Lake",
+    "LakeError",
+    "NotPublished",
+    "Published",
+    "Rows",
+    "digest_code",
+    "digest_file",
+    "digest_json",
+]
 
 
 @dataclass(frozen=True)
@@ -98,32 +81,19 @@ class Published:
 
     @cached_property
     def path(self) -> Path:
-        """A local directory with the dataset's files (downloaded once if the lake is remote)."""
-        return self.lake.fetch(self)
+        """A local directory with the dataset's files, checked against the manifest (a remote lake's: downloaded once).
+
+        Raises `Corrupt` if a file is lost or changed.
+        """
+        directory = self.lake.fetch(self)
+        for entry in self.manifest["files"]:
+            file = directory / entry["name"]
+            if not file.is_file() or digest_file(file) != entry["sha256"]:
+                raise Corrupt(f"{file} no longer matches its manifest; delete {directory} and run its stage again")
+        return directory
 
     def file(self, name: str) -> Path:
         return self.path / name
-
-
-def digest_file(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def digest_json(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def digest_code(*sources: str) -> str:
-    """Digest of source files and folders, named relative to the repository: part of every dataset's key."""
-    found = hashlib.sha256()
-    for source in sources:
-        start = REPOSITORY / source
-        files = sorted(start.rglob("*")) if start.is_dir() else [start]
-        for file in files:
-            if file.suffix in {".py", ".sql", ".yml", ".yaml", ".txt", ".html", ".j2"} and "target" not in file.parts:
-                found.update(str(file.relative_to(REPOSITORY)).encode() + b"\0" + file.read_bytes() + b"\0")
-    return found.hexdigest()
 
 
 class Lake:
@@ -167,7 +137,7 @@ class Lake:
             self.verify(published)
             self._point(dataset, published)
             return published
-        staging = self._staging(uri)
+        staging, held = self._staging(uri)
         try:
             facts = write(staging)
             if facts.rows is not None:
@@ -176,19 +146,20 @@ class Lake:
                 "schema": SCHEMA_VERSION,
                 "dataset": dataset,
                 "key": key,
-                **_describe_files(staging),
+                **describe_files(staging),
                 "rows": None if facts.rows is None else facts.rows.as_dict(),
                 "parents": [{"dataset": p.dataset, "uri": p.uri, "digest": p.digest} for p in parents],
                 "config": config or {},
                 "extra": facts.extra,
             }
-            _write_durably(staging / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True, default=str))
+            write_durably(staging / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True, default=str))
             self._commit(staging, uri)
         except OSError as error:
             self._explain(error, dataset)
             raise
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+            os.close(held)
         published = self.open(uri)
         self._point(dataset, published)
         return published
@@ -240,10 +211,14 @@ class Lake:
                 raise Corrupt(f"{path} no longer matches its manifest; delete {self.base}/{published.uri} and re-run")
 
     def fetch(self, published: Published) -> Path:
+        """A local directory with the files, unchecked (`Published.path` checks them)."""
         if self.local:
             return Path(self.base) / published.uri
-        place = Path(tempfile.gettempdir()) / f"palimpsest-{os.getuid()}" / digest_json(self.root)[:8]
-        cache = place / published.uri / published.digest[:16]
+        place = Path(tempfile.gettempdir()) / f"palimpsest-lake-{os.getuid()}"
+        place.mkdir(mode=0o700, exist_ok=True)
+        if place.stat().st_uid != os.getuid() or place.stat().st_mode & 0o077:
+            raise LakeError(f"{place}: others may have written to it; delete it, it only holds copies from the lake")
+        cache = place / digest_json(self.root)[:8] / published.uri / published.digest[:16]
         if not (cache / MANIFEST).exists():
             cache.parent.mkdir(parents=True, exist_ok=True)
             partial = cache.with_name(f".{cache.name}.{secrets.token_hex(4)}")
@@ -267,9 +242,9 @@ class Lake:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             partial.write_bytes(content)
-            _fsync(partial)
+            fsync(partial)
             os.replace(partial, path)
-            _fsync(path.parent)
+            fsync(path.parent)
         except OSError as error:
             self._explain(error, name)
             raise
@@ -292,32 +267,43 @@ class Lake:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def _staging(self, uri: str) -> Path:
+    def _staging(self, uri: str) -> tuple[Path, int]:
+        """An empty directory to write into, and the lock that says its writer is alive.
+
+        Directories of writers that were killed are swept on the way: their lock is free.
+        """
         name = f".{Path(uri).name}.{secrets.token_hex(4)}.partial"
-        if not self.local:
-            return Path(tempfile.mkdtemp(suffix=name))
-        staging = Path(self.base) / Path(uri).parent / name
         try:
-            staging.mkdir(parents=True)
+            if self.local:
+                staging = Path(self.base) / Path(uri).parent / name
+                staging.mkdir(parents=True)
+            else:
+                staging = Path(tempfile.mkdtemp(suffix=name))
         except OSError as error:
             raise OSError(
                 error.errno,
                 f"lake {self.root} is not writable: {error.strerror}. Set PALIMPSEST_LAKE to a writable folder or URL",
             ) from error
-        return staging
+        held = lock(staging)
+        for other in staging.parent.glob(".*.partial") if self.local else ():
+            free = None if other == staging else lock(other)
+            if free is not None:
+                shutil.rmtree(other, ignore_errors=True)
+                os.close(free)
+        return staging, held
 
     def _commit(self, staging: Path, uri: str) -> None:
         target = f"{self.base}/{uri}"
         if self.local:
             for file in staging.rglob("*"):
                 if file.is_file():
-                    _fsync(file)
+                    fsync(file)
             if self._read_manifest(uri) is not None:  # another process was first: readers may have it open
                 return
             if Path(target).exists():  # an unfinished or emptied directory: no manifest, so nobody may read it
                 shutil.rmtree(target)
             os.rename(staging, target)
-            _fsync(Path(target).parent)
+            fsync(Path(target).parent)
             return
         files = sorted(f for f in staging.rglob("*") if f.is_file() and f.name != MANIFEST)
         for file in [*files, staging / MANIFEST]:
@@ -329,27 +315,3 @@ class Lake:
         pointer, content = f"{dataset}/latest.json", json.dumps(published.ref).encode()
         if not self.fs.exists(f"{self.base}/{pointer}") or self.fs.cat_file(f"{self.base}/{pointer}") != content:
             self.write_file(pointer, content)
-
-
-def _describe_files(directory: Path) -> dict[str, object]:
-    files = []
-    for file in sorted(f for f in directory.rglob("*") if f.is_file()):
-        entry = {"name": str(file.relative_to(directory)), "bytes": file.stat().st_size, "sha256": digest_file(file)}
-        if file.suffix == ".parquet":
-            entry["rows"] = pq.read_metadata(file).num_rows
-        files.append(entry)
-    content = [[f["name"], f["sha256"]] for f in files]
-    return {"files": files, "bytes": sum(f["bytes"] for f in files), "digest": digest_json(content)}
-
-
-def _write_durably(path: Path, content: str) -> None:
-    path.write_text(content)
-    _fsync(path)
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

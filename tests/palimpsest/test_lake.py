@@ -154,6 +154,36 @@ def test_killed_at_any_instant_a_dataset_is_whole_or_absent_and_a_rerun_finishes
     assert child.returncode == 0
 
 
+def test_what_killed_writers_left_behind_is_swept_but_not_what_a_live_one_is_writing(tmp_path):
+    program = tmp_path / "child.py"
+    program.write_text(CHILD)
+    root = tmp_path / "lake"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "plugins")}
+    subprocess.run([sys.executable, program, root, "10"], env=environment, check=False)
+    assert [p for p in (root / "a").iterdir() if p.name.endswith(".partial")]
+    lake = Lake(root)
+
+    def write(directory: Path) -> Facts:
+        (directory / "outer.txt").write_text("outer")
+        lake.publish("a", numbers(1), config={"inner": 1})
+        assert (directory / "outer.txt").exists()
+        return Facts()
+
+    lake.publish("a", write)
+    assert not [p for p in (root / "a").iterdir() if p.name.endswith(".partial")]
+
+
+def test_a_stage_never_reads_a_file_that_was_lost_or_changed(lake):
+    uri = lake.publish("a", numbers(3)).uri
+    note = Path(lake.base) / uri / "sub" / "note.txt"
+    note.write_text("nota")
+    with pytest.raises(Corrupt, match="note.txt no longer matches its manifest; delete .* and run its stage again"):
+        lake.open(uri).file("numbers.parquet")
+    note.unlink()
+    with pytest.raises(Corrupt):
+        lake.open(uri).file("numbers.parquet")
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS], ids=["full", "read-only"])
 def test_a_disk_error_names_the_lake_and_the_way_out(lake, code):
     def fails(directory):

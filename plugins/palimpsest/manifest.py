@@ -1,0 +1,91 @@
+"""What a published dataset says of itself: its rows, files, digests; and the errors about it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+REPOSITORY = Path(os.environ.get("PALIMPSEST_HOME") or Path(__file__).resolve().parents[2])
+
+
+class LakeError(ValueError):
+    """Bad data or an impossible request: retrying cannot help."""
+
+
+class NotPublished(LakeError):
+    """A dataset that a stage needs has not been published."""
+
+
+class Corrupt(LakeError):
+    """A published file no longer matches its manifest."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Row conservation of one stage: every input row is kept, dropped for a reason, or quarantined for a cause."""
+
+    input: int
+    kept: int
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    quarantined: Mapping[str, int] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, object]:
+        dropped, quarantined = dict(self.dropped), dict(self.quarantined)
+        return {"input": self.input, "kept": self.kept, "dropped": dropped, "quarantined": quarantined}
+
+    def check(self, dataset: str) -> None:
+        accounted = self.kept + sum(self.dropped.values()) + sum(self.quarantined.values())
+        if accounted != self.input:
+            raise LakeError(
+                f"{dataset}: {self.input} rows came in but {accounted} are accounted for "
+                f"(kept {self.kept}, dropped {dict(self.dropped)}, quarantined {dict(self.quarantined)}); "
+                "nothing was published. This is a bug in the stage, not in the data."
+            )
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a stage says of what it wrote: its row balance, and anything worth keeping in the manifest."""
+
+    rows: Rows | None = None
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+
+def digest_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest_json(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def digest_code(*sources: str) -> str:
+    """Digest of source files and folders, named relative to the repository: part of every dataset's key."""
+    found = hashlib.sha256()
+    for source in sources:
+        start = REPOSITORY / source
+        files = sorted(start.rglob("*")) if start.is_dir() else [start]
+        for file in files:
+            if file.suffix in {".py", ".sql", ".yml", ".yaml", ".txt", ".html", ".j2"} and "target" not in file.parts:
+                found.update(str(file.relative_to(REPOSITORY)).encode() + b"\0" + file.read_bytes() + b"\0")
+    return found.hexdigest()
+
+
+def describe_files(directory: Path) -> dict[str, object]:
+    files = []
+    for file in sorted(f for f in directory.rglob("*") if f.is_file()):
+        entry = {"name": str(file.relative_to(directory)), "bytes": file.stat().st_size, "sha256": digest_file(file)}
+        if file.suffix == ".parquet":
+            entry["rows"] = pq.read_metadata(file).num_rows
+        files.append(entry)
+    content = [[f["name"], f["sha256"]] for f in files]
+    return {"files": files, "bytes": sum(f["bytes"] for f in files), "digest": digest_json(content)}
