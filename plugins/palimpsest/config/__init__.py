@@ -1,0 +1,31 @@
+"""The typed corpus and study files: everything a run does follows from them.
+
+``load_corpus`` and ``load_study`` turn YAML into models or raise `ConfigError`: one message naming file, key, what is
+wrong and what is allowed. ``json_schema`` gives editors completion.
+"""
+
+from __future__ import annotations
+
+from palimpsest.config.base import ConfigError
+from palimpsest.config.corpus import Corpus, DocumentRules, Limits, Source
+from palimpsest.config.files import corpora_dir, json_schema, load_corpus, load_study, resolve, studies_dir
+from palimpsest.config.study import Model, Optimizer, Strategy, Study, Training
+
+__all__ = [
+    "ConfigError",
+    "Corpus",
+    "DocumentRules",
+    "Limits",
+    "Model",
+    "Optimizer",
+    "Source",
+    "Strategy",
+    "Study",
+    "Training",
+    "corpora_dir",
+    "json_schema",
+    "load_corpus",
+    "load_study",
+    "resolve",
+    "studies_dir",
+]

@@ -1,0 +1,94 @@
+"""A corpus file: where the crawl lies, which days it has, and the thresholds of the document rules."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from palimpsest.config.base import Name, Share, Strict
+
+
+class Source(Strict):
+    kind: Literal["warc"] = "warc"
+    files: list[str] = Field(min_length=1)
+    """Paths (globs allowed) relative to the repository, or absolute."""
+
+
+class Limits(Strict):
+    max_page_bytes: int = Field(default=10_000_000, gt=0)
+    max_depth: int = Field(default=2_000, gt=0)
+    """HTML nesting beyond this is quarantined, not parsed."""
+    page_timeout_s: float = Field(default=20.0, gt=0)
+
+
+class DocumentRules(Strict):
+    """Thresholds of the named rules; shares are 0 to 1.
+
+    Defaults are the references' own: Gopher (2112.11446, table A1), C4 (1910.10683), FineWeb (2406.17557, section 3.6).
+    """
+
+    language: str = Field(default="en", pattern=r"^[a-z]{2,3}$")
+    min_language_score: float = Field(default=0.65, ge=0, le=1)
+    min_words: int = Field(default=50, ge=0)
+    max_words: int = Field(default=100_000, gt=0)
+    max_symbol_ratio: float = Field(default=0.1, ge=0)
+    """'#' and '...' per word."""
+    min_alphabetic_words: float = Field(default=0.8, ge=0, le=1)
+    min_mean_word_length: float = Field(default=3, ge=0)
+    max_mean_word_length: float = Field(default=10, gt=0)
+    max_bullet_lines: float = Field(default=0.9, ge=0, le=1)
+    max_ellipsis_lines: float = Field(default=0.3, ge=0, le=1)
+    min_stop_words: int = Field(default=2, ge=0, le=8)
+    max_duplicate_lines: float = Field(default=0.30, ge=0, le=1)
+    max_duplicate_line_characters: float = Field(default=0.20, ge=0, le=1)
+    max_duplicate_paragraphs: float = Field(default=0.30, ge=0, le=1)
+    max_duplicate_paragraph_characters: float = Field(default=0.20, ge=0, le=1)
+    max_top_2gram: float = Field(default=0.20, ge=0, le=1)
+    max_top_3gram: float = Field(default=0.18, ge=0, le=1)
+    max_top_4gram: float = Field(default=0.16, ge=0, le=1)
+    max_duplicate_5grams: float = Field(default=0.15, ge=0, le=1)
+    max_duplicate_6grams: float = Field(default=0.14, ge=0, le=1)
+    max_duplicate_7grams: float = Field(default=0.13, ge=0, le=1)
+    max_duplicate_8grams: float = Field(default=0.12, ge=0, le=1)
+    max_duplicate_9grams: float = Field(default=0.11, ge=0, le=1)
+    max_duplicate_10grams: float = Field(default=0.10, ge=0, le=1)
+    max_lorem_ipsum: int = Field(default=0, ge=0)
+    max_curly_brackets: float = Field(default=0.05, ge=0)
+    """'{' per word. C4 drops a page for a single one; per word, a tutorial survives and a page of code does not."""
+    max_policy_words: float = Field(default=0.25, ge=0, le=1)
+    """Share of the words on lines C4 deletes (terms of use, privacy and cookie notices, 'enable Javascript')."""
+    min_sentences: int = Field(default=3, ge=0)
+    min_lines_punctuated: float = Field(default=0.12, ge=0, le=1)
+    max_short_lines: float = Field(default=0.67, ge=0, le=1)
+    max_newlines_per_word: float = Field(default=0.3, ge=0)
+    site_line_pages: int = Field(default=10, ge=2)
+    """Pages a site must have before lines common to its pages count as furniture and are cut."""
+    site_line_share: Share = 0.5
+    """A line on at least this share of its site's pages is furniture."""
+    near_duplicate_jaccard: float = Field(default=0.75, gt=0, le=1)
+    shingle_words: int = Field(default=5, ge=1)
+    disabled: list[str] = []
+    """Rule names to switch off for this corpus."""
+
+
+class Corpus(Strict):
+    name: Name
+    description: str
+    owner: str = "data-platform"
+    source: Source
+    schedule: str = "@daily"
+    start: dt.date
+    end: dt.date
+    """Last interval, inclusive."""
+    limits: Limits = Limits()
+    documents: DocumentRules = DocumentRules()
+    path: Path = Field(default=Path(), exclude=True)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Corpus:
+        if self.end < self.start:
+            raise ValueError(f"end ({self.end}) lies before start ({self.start})")
+        return self

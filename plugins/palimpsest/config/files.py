@@ -1,0 +1,101 @@
+"""Corpus and study files on disk: where they lie, how they are read, and what is said of a wrong one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from palimpsest.config.base import ConfigError, suggest
+from palimpsest.config.corpus import Corpus
+from palimpsest.config.study import Study
+from palimpsest.lake import REPOSITORY
+
+
+def corpora_dir() -> Path:
+    return Path(os.environ.get("PALIMPSEST_CORPORA") or REPOSITORY / "dags" / "corpora")
+
+
+def studies_dir() -> Path:
+    return Path(os.environ.get("PALIMPSEST_STUDIES") or REPOSITORY / "dags" / "studies")
+
+
+def load_corpus(file: str | Path) -> Corpus:
+    return _load(file, Corpus, corpora_dir())
+
+
+def load_study(file: str | Path) -> Study:
+    study = _load(file, Study, studies_dir())
+    known = {path.stem for path in corpora_dir().glob("*.yaml")}
+    for corpus in study.corpora:
+        if corpus not in known:
+            raise ConfigError(
+                f"{study.path}: corpora: '{corpus}' is unknown{suggest(corpus, known)}; "
+                f"add {corpora_dir() / (corpus + '.yaml')} or correct the name"
+            )
+    return study
+
+
+def resolve(file: str) -> Path:
+    """A path from a corpus or study file: absolute, or relative to the repository."""
+    return Path(file) if Path(file).is_absolute() else REPOSITORY / file
+
+
+def _load(file: str | Path, model: type[BaseModel], folder: Path):
+    path = Path(file)
+    if not path.suffix:
+        path = folder / f"{file}.yaml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        names = [p.stem for p in folder.glob("*.yaml")]
+        raise ConfigError(f"{path}: no such file{suggest(path.stem, names)}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not readable as YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected keys and values at the top level, found {type(content).__name__}")
+    try:
+        loaded = model.model_validate({**content, "path": path})
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{path}: {_explain(e, model)}" for e in error.errors())) from None
+    if loaded.name != path.stem:
+        raise ConfigError(f"{path}: name is '{loaded.name}' but the file is called '{path.stem}'; make them the same")
+    return loaded
+
+
+def _explain(error: dict, model: type[BaseModel]) -> str:
+    key = ".".join(str(part) for part in error["loc"]) or "file"
+    if error["type"] == "extra_forbidden":
+        allowed = _fields_at(model, error["loc"][:-1])
+        return f"{key}: unknown key{suggest(str(error['loc'][-1]), allowed)}"
+    message = error["msg"].removeprefix("Value error, ")
+    given = "" if error["type"] in ("missing", "value_error") else f" (given: {error['input']!r})"
+    return f"{key}: {message}{given}" if error["loc"] else message + given
+
+
+def _fields_at(model: type[BaseModel], loc: tuple) -> list[str]:
+    """The keys allowed at a location of the file, found by walking the generated schema."""
+    schema = model.model_json_schema()
+    node = schema
+    for part in loc:
+        node = _deref(node, schema)
+        named = node.get("properties", {}).get(part)
+        any_name = [*node.get("patternProperties", {}).values(), node.get("additionalProperties"), node.get("items")]
+        node = named or next((n for n in any_name if isinstance(n, dict)), {})
+    return [name for name in _deref(node, schema).get("properties", {}) if name != "path"]
+
+
+def _deref(node: dict, schema: dict) -> dict:
+    options = node.get("anyOf") or node.get("allOf") or [node]
+    node = next((o for o in options if "$ref" in o), options[0])
+    return schema["$defs"][node["$ref"].split("/")[-1]] if "$ref" in node else node
+
+
+def json_schema(kind: Literal["corpus", "study"]) -> dict:
+    """JSON Schema of a corpus or study file, for editors (``# yaml-language-server: $schema=...``)."""
+    schema = (Corpus if kind == "corpus" else Study).model_json_schema()
+    schema["properties"].pop("path")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
