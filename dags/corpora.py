@@ -20,8 +20,8 @@ them, and publishes them for the studies. File: `dags/corpora/{name}.yaml`.
 **Writes** (lake) `corpora/{name}/pages/<day>`, `corpora/{name}/documents`, `corpora/{name}/gate`; asset `corpus_{name}`
 
 **Run** A data interval's run takes its days. Trigger by hand with `from` and `to` to take a range in one run, or
-without them for {start} to {end}. Backfill: `airflow backfill create --dag-id corpus_{name} --from-date {start}
---to-date {end}`. Days already extracted cost nothing.
+without them for {start} to {end}. Backfill: in the UI, or `airflow backfill create --dag-id corpus_{name} --from-date
+{start} --to-date {end}` (locally `make airflow ARGS="backfill create …"`). Days already extracted cost nothing.
 
 **When it is red** Open the failed task's log; its last line names the file and the fix.
 `extract`: a source file is missing or damaged; correct `source.files`, clear the task.

@@ -95,6 +95,9 @@ if ! UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-180} .venv/bin/uv pip install --compile-
     echo "uv could not install the lock; trying pip, which is slower."
     .venv/bin/python -m pip install --disable-pip-version-check $requirements
 fi
+# so that .venv/bin/python -m palimpsest works as it is, from any folder
+site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+printf '%s\n' "$PWD/plugins" "$PWD" > "$site/palimpsest.pth"
 checksum > ".venv/installed-$kind"
 if [ "$kind" = dev ]; then (locks=requirements.lock && checksum > .venv/installed-runtime); fi
 rm -f "$marker"

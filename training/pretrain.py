@@ -66,6 +66,7 @@ def _run(study: Study, recipe: str, rows: list[dict], seed: int) -> dict:
                 "tokens": int(row["stream_tokens"]),
                 "sequences": int(row["stream_sequences"]),
                 "passes": float(row["passes"]),
+                "synthetic_share": row["stream_synthetic_tokens"] / row["stream_tokens"],
             }
             for row in rows
         ],
@@ -157,6 +158,9 @@ def _write(
 
     final = trained.final
     total = len(sequences) * training.batch * training.context
+    synthetic = round(
+        sum(stream["sequences"] * stream["synthetic_share"] for stream in run["streams"]) * training.context
+    )
     evaluation = {
         "run": run["run"],
         "recipe": run["recipe"],
@@ -168,8 +172,9 @@ def _write(
         "finite": True,
         "steps": run["steps"],
         "tokens": {
-            "real": run["streams"][0]["sequences"] * training.context,
-            "synthetic": sum(stream["sequences"] for stream in run["streams"][1:]) * training.context,
+            # a synthetic stream may hold real copies, which count as real
+            "real": total - synthetic,
+            "synthetic": synthetic,
             "total": total,
         },
         "streams": run["streams"],

@@ -16,6 +16,8 @@ import yaml
 
 from palimpsest.config import studies_dir
 from palimpsest.lake import REPOSITORY, Lake
+from palimpsest_airflow.local.api import Api
+from palimpsest_airflow.local.settings import Settings
 
 
 @dataclass
@@ -44,11 +46,27 @@ class Place:
         file.parent.mkdir(exist_ok=True)
         file.write_text(yaml.safe_dump(content))
 
-    def demo(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "palimpsest_airflow", "demo", *arguments]
+    def demo(self) -> subprocess.CompletedProcess[str]:
+        return self.command("demo")
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "palimpsest_airflow", *arguments]
         return subprocess.run(
             command, env=self.environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=600, check=False
         )
+
+    def wait_for_backfill(self, dag_id: str, patience: float = 180.0) -> dict:
+        """The Dag's backfill run, once it has ended."""
+        ports = (int(self.environment[f"PALIMPSEST_{name}_PORT"]) for name in ("AIRFLOW", "MLFLOW"))
+        api = Api(Settings(self.state, str(self.folder / "lake"), *ports))
+        api.login()
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            runs = api.get(f"dags/{dag_id}/dagRuns", run_type="backfill")["dag_runs"]
+            if runs and runs[0]["state"] in ("success", "failed"):
+                return runs[0]
+            time.sleep(1)
+        raise AssertionError(f"no backfill run of {dag_id} ended within {patience:.0f} s: {runs}")
 
     def leftovers(self) -> list[str]:
         """Processes that still carry this test's state folder in their environment."""

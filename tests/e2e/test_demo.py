@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -90,6 +92,28 @@ def test_a_gate_that_fails_stops_the_study_before_training_and_says_why(first, p
     broken = [v["expectation"] for v in refused["verdicts"] if not v["success"] and v["severity"] == "critical"]
     assert broken == ["mixes_are_not_too_synthetic"]
     assert len(tracked_runs(place)) == 1 + 14, "the refused run opened a parent run or trained"
+
+
+def test_a_single_day_backfilled_by_the_scheduler_gives_the_same_bytes(first, place):
+    day = "corpora/sample/pages/2026-10-05"
+    before = place.lake.latest(day)
+    neighbour = place.lake.latest("corpora/sample/pages/2026-10-06").path.stat().st_mtime_ns
+    shutil.rmtree(Path(place.lake.base, day))
+    assert place.command("up").returncode == 0
+    try:
+        assert place.command("airflow", "dags", "pause", "-y", "study_demo").returncode == 0
+        interval = ("--from-date", "2026-10-05", "--to-date", "2026-10-05")
+        created = place.command("airflow", "backfill", "create", "--dag-id", "corpus_sample", *interval)
+        assert created.returncode == 0, created.stdout + created.stderr
+        run = place.wait_for_backfill("corpus_sample")
+    finally:
+        assert place.command("down").returncode == 0
+    assert run["state"] == "success"
+    assert run["data_interval_start"].startswith("2026-10-05")
+    after = place.lake.latest(day)
+    assert after.digest == before.digest
+    assert place.lake.latest("corpora/sample/pages/2026-10-06").path.stat().st_mtime_ns == neighbour
+    assert place.leftovers() == []
 
 
 def test_a_demo_beside_another_on_the_same_port_names_the_setting(first, place):

@@ -7,6 +7,7 @@ leaves either the whole segment or none. A segment whose bytes no longer match i
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -101,11 +102,15 @@ class Ledger:
         if not self.lake.fs.exists(folder):
             return
         for path in sorted(str(p) for p in self.lake.fs.ls(folder, detail=False) if str(p).endswith(".parquet")):
-            content = self.lake.fs.cat_file(path)
+            try:
+                content = self.lake.fs.cat_file(path)
+            except FileNotFoundError:  # damaged, and set aside by another shard since the listing
+                continue
             if hashlib.sha256(content).hexdigest() == path.rsplit("/", 1)[-1].removesuffix(".parquet"):
                 yield content
                 continue
             aside = f"{self.base}/damaged/{path.rsplit('/', 1)[-1]}"
             self.lake.fs.makedirs(f"{self.base}/damaged", exist_ok=True)
-            self.lake.fs.mv(path, aside)
+            with contextlib.suppress(FileNotFoundError):  # another shard was first
+                self.lake.fs.mv(path, aside)
             log.warning("ledger segment %s is damaged: moved to %s; its rows will be generated again", path, aside)

@@ -58,7 +58,8 @@ def generate_shard(
 ) -> dict[str, object]:
     """Generate what the ledger lacks of one shard; counts of what was asked, made and refused, by cause.
 
-    ``engines`` has, per engine, its requests and its seconds paid, useful (they gave a text) and repaid.
+    ``engines`` has, per engine, its requests and its seconds paid, useful (they gave a text) and repaid (for keys
+    the ledger held: none, because only what it lacks is asked for).
     """
     start = time.perf_counter()
     left = remaining(lake, split=split, plan=plan, shard=shard)

@@ -13,7 +13,7 @@ from palimpsest.ingest import extract, langid, minhash, pii, scores
 from palimpsest.ingest.warc import Record
 from palimpsest.ingest.worker import Poisoned, Worker
 
-PAYLOAD_CAP = 65_536  # bytes of a quarantined payload kept; the rest lies in the WARC at warc_offset
+PAYLOAD_CAP = 65_536  # bytes of a quarantined payload kept, as captured (not redacted); the rest lies in the WARC
 HTML = ("text/html", "application/xhtml+xml")
 
 SCORES = pa.schema(
