@@ -110,14 +110,8 @@ def recipe_rows(study: Study) -> list[dict[str, object]]:
         rows.append({"recipe": name, "role": "mix", "share": 1.0, **details, **common})
         if name == study.reference:
             rows += [
-                {
-                    "recipe": f"{name}_{share:g}".replace(".", "p"),
-                    "role": "reference",
-                    "share": share,
-                    **details,
-                    **common,
-                }
-                for share in sorted(set(training.reference_shares) - {1.0})
+                {"recipe": recipe, "role": "reference", "share": share, **details, **common}
+                for recipe, share in study.reference_recipes.items()
             ]
     return rows
 

@@ -41,20 +41,7 @@ def _read(folder: Path, load: Callable[[Path], Definition]) -> tuple[list[Defini
     found, errors = [], []
     for path in sorted(folder.glob("*.yaml")):
         try:
-            definition = load(path)
-            if definition.schedule not in ("on_corpora", "manual"):
-                _check_cron(definition)
-            found.append(definition)
+            found.append(load(path))
         except ConfigError as error:
             errors.append(str(error))
     return found, errors
-
-
-def _check_cron(definition: Corpus | Study) -> None:
-    try:
-        timetable(definition).validate()
-    except Exception as error:
-        raise ConfigError(
-            f"{definition.path}: schedule: '{definition.schedule}' is not a cron expression ({error}); "
-            "allowed: @hourly, @daily, @weekly, @monthly or five fields such as '0 6 * * *'"
-        ) from None

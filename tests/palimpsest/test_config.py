@@ -57,6 +57,13 @@ def test_shipped_corpora_are_valid(file):
         (("strategies", "rephrase", "engine"), {"kind": "augment"}, "kind 'augment' and engine 'augment' go together"),
         (("validation", "rule"), "sites", "rule 'sites' needs the key 'sites'"),
         (("training", "model", "heads"), 3, "must be an even multiple of heads 3"),
+        (
+            ("layouts", "simple", "seed"),
+            -1,
+            "layouts.simple.seed: Input should be greater than or equal to 0 (given: -1)",
+        ),
+        (("strategies", "augment", "seed"), 2**31, "strategies.augment.seed: Input should be less than 2147483648"),
+        (("training", "seeds"), [0, 2**31], "training.seeds.1: Input should be less than 2147483648"),
         (("name",), "demonstration", "name is 'demonstration' but the file is called 'demo'"),
     ],
 )
@@ -66,6 +73,61 @@ def test_a_wrong_value_is_named_with_its_key_and_what_is_allowed(tmp_path, path,
         load_study(file)
     assert str(file) in str(error.value)
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "schedule", ["@hourly", "@yearly", "*/15 0-6,22 * * mon-fri", "0 6 l 1,jul 7", "0 0 * * MON#1"]
+)
+def test_a_cron_expression_is_a_schedule_of_corpora_and_studies(tmp_path, schedule):
+    assert load_study(edited(tmp_path, "schedule", value=schedule)).schedule == schedule
+    assert load_corpus(scheduled_corpus(tmp_path, schedule)).schedule == schedule
+
+
+@pytest.mark.parametrize(
+    ("schedule", "wrong"),
+    [
+        ("daily", "1 fields"),
+        ("", "0 fields"),
+        ("0 6 * * * *", "6 fields"),
+        ("60 24 0 13 8", "minute '60', hour '24', day of month '0', month '13', day of week '8'"),
+        ("*/0 1- ,1 jann *-2", "minute '*/0', hour '1-', day of month ',1', month 'jann', day of week '*-2'"),
+    ],
+)
+def test_a_wrong_schedule_is_named_with_what_is_allowed(tmp_path, schedule, wrong):
+    said = f"schedule: '{schedule}' is not a cron expression ({wrong}); allowed: "
+    with pytest.raises(ConfigError) as error:
+        load_study(edited(tmp_path, "schedule", value=schedule))
+    assert f"demo.yaml: {said}on_corpora, manual, @hourly, " in str(error.value)
+    with pytest.raises(ConfigError) as error:
+        load_corpus(scheduled_corpus(tmp_path, schedule))
+    assert f"sample.yaml: {said}@hourly, @daily, @weekly, @monthly, @yearly or five fields" in str(error.value)
+
+
+@pytest.mark.parametrize("schedule", ["on_corpora", "manual"])
+def test_what_only_a_study_waits_for_is_no_schedule_of_a_corpus(tmp_path, schedule):
+    assert load_study(edited(tmp_path, "schedule", value=schedule)).schedule == schedule
+    with pytest.raises(ConfigError, match=f"schedule: '{schedule}' is not a cron expression"):
+        load_corpus(scheduled_corpus(tmp_path, schedule))
+
+
+def scheduled_corpus(tmp_path: Path, schedule: str) -> Path:
+    content = yaml.safe_load((corpora_dir() / "sample.yaml").read_text())
+    file = tmp_path / "sample.yaml"
+    file.write_text(yaml.safe_dump({**content, "schedule": schedule}))
+    return file
+
+
+def test_a_mix_may_not_take_the_name_of_a_reference_recipe(tmp_path):
+    content = yaml.safe_load(DEMO.read_text())
+    content["training"]["reference_shares"] = [0.25, 0.5]
+    content["mixes"]["real_0p25"] = content["mixes"]["real"]
+    file = tmp_path / "demo.yaml"
+    file.write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match="mixes.real_0p25: .* reference 'real' .* share of 0.25 .* rename the mix"):
+        load_study(file)
+    content["mixes"]["real_0p75"] = content["mixes"].pop("real_0p25")
+    file.write_text(yaml.safe_dump(content))
+    assert load_study(file).reference_recipes == {"real_0p25": 0.25, "real_0p5": 0.5}
 
 
 def test_every_mistake_of_a_file_is_told_at_once(tmp_path):

@@ -13,6 +13,8 @@ from palimpsest.lake import LakeError
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
 Share = Annotated[float, Field(gt=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+"""Fits the 32-bit column of the tables and every random generator."""
 
 
 class ConfigError(LakeError):

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from palimpsest.config.base import Name, Share, Strict
+from palimpsest.config.schedule import Cron
 
 
 class Source(Strict):
@@ -79,7 +80,7 @@ class Corpus(Strict):
     description: str
     owner: str = "data-platform"
     source: Source
-    schedule: str = "@daily"
+    schedule: Cron = "@daily"
     start: dt.date
     end: dt.date
     """Last interval, inclusive."""

@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from palimpsest.config.base import Fraction, Name, Share, Strict, known
+from palimpsest.config.base import Fraction, Name, Seed, Share, Strict, known
+from palimpsest.config.schedule import CronOrWord
 
 
 class Validation(Strict):
@@ -55,7 +56,7 @@ class Strategy(Strict):
     generations: int = Field(ge=1, le=1024)
     """G: samples per document; for 'rationale' the number of split points."""
     engine: Engine
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _matching(self) -> Strategy:
@@ -72,7 +73,7 @@ class Layout(Strict):
     """Use only the first so many (prefix-nested G); default all."""
     real: Literal["last", "first", "none"] = "last"
     """Where the real document stands in a stitched megadoc; for 'simple' only whether it takes part."""
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _complete(self) -> Layout:
@@ -147,7 +148,7 @@ class Training(Strict):
     """Sequences per step."""
     block: int = Field(default=2048, ge=1)
     """Sequences per mixing block: inside each, the synthetic share is exact."""
-    seeds: list[int] = Field(default=[0], min_length=1)
+    seeds: list[Seed] = Field(default=[0], min_length=1)
     """Paired across mixes: seed s means the same initial weights and window order everywhere."""
     reference_shares: list[Share] = []
     """Shares of the real documents on which the real-only recipe is trained too: the scaling law is read off these."""
@@ -163,7 +164,7 @@ class Study(Strict):
     description: str
     owner: str = "pretraining"
     corpora: list[str] = Field(min_length=1)
-    schedule: Literal["on_corpora", "manual"] | str = "on_corpora"
+    schedule: CronOrWord = "on_corpora"
     """'on_corpora' (when a corpus publishes), 'manual', or a cron expression."""
     validation: Validation
     tokenizer: Tokenizer = Tokenizer()
@@ -212,7 +213,18 @@ class Study(Strict):
         known("reference", self.reference, self.mixes)
         if self.mixes[self.reference].f != 0:
             raise ValueError(f"reference: mix '{self.reference}' is not real-only")
+        for name in self.mixes.keys() & self.reference_recipes.keys():
+            raise ValueError(
+                f"mixes.{name}: this is the name of the reference '{self.reference}' trained on a share of "
+                f"{self.reference_recipes[name]:g} of the real documents (training.reference_shares); rename the mix"
+            )
         return self
+
+    @property
+    def reference_recipes(self) -> dict[str, float]:
+        """The reference mix on less of the real text: recipe name → share, the smallest first."""
+        shares = sorted(set(self.training.reference_shares) - {1.0})
+        return {f"{self.reference}_{share:g}".replace(".", "p"): share for share in shares}
 
     @property
     def real_layout(self) -> str:
