@@ -68,6 +68,19 @@ def test_a_second_stack_in_the_same_folder_is_refused_by_name(tmp_path):
         pass
 
 
+def test_what_a_killed_demo_left_running_is_stopped_and_not_taken_for_a_whole_stack(settings, monkeypatch):
+    running = stack.processes(settings)
+    settings.home.mkdir(parents=True)
+    sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
+    leftover = running.start("scheduler", sleeper, dict(os.environ), settings.state)
+    monkeypatch.setattr(stack, "start_components", lambda settings, running: (_ for _ in ()).throw(Refused("fresh")))
+    monkeypatch.setattr(stack, "Api", lambda settings: pytest.fail("the leftover was used"))
+    with pytest.raises(Refused, match="fresh"), stack.running_stack(settings):
+        pass
+    assert leftover.wait(5) != 0
+    assert running.recorded() == {}
+
+
 def test_a_busy_port_is_named_with_the_setting_to_change():
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))

@@ -101,6 +101,8 @@ class _Spool:
 
     def __init__(self, scratch: Path, days: Sequence[dt.date]) -> None:
         self.days = {day: _Day(scratch / day.isoformat()) for day in days}
+        self.captured: Counter[dt.date] = Counter()
+        """Pages by day of capture, also of days not wanted here."""
 
     def fill(self, corpus: Corpus, files: Sequence[SourceFile], progress: Progress | None) -> None:
         total = sum(file.path.stat().st_size for file in files)
@@ -115,11 +117,13 @@ class _Spool:
                 before += file.path.stat().st_size
         for day in self.days.values():
             day.close()
+        self._check_range(corpus)
         if progress:
             progress(total, total)
 
     def _take(self, record: Record, file: str, corpus: Corpus, worker: Worker) -> None:
         date = record.date.date() if record.date else corpus.start
+        self.captured[date] += record.kind == "response"
         day = self.days.get(date)
         if day is None:
             return
@@ -136,6 +140,18 @@ class _Spool:
         except Quarantined as why:
             day.causes[why.cause] += 1
             day.add("quarantine", quarantine_row(record, file, date, why))
+
+    def _check_range(self, corpus: Corpus) -> None:
+        """Refuse a corpus whose days cannot have a page: its start and end were not set for these files."""
+        outside = sum(n for day, n in self.captured.items() if not corpus.start <= day <= corpus.end)
+        if not outside:
+            return
+        first, last = min(self.captured), max(self.captured)
+        said = f"{outside} of {self.captured.total()} pages, captured {first} to {last}, lie outside the corpus' days "
+        said += f"{corpus.start} to {corpus.end}"
+        if outside == self.captured.total():
+            raise LakeError(f"{corpus.path}: {said}; set start and end to days of the source files")
+        log.warning("%s: %s; they are left out", corpus.path, said)
 
     def hand_over(self, day: dt.date, directory: Path) -> Facts:
         """Move the day's files to ``directory``."""

@@ -77,7 +77,7 @@ def up(settings: Settings) -> None:
     """Start everything and leave it running."""
     with locked(settings):
         running = processes(settings)
-        if running.alive():
+        if left_by_up(running) and set(running.alive()) == set(running.recorded()):
             print(f"already running ({', '.join(running.alive())})")
             return describe(settings)
         running.stop()
@@ -98,6 +98,11 @@ def up(settings: Settings) -> None:
             running.stop()
             raise
     return describe(settings)
+
+
+def left_by_up(running: Processes) -> bool:
+    """Whether `up` started what is recorded, and not a demo that was killed: its leftovers are stopped, never used."""
+    return "mlflow" in running.recorded()
 
 
 def describe(settings: Settings) -> None:
@@ -162,7 +167,7 @@ def running_stack(settings: Settings) -> Iterator[tuple[Api, Processes]]:
     """The stack that `up` left running, else one of our own that is stopped whatever happens."""
     with locked(settings):
         running = processes(settings)
-        if "scheduler" in running.alive() and Api(settings).ready():
+        if left_by_up(running) and "scheduler" in running.alive() and Api(settings).ready():
             api = Api(settings)
             api.login()
             ensure_pools(api)

@@ -36,6 +36,18 @@ def test_the_sample_becomes_28_days_and_a_day_alone_gives_the_same_bytes(lake, t
     assert [p.uri for p in extract_days(corpus, DAYS, lake)] == [p.uri for p in together]
 
 
+def test_a_corpus_with_days_of_another_year_is_told_to_set_its_start_and_end(
+    lake, write_warc, make_corpus, response, caplog
+):
+    old = response("https://a.example/old", PAGE, "2008-04-30T12:00:00Z")
+    with pytest.raises(LakeError, match="1 of 1 pages, captured 2008-04-30 to 2008-04-30, .* set start and end"):
+        extract_days(make_corpus(write_warc([old])), DAYS[:1], lake)
+    new = response("https://a.example/new", PAGE, "2026-10-02T12:00:00Z")
+    both = make_corpus(write_warc([old, new]))
+    assert [p.manifest["rows"]["kept"] for p in extract_days(both, DAYS[:2], lake)] == [0, 1]
+    assert "1 of 2 pages, captured 2008-04-30 to 2026-10-02, lie outside" in caplog.text
+
+
 def test_a_page_carries_what_the_contract_says(lake, write_warc, make_corpus, response):
     body = "<main><p>Ask jo@mail.example or call +44 1632 960571 about the café. It is open all day.</p></main>"
     warc = write_warc([response("https://A.example/x", body.encode("cp1252"), "2026-10-02T23:59:59Z")])
