@@ -24,7 +24,8 @@ from great_expectations.data_context.types.base import DataContextConfig, Progre
 from great_expectations.data_context.types.resource_identifiers import ValidationResultIdentifier
 
 from expectations.rules import EveryRow, asked_for
-from expectations.verdicts import Judged, Verdict, data_docs_dir, state_dir
+from expectations.verdicts import Judged, Verdict, data_docs_dir
+from palimpsest.state import state_dir
 
 HISTORY = 200
 """Runs listed on the index page; building it reads each of them."""

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from palimpsest.lake import REPOSITORY, LakeError
+from palimpsest.lake import LakeError
+from palimpsest.state import state_dir
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,6 @@ class Judged:
 
 class GateFailed(LakeError):
     """A critical expectation does not hold: nothing after this gate may run on this data."""
-
-
-def state_dir() -> Path:
-    return Path(os.environ.get("PALIMPSEST_STATE") or REPOSITORY / ".palimpsest").resolve()
 
 
 def data_docs_dir() -> Path:

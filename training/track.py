@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from palimpsest.config import Study
 from palimpsest.lake import REPOSITORY, Published
+from palimpsest.state import state_dir
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,10 +30,6 @@ FLUSH_METRICS = 500
 SYSTEM_METRICS_SECONDS = 5.0
 KEY, CHILD = "palimpsest.run_key", "palimpsest.run"
 WEATHER = {"TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR"}
-
-
-def state_dir() -> Path:
-    return Path(os.environ.get("PALIMPSEST_STATE") or REPOSITORY / ".palimpsest").resolve()
 
 
 def tracking_uri() -> str:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 
 from palimpsest.lake import REPOSITORY, LakeError
+from palimpsest.state import state_dir
 
 if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
@@ -99,8 +100,8 @@ def _parsed(project: Path) -> Manifest:
     from dbt.parser.manifest import extended_mashumaro_encoder, extended_mashumuro_decoder
     from dbt.version import installed
 
-    state = Path(os.environ.get("PALIMPSEST_STATE") or REPOSITORY / ".palimpsest")
-    kept = state / "dbt" / f"{_digest(project)[:16]}-{installed.to_version_string(skip_matcher=True)}.msgpack"
+    version = installed.to_version_string(skip_matcher=True)
+    kept = state_dir() / "dbt" / f"{_digest(project)[:16]}-{version}.msgpack"
     if kept.exists():
         return Manifest.from_msgpack(kept.read_bytes(), decoder=extended_mashumuro_decoder)
     with tempfile.TemporaryDirectory(prefix="palimpsest-dbt-") as scratch:

@@ -71,8 +71,8 @@ def test_heavy_imports_wait_for_the_task(folder):
     assert offences(folder, LATE[folder], everywhere=False) == []
 
 
-def test_training_takes_only_config_and_lake_from_the_library():
-    allowed = {"palimpsest", "palimpsest.config", "palimpsest.lake", "palimpsest.catalog"}
+def test_training_takes_only_the_shared_modules_of_the_library():
+    allowed = {"palimpsest", "palimpsest.config", "palimpsest.lake", "palimpsest.catalog", "palimpsest.state"}
     found = {
         f"{path.relative_to(REPOSITORY)}:{line} imports {module}"
         for path in python_files("training")

@@ -10,6 +10,7 @@ import pytest
 
 from palimpsest.config import load_study
 from palimpsest.lake import REPOSITORY, Facts
+from palimpsest.state import state_dir
 from training import track
 
 RUN = {"run": "simple-s0", "recipe": "simple", "seed": 0, "f": 0.75, "streams": [{"layout": "real", "tokens": 5}]}
@@ -160,7 +161,7 @@ def test_report_lands_on_the_parent(study, tmp_path):
     assert run.info.status == "FINISHED" and run.data.metrics == {"efficiency/simple": 1.4}
     assert run.data.tags["mlflow.note.content"].startswith("**Worth 1.4x.**")
     assert {f.path for f in client().list_artifacts(parent, "report")} == {"report/report.html"}
-    assert Path(run.info.artifact_uri).is_relative_to(track.state_dir() / "mlartifacts")
+    assert Path(run.info.artifact_uri).is_relative_to(state_dir() / "mlartifacts")
 
 
 def test_deleted_experiment_is_restored(study):

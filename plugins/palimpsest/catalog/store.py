@@ -24,7 +24,8 @@ from palimpsest.catalog.tables import (
     Quarantined,
     TrainingRun,
 )
-from palimpsest.lake import REPOSITORY, Lake, LakeError, NotPublished, Published
+from palimpsest.lake import Lake, LakeError, NotPublished, Published
+from palimpsest.state import state_dir
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK = 0x70616C69
@@ -53,8 +54,7 @@ class Catalog:
     @classmethod
     def from_env(cls) -> Catalog:
         """The catalog at PALIMPSEST_CATALOG (an SQLAlchemy URL); by default a SQLite file in the state folder."""
-        state = Path(os.environ.get("PALIMPSEST_STATE") or REPOSITORY / ".palimpsest").resolve()
-        return cls(os.environ.get("PALIMPSEST_CATALOG") or f"sqlite:///{state / 'catalog.db'}")
+        return cls(os.environ.get("PALIMPSEST_CATALOG") or f"sqlite:///{state_dir() / 'catalog.db'}")
 
     def migrate(self, revision: str = "head") -> None:
         """Bring the tables to ``revision``; an older one takes them back ('base' removes them)."""

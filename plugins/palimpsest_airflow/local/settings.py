@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from palimpsest.lake import REPOSITORY
+from palimpsest.state import state_dir
 
 NO_TELEMETRY = {
     "DO_NOT_TRACK": "1",
@@ -41,10 +42,9 @@ class Settings:
 
     @classmethod
     def from_env(cls) -> Settings:
-        state = Path(os.environ.get("PALIMPSEST_STATE") or REPOSITORY / ".palimpsest").absolute()
         lake = os.environ.get("PALIMPSEST_LAKE") or str(REPOSITORY / "lake")
         return cls(
-            state=state,
+            state=state_dir(),
             lake=lake if "://" in lake else str(Path(lake).absolute()),
             airflow_port=_port("PALIMPSEST_AIRFLOW_PORT", 8080),
             mlflow_port=_port("PALIMPSEST_MLFLOW_PORT", 5000),

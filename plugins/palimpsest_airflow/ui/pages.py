@@ -16,7 +16,8 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
 from fastapi.responses import Response as AnyResponse
 
-from palimpsest.lake import REPOSITORY, Lake, NotPublished
+from palimpsest.lake import Lake, NotPublished
+from palimpsest.state import state_dir
 from palimpsest_airflow.links import mlflow
 from palimpsest_airflow.ui.index import index_page, message_page
 
@@ -71,7 +72,7 @@ def report(dag_id: str, file: str) -> AnyResponse:
 @router.get("/data-docs/{file:path}")
 def data_docs(file: str) -> AnyResponse:
     """Great Expectations' pages of all gates."""
-    root = Path(os.environ.get("PALIMPSEST_DATA_DOCS") or _state() / "data_docs")
+    root = Path(os.environ.get("PALIMPSEST_DATA_DOCS") or state_dir() / "data_docs")
     if not file and not (root / "index.html").exists():
         return _page(message_page("No Data Docs yet", "The gate task of a corpus or study writes them."))
     return _serve(root, file or "index.html", DOCUMENT)
@@ -80,7 +81,7 @@ def data_docs(file: str) -> AnyResponse:
 @router.get("/dbt-docs/{file:path}")
 def dbt_docs(file: str) -> AnyResponse:
     """Dbt's own documentation of every table, as one self-contained page."""
-    root = Path(os.environ.get("PALIMPSEST_DBT_DOCS") or _state() / "dbt_docs")
+    root = Path(os.environ.get("PALIMPSEST_DBT_DOCS") or state_dir() / "dbt_docs")
     if not (root / "static_index.html").exists():
         return _page(message_page("No dbt docs yet", "`make up` writes them when it starts; look again in a minute."))
     return _serve(root, file or "static_index.html", APPLICATION)
@@ -96,10 +97,6 @@ def _serve(root: Path, file: str, policy: str) -> FileResponse:
 
 def _page(content: str, status: int = 200) -> HTMLResponse:
     return HTMLResponse(content, status, headers={**HEADERS, "Content-Security-Policy": DOCUMENT})
-
-
-def _state() -> Path:
-    return Path(os.environ.get("PALIMPSEST_STATE") or REPOSITORY / ".palimpsest")
 
 
 async def refuse(request: Request, error: HTTPException) -> AnyResponse:
