@@ -9,9 +9,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from palimpsest.tokenizer import BOUNDARY
 from training.model import NORM_EPS, Decoder
-
-BOUNDARY = "<|endoftext|>"
 
 
 def export(model: Decoder, tokenizer_file: Path, directory: Path) -> None:

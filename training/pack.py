@@ -14,10 +14,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tokenizers import Tokenizer
 
+from palimpsest import tokenizer as tok
 from palimpsest.config import Study
 from palimpsest.lake import Facts, Lake, LakeError, Published, Rows
 
-BOUNDARY = "<|endoftext|>"
+CODE = ("training/pack.py", "plugins/palimpsest/tokenizer.py")
 ENCODE_TEXTS = 4096  # texts per encode_batch call: bounds the memory of its Python objects
 
 
@@ -39,11 +40,11 @@ def tokenize(study: Study, lake: Lake, *, split: Published, mixes: Published) ->
     """
 
     def write(directory: Path) -> Facts:
-        tokenizer = load_tokenizer(split.file("tokenizer.json"))
+        tokenizer = tok.load(split.file("tokenizer.json"))
         dtype = np.dtype("<u2" if tokenizer.get_vocab_size() < 2**16 else "<u4")
         parts = pq.read_table(mixes.file("megadoc_parts.parquet"))
         texts = pc.dictionary_encode(pc.cast(parts["text"], pa.large_string())).combine_chunks()
-        boundary = tokenizer.token_to_id(BOUNDARY)
+        boundary = tokenizer.token_to_id(tok.BOUNDARY)
         encoded = encode(tokenizer, texts.dictionary.to_pylist(), dtype)
         parts = parts.drop_columns(["text"]).append_column("text_number", texts.indices)
         streams = {}
@@ -66,18 +67,7 @@ def tokenize(study: Study, lake: Lake, *, split: Published, mixes: Published) ->
             },
         )
 
-    return lake.publish(f"studies/{study.name}/tokens", write, parents=[split, mixes], code=["training/pack.py"])
-
-
-def load_tokenizer(file: Path) -> Tokenizer:
-    """The study's tokenizer: nothing cropped, nothing padded, a boundary mark inside a text stays text."""
-    tokenizer = Tokenizer.from_file(str(file))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    tokenizer.encode_special_tokens = True
-    if tokenizer.token_to_id(BOUNDARY) is None:
-        raise LakeError(f"{file}: has no {BOUNDARY} token to mark document boundaries; add it as a special token")
-    return tokenizer
+    return lake.publish(f"studies/{study.name}/tokens", write, parents=[split, mixes], code=CODE)
 
 
 def encode(tokenizer: Tokenizer, texts: list[str], dtype: np.dtype) -> Encoded:

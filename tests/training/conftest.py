@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from palimpsest import tokenizer as tok
 from palimpsest.config import Study
 from palimpsest.lake import Facts, Lake, Published
 from training.data import sequences_per_stream, windows
-from training.pack import load_tokenizer, tokenize
+from training.pack import tokenize
 
 SENTENCE = "the tide rises twice a day because the moon pulls the near side harder than the far one and water follows"
 WORDS = SENTENCE.split()
@@ -105,7 +106,7 @@ def publish_split(lake: Lake, documents: list[dict]) -> tuple[Published, Tokeniz
         return Facts()
 
     published = lake.publish("studies/small/split", write)
-    return published, load_tokenizer(published.file("tokenizer.json"))
+    return published, tok.load(published.file("tokenizer.json"))
 
 
 def publish_mixes(lake: Lake, study: Study, parts: pa.Table) -> Published:

@@ -5,9 +5,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from palimpsest import tokenizer as tok
 from palimpsest.lake import LakeError, NotPublished
 from tests.training.conftest import make_study, parts_table, publish_mixes, publish_split
-from training.pack import load_tokenizer, tokenize
+from training.pack import tokenize
 
 VALIDATION = [
     {"document_id": "v1", "text": "the far side", "is_short": True, "is_long": False},
@@ -36,7 +37,7 @@ def stream(tokens, name):
 def test_a_stream_is_its_parts_in_order_with_a_boundary_after_every_row(lake):
     study, split, mixes = packed(lake)
     tokens = tokenize(study, lake, split=split, mixes=mixes)
-    tokenizer = load_tokenizer(tokens.file("tokenizer.json"))
+    tokenizer = tok.load(tokens.file("tokenizer.json"))
     for layout, megadocs in LAYOUTS.items():
         expected, index = [], []
         for position, megadoc in enumerate(megadocs):
@@ -68,7 +69,7 @@ def test_a_boundary_mark_inside_a_text_stays_text(lake):
 def test_validation_documents_keep_their_flags_and_closing_boundary(lake):
     study, split, mixes = packed(lake)
     tokens = tokenize(study, lake, split=split, mixes=mixes)
-    tokenizer, found = load_tokenizer(tokens.file("tokenizer.json")), stream(tokens, "validation")
+    tokenizer, found = tok.load(tokens.file("tokenizer.json")), stream(tokens, "validation")
     texts = {row["document_id"]: row for row in VALIDATION}
     rows = pq.read_table(tokens.file("validation.index.parquet")).to_pylist()
     assert [row["document_id"] for row in rows] == ["v0", "v1"]
@@ -91,11 +92,3 @@ def test_a_wrong_token_count_names_layout_megadoc_and_part_and_publishes_nothing
         tokenize(study, lake, split=split, mixes=mixes)
     with pytest.raises(NotPublished):
         lake.latest("studies/small/tokens")
-
-
-def test_a_tokenizer_without_boundary_is_refused_by_name(tmp_path):
-    from tokenizers import Tokenizer, models
-
-    Tokenizer(models.BPE()).save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(LakeError, match=r"tokenizer\.json: has no <\|endoftext\|>"):
-        load_tokenizer(tmp_path / "tokenizer.json")
