@@ -183,6 +183,8 @@ class Lake:
                 f"{dataset} has never been published in lake {self.root}; run the stage that makes it first "
                 "(python -m palimpsest --help lists them)"
             ) from None
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise Corrupt(f"{pointer} is damaged ({error}); delete it and re-run the stage") from None
         return self.open(uri)
 
     def children(self, dataset: str) -> list[Published]:
@@ -266,6 +268,8 @@ class Lake:
             return json.loads(self.fs.cat_file(f"{self.base}/{uri}/{MANIFEST}"))
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except json.JSONDecodeError as error:
+            raise Corrupt(f"{self.base}/{uri}/{MANIFEST} is damaged ({error}); delete its folder and re-run") from None
 
     def _staging(self, uri: str) -> tuple[Path, int]:
         """An empty directory to write into, and the lock that says its writer is alive.

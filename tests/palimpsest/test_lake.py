@@ -82,6 +82,16 @@ def test_a_changed_file_is_found_out(lake):
         lake.open(published.uri, "0" * 64)
 
 
+def test_a_damaged_manifest_or_pointer_is_named(lake):
+    published = lake.publish("a", numbers(3))
+    published.file("manifest.json").write_text("{")
+    with pytest.raises(Corrupt, match=r"manifest.json is damaged .* delete its folder and re-run"):
+        lake.publish("a", numbers(3))
+    Path(lake.base, "a", "latest.json").write_text("")
+    with pytest.raises(Corrupt, match=r"a/latest.json is damaged .* delete it and re-run"):
+        lake.latest("a")
+
+
 def test_a_lost_file_is_found_out(lake):
     lake.publish("a", numbers(3)).file("sub/note.txt").unlink()
     with pytest.raises(Corrupt, match="note.txt no longer matches its manifest; delete"):
