@@ -173,6 +173,32 @@ def test_recording_again_changes_nothing(catalog, world):
     assert tables(catalog) == before
 
 
+def test_recording_a_version_that_was_published_again_replaces_it(catalog, lake):
+    def published(url: str) -> Published:
+        def write(directory: Path) -> Facts:
+            row = {"url": url, "cause": "too_deep", "detail": "", "warc_file": "garden.warc.gz", "warc_offset": 9}
+            pq.write_table(pa.Table.from_pylist([row]), directory / "quarantine.parquet")
+            return Facts(Rows(1, 0, quarantined={"too_deep": 1}))
+
+        return lake.publish("corpora/garden/pages/2026-10-03", write)
+
+    old = published(URL)
+    child = publish(lake, "corpora/garden/documents", {}, [old])
+    catalog.record(old, child)
+    shutil.rmtree(old.path)
+    new = published(OTHER)
+    assert new.uri == old.uri and new.digest != old.digest
+    catalog.record(new)
+    assert [r.digest for r in catalog.lineage_up(child.uri)] == [new.digest]
+    assert [r.uri for r in catalog.lineage_down(new.uri)] == [child.uri]
+    assert (catalog.quarantined(URL), len(catalog.quarantined(OTHER))) == ([], 1)
+    recorded = tables(catalog)
+    with catalog.engine.begin() as connection:
+        connection.execute(text("delete from dataset_versions"))
+    catalog.sync(lake)
+    assert tables(catalog) == recorded
+
+
 def test_sync_rebuilds_what_recording_made_and_keeps_the_throughput_ledger(catalog, world, lake):
     catalog.record(*world.values())
     catalog.record_usage("toy", 0, "vllm", paid=10, useful=7, repaid=2, requests=40)

@@ -71,11 +71,19 @@ class Catalog:
             (command.upgrade if revision == "head" else command.downgrade)(config, revision)
 
     def record(self, *published: Published) -> None:
-        """Index these versions with their parents, quarantine and training run; what is indexed already stays."""
+        """Index these versions with their parents, quarantine and training run, each once.
+
+        A version indexed with another digest was published again under its URI: its rows are replaced.
+        """
         found = {p.uri: p for p in published}
         with self._transaction() as connection:
-            known = set(connection.scalars(select(DatasetVersion.uri).where(DatasetVersion.uri.in_(found))))
-            for uri in sorted(found.keys() - known):  # one order for all, or two writers deadlock on PostgreSQL
+            query = select(DatasetVersion.uri, DatasetVersion.digest).where(DatasetVersion.uri.in_(found))
+            known = dict(connection.execute(query).all())
+            for uri in sorted(found):  # one order for all, or two writers deadlock on PostgreSQL
+                if known.get(uri) == found[uri].digest:
+                    continue
+                if uri in known:
+                    connection.execute(delete(DatasetVersion).where(DatasetVersion.uri == uri))
                 _insert_version(connection, found[uri])
 
     def sync(self, lake: Lake) -> int:
