@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     add("build", _build, "megadocs and mixes (dbt)", "study")
     add("datasets", _datasets, "every dataset's latest version: rows, bytes, path")
     add("trace", _trace, "everything made of a page: document, generations, megadocs, mixes", "url")
+    add("lineage", _lineage, "what a dataset version was made from, and what was made of it", "uri")
     add("sync", _sync, "rebuild the catalog from the lake's manifests")
     return parser
 
@@ -161,6 +162,24 @@ def _trace(options) -> None:
     from palimpsest.catalog import trace_url
 
     print(json.dumps(trace_url(Lake.from_env(), options.url), indent=2, default=str))
+
+
+def _lineage(options) -> None:
+    from palimpsest.catalog import Catalog
+
+    lake, catalog = Lake.from_env(), Catalog.from_env()
+    published = lake.open(options.uri.removeprefix(f"{lake.base}/").rstrip("/"))
+    catalog.migrate()
+    catalog.sync(lake)
+    print(f"{published.uri}  [{published.digest[:12]}]")
+    for title, found in (
+        ("made from", catalog.lineage_up(published.uri)),
+        ("made of it", catalog.lineage_down(published.uri)),
+    ):
+        print(f"{title}:" if found else f"{title}: nothing")
+        for relative in found:
+            gone = "" if relative.dataset else "  no longer in the lake"
+            print(f"  {relative.distance}  {relative.uri}  [{relative.digest[:12]}]{gone}")
 
 
 def _sync(options) -> None:

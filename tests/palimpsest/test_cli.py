@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,28 @@ def test_a_study_by_hand_from_split_to_mixes(by_hand, study, capsys):
     assert capsys.readouterr().out.startswith("6 dataset versions")
 
 
+def test_lineage_tells_what_a_version_was_made_from_and_what_was_made_of_it(by_hand, study, capsys):
+    for stage in ("split", "plan"):
+        assert main([stage, study.name]) == 0
+    split, plan = (by_hand.latest(f"studies/small/{stage}") for stage in ("split", "plan"))
+    documents = by_hand.latest("corpora/sample/documents")
+    capsys.readouterr()
+    for given in (split.uri, f"{by_hand.base}/{split.uri}"):  # as `datasets` prints it
+        assert main(["lineage", given]) == 0, capsys.readouterr().err
+        assert capsys.readouterr().out.splitlines() == [
+            f"{split.uri}  [{split.digest[:12]}]",
+            "made from:",
+            f"  1  {documents.uri}  [{documents.digest[:12]}]",
+            "made of it:",
+            f"  1  {plan.uri}  [{plan.digest[:12]}]",
+        ]
+    shutil.rmtree(documents.path)
+    assert main(["lineage", plan.uri]) == 0
+    told = capsys.readouterr().out
+    assert f"  2  {documents.uri}  [{documents.digest[:12]}]  no longer in the lake" in told
+    assert told.endswith("made of it: nothing\n")
+
+
 def test_one_day_of_a_corpus_by_hand(lake, capsys):
     day = "2026-10-01"
     assert main(["ingest", "sample", "--from", day, "--to", day]) == 0
@@ -46,6 +69,7 @@ def test_one_day_of_a_corpus_by_hand(lake, capsys):
         (["ingest", "sample", "--from", "2026-10-05", "--to", "2026-10-01"], "give the days in order"),
         (["split", "demo"], "corpora/sample/gate has never been published"),
         (["build", "demmo"], "did you mean 'demo'?"),
+        (["lineage", "studies/small/split/none"], "studies/small/split/none is not published in lake"),
         (["trace", "https://nowhere.example/"], "no page in lake"),
     ],
 )
