@@ -85,7 +85,7 @@ def parts_table(tokenizer: Tokenizer, layouts: dict[str, list[list[tuple[str, bo
             "position": position,
             "megadoc_id": f"{layout}-{position}",
             "part": part,
-            "kind": "real",
+            "kind": "real" if layout == "real" or position % 3 == 0 else "augment",
             "document_id": f"d{position}",
             "g": None,
             "text": content,
@@ -126,6 +126,9 @@ def publish_mixes(lake: Lake, study: Study, parts: pa.Table) -> Published:
                 "layout": name,
                 "fraction": fraction,
                 "stream_tokens": sizes[name],
+                "stream_synthetic_tokens": sum(
+                    r["tokens"] for r in found if r["layout"] == name and r["kind"] not in ("real", "slice")
+                ),
                 "epochs": epochs,
                 "steps": steps,
                 "stream_sequences": sequences,

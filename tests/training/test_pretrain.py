@@ -61,7 +61,10 @@ def test_a_run_publishes_its_evaluation_curve_positions_and_model(small, lake):
     assert found["losses"] == published.extra["losses"]
     assert all(0 < found["losses"][name] < math.log(320) for name in ("iid", "short", "long"))
     assert found["tokens"]["total"] == run["steps"] * training.batch * training.context
-    assert found["tokens"]["real"] == run["streams"][0]["sequences"] * training.context
+    synthetic = run["streams"][1]
+    assert 0 < synthetic["synthetic_share"] < 1, "the simple stream holds a real copy of each document"
+    trained = synthetic["sequences"] * training.context * synthetic["synthetic_share"]
+    assert found["tokens"]["synthetic"] == pytest.approx(trained, abs=1)
     assert found["tokens"]["real"] + found["tokens"]["synthetic"] == found["tokens"]["total"]
     assert found["precision"] == "float32"
     assert found["parameters"]["total"] > found["parameters"]["non_embedding"] > 0
