@@ -199,7 +199,7 @@ def _flatten(value: object, prefix: str = "") -> dict[str, str]:
 
 def _description(study: Study, tags: Mapping[str, str], headline: str = "") -> str:
     lines = [f"**{headline}**\n"] if headline else []
-    lines += [study.description, "", "Once more:", "```", f"airflow dags trigger study_{study.name}"]
+    lines += [study.description, "", "Once more:", "```", f"airflow dags trigger study_{study.name}  # locally: make airflow ARGS=\"…\""]
     lines += [f"python -m palimpsest validate {study.name}", f"python -m training report {study.name}", "```"]
     if "airflow.url" in tags:
         lines += ["", f"[This run in Airflow]({tags['airflow.url']})"]
