@@ -10,6 +10,7 @@ import sys
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0, or 1 with one clear message."""
+    from palimpsest.lake import LakeError
     from palimpsest_airflow.local import stack
     from palimpsest_airflow.local.settings import Refused, Settings
 
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "airflow":
             return stack.airflow(settings, given[1:])
         return 1 if getattr(stack, options.command)(settings) is False else 0
-    except Refused as error:
+    except (Refused, LakeError) as error:
         print(error, file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader (head, less) has gone: not an error

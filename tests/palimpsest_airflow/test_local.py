@@ -19,10 +19,12 @@ from rich.console import Console
 
 from palimpsest.config import load_corpus, load_study
 from palimpsest.lake import REPOSITORY, Facts, Lake
+from palimpsest_airflow.__main__ import main
 from palimpsest_airflow.local import stack, unchanged
+from palimpsest_airflow.local.demo import show_failure
 from palimpsest_airflow.local.processes import Processes, alone, need_port
 from palimpsest_airflow.local.progress import Display
-from palimpsest_airflow.local.runs import Following, Stage
+from palimpsest_airflow.local.runs import Following, RunFailed, Stage
 from palimpsest_airflow.local.settings import Refused, Settings
 
 TREE = """
@@ -162,6 +164,33 @@ def test_airflows_command_line_gets_the_environment_of_this_stack(settings, monk
     code = "import os, sys; sys.exit(len(sys.argv) + (os.environ['AIRFLOW_HOME'] == sys.argv[1]))"
     monkeypatch.setattr(stack, "AIRFLOW", [sys.executable, "-c", code])
     assert stack.airflow(settings, [str(settings.home), "--two"]) == 4
+
+
+def test_a_wrong_study_file_is_one_message(settings, tmp_path, monkeypatch, capsys):
+    (tmp_path / "demo.yaml").write_text(
+        (REPOSITORY / "dags/studies/demo.yaml").read_text().replace("shards:", "shard:")
+    )
+    monkeypatch.setenv("PALIMPSEST_STUDIES", str(tmp_path))
+    monkeypatch.setenv("PALIMPSEST_STATE", str(settings.state))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert main(["demo"]) == 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    said = capsys.readouterr().err
+    assert said.startswith(f"{tmp_path}/demo.yaml: shard: unknown key; did you mean 'shards'?")
+
+
+def test_a_failed_task_is_shown_with_the_error_raised_not_with_its_cause(settings):
+    console = Console(file=io.StringIO(), width=200)
+    chain = [
+        {"exc_type": "OSError", "exc_value": "lake /x is not writable. Set PALIMPSEST_LAKE to a writable folder"},
+        {"exc_type": "OSError", "exc_value": "[Errno 30] /x"},
+    ]
+    log = [{"timestamp": "2026-10-01T00:00:00Z", "event": "Task failed with exception", "error_detail": chain}]
+    show_failure(console, RunFailed("corpus_x", "r", {"task_id": "extract", "map_index": -1}, log), settings)
+    assert "OSError: lake /x is not writable. Set PALIMPSEST_LAKE" in console.file.getvalue()
+    assert "[Errno 30]" not in console.file.getvalue()
 
 
 def test_without_a_terminal_progress_is_one_line_per_event():

@@ -134,7 +134,8 @@ def show_failure(console: Console, failure: RunFailed, settings: Settings) -> No
     for event in failure.log[-20:]:
         if event.get("timestamp") and not event.get("error_detail") and not event["event"].startswith("::"):
             console.print(f"  {event['event']}", style="dim", highlight=False, markup=False, soft_wrap=True)
-        errors += [f"{e['exc_type']}: {e['exc_value']}" for e in event.get("error_detail") or []]
+        raised = (event.get("error_detail") or [])[:1]  # its causes follow; it is the one that names the fix
+        errors += [f"{e['exc_type']}: {e['exc_value']}" for e in raised]
     for error in errors[-1:]:
         console.print(f"\n{error}", highlight=False, markup=False, soft_wrap=True)
     folder = f"dag_id={failure.dag_id}/run_id={failure.run_id}/task_id={task['task_id']}"
