@@ -32,7 +32,7 @@ down: runtime-environment ## Stop what `make up` started
 	@$(PLATFORM) down $(ARGS)
 
 status: runtime-environment ## Say what runs, and where
-	@$(PLATFORM) status $(ARGS)
+	@$(PLATFORM) status $(ARGS) || true
 
 airflow: runtime-environment ## Airflow's own command line on this state: make airflow ARGS="dags list"
 	@$(PLATFORM) airflow $(ARGS)

@@ -199,8 +199,9 @@ def _flatten(value: object, prefix: str = "") -> dict[str, str]:
 
 def _description(study: Study, tags: Mapping[str, str], headline: str = "") -> str:
     lines = [f"**{headline}**\n"] if headline else []
-    lines += [study.description, "", "Once more:", "```", f"airflow dags trigger study_{study.name}  # locally: make airflow ARGS=\"…\""]
+    lines += [study.description, "", "Once more:", "```", f"airflow dags trigger study_{study.name}"]
     lines += [f"python -m palimpsest validate {study.name}", f"python -m training report {study.name}", "```"]
+    lines += ['Locally, Airflow\'s command line is `make airflow ARGS="…"`.']
     if "airflow.url" in tags:
         lines += ["", f"[This run in Airflow]({tags['airflow.url']})"]
     return "\n".join(lines)

@@ -19,7 +19,7 @@ import os
 import sys
 from pathlib import Path
 
-from palimpsest.config import Corpus, corpora_dir, load_corpus, load_study
+from palimpsest.config import Corpus, check_files, corpora_dir, load_corpus, load_study
 from palimpsest.lake import Lake, Published
 
 
@@ -75,9 +75,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _validate(options) -> None:
     for file in options.file:
-        folders = ("corpora", corpora_dir().name)
-        kind = "corpus" if Path(file).suffix and Path(file).resolve().parent.name in folders else "study"
-        loaded = load_corpus(file) if kind == "corpus" else load_study(file)
+        if Path(file).suffix:
+            of_corpus = Path(file).resolve().parent.name in ("corpora", corpora_dir().name)
+        else:
+            of_corpus = (corpora_dir() / f"{file}.yaml").exists()
+        kind, loaded = ("corpus", load_corpus(file)) if of_corpus else ("study", load_study(file))
+        check_files(loaded)
         print(f"{loaded.path}: valid {kind} '{loaded.name}'")
 
 
@@ -154,7 +157,10 @@ def _build(options) -> None:
 
 def _datasets(options) -> None:
     lake = Lake.from_env()
-    for published in lake.all_latest():
+    found = lake.all_latest()
+    if not found:
+        print(f"nothing is published in {lake.root} yet", file=sys.stderr)
+    for published in found:
         print(f"{_summary(published)}  {lake.base}/{published.uri}")
 
 

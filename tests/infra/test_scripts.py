@@ -54,7 +54,7 @@ def test_fresh_secrets_are_private_different_and_never_overwritten(checkout):
     values = dict(line.split("=", 1) for line in env.read_text().splitlines() if re.match(r"[A-Z]", line))
     secrets = [value for name, value in values.items() if re.search("PASSWORD|KEY|SECRET", name)]
     assert stat.S_IMODE(env.stat().st_mode) == 0o600
-    assert len(set(secrets)) == len(secrets) == 7
+    assert len(set(secrets)) == len(secrets) == 8
     assert all(len(value) >= 32 for value in secrets)
     assert len(urlsafe_b64decode(values["AIRFLOW_FERNET_KEY"])) == 32
     before = env.read_bytes()

@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 import yaml
 
-from palimpsest.config import ConfigError, corpora_dir, json_schema, load_corpus, load_study, studies_dir
+from palimpsest.config import ConfigError, check_files, corpora_dir, json_schema, load_corpus, load_study, studies_dir
 
 DEMO = studies_dir() / "demo.yaml"
 
@@ -167,3 +167,11 @@ def test_an_empty_setting_is_no_setting(monkeypatch, name):
     monkeypatch.setenv(name, "")
     assert corpora_dir().name == "corpora"
     assert studies_dir().name == "studies"
+
+
+def test_a_file_that_a_study_names_but_is_not_there_is_told_with_its_key(tmp_path):
+    study = load_study(edited(tmp_path, "validation", "urls_file", value="/nowhere/urls.txt"))
+    with pytest.raises(ConfigError, match=r"demo.yaml: validation.urls_file: no file /nowhere/urls.txt"):
+        check_files(study)
+    check_files(load_study("demo"))
+    check_files(load_corpus("sample"))

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from palimpsest.config.base import ConfigError
 from palimpsest.config.corpus import Corpus, DocumentRules, Limits, Source
-from palimpsest.config.files import corpora_dir, json_schema, load_corpus, load_study, resolve, studies_dir
+from palimpsest.config.files import (
+    check_files,
+    corpora_dir,
+    json_schema,
+    load_corpus,
+    load_study,
+    named_files,
+    resolve,
+    studies_dir,
+)
 from palimpsest.config.study import Model, Optimizer, Strategy, Study, Training
 
 __all__ = [
@@ -22,10 +31,12 @@ __all__ = [
     "Strategy",
     "Study",
     "Training",
+    "check_files",
     "corpora_dir",
     "json_schema",
     "load_corpus",
     "load_study",
+    "named_files",
     "resolve",
     "studies_dir",
 ]

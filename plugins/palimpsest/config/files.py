@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from glob import glob
 from pathlib import Path
 from typing import Literal
 
@@ -42,6 +43,25 @@ def load_study(file: str | Path) -> Study:
 def resolve(file: str) -> Path:
     """A path from a corpus or study file: absolute, or relative to the repository."""
     return Path(file) if Path(file).is_absolute() else REPOSITORY / file
+
+
+def named_files(loaded: Corpus | Study) -> dict[str, str]:
+    """The files (or globs) a corpus or study names, by key."""
+    if isinstance(loaded, Corpus):
+        return {f"source.files[{number}]": file for number, file in enumerate(loaded.source.files)}
+    engines = {f"strategies.{name}.engine.file": s.engine.file for name, s in loaded.strategies.items()}
+    own = {"validation.urls_file": loaded.validation.urls_file, "tokenizer.path": loaded.tokenizer.path}
+    return {key: file for key, file in (own | engines).items() if file}
+
+
+def check_files(loaded: Corpus | Study) -> None:
+    """Raise `ConfigError` naming every key whose file is not there."""
+    missing = {key: resolve(file) for key, file in named_files(loaded).items() if not glob(str(resolve(file)))}
+    if missing:
+        lines = [
+            f"{loaded.path}: {key}: no file {path}; correct the path or create it" for key, path in missing.items()
+        ]
+        raise ConfigError("\n".join(lines))
 
 
 def _load(file: str | Path, model: type[BaseModel], folder: Path):

@@ -96,9 +96,9 @@ def show_report(console: Console, published: Published, settings: Settings) -> N
         f"data        {settings.lake}",
         f"task logs   {settings.logs / 'tasks'}",
         "",
-        "make up                              Airflow, MLflow, Data Docs and dbt docs on this state",
-        "python -m palimpsest datasets        what is in the lake",
-        "python -m palimpsest trace URL       everything made of one page",
+        "make up                                    Airflow, MLflow, Data Docs and dbt docs on this state",
+        ".venv/bin/python -m palimpsest datasets    what is in the lake, and where",
+        ".venv/bin/python -m palimpsest trace URL   everything made of one page",
     ]
     console.print("\n  " + "\n  ".join(lines) + "\n", highlight=False, markup=False, soft_wrap=True)
 

@@ -156,6 +156,7 @@ def reset(settings: Settings) -> None:
             raise Refused(f"{folder} holds {', '.join(foreign[:5])}, which is not the platform's: delete it by hand")
     with locked(settings):
         processes(settings).stop()
+        shutil.rmtree(settings.mlflow_socket.parent)
         for folder in ours:
             if folder.exists():
                 shutil.rmtree(folder)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from glob import glob
 from pathlib import Path
 
-from palimpsest.config import Corpus, Study, resolve
+from palimpsest.config import Corpus, Study, named_files, resolve
 from palimpsest.lake import Lake, LakeError, Published, digest_code, digest_file
 
 CODE = ("plugins/palimpsest", "dbt_project", "expectations", "training")
@@ -41,10 +41,7 @@ def remember(memory: Path, wanted: str, published: Published) -> None:
 
 
 def _files(corpora: list[Corpus], study: Study) -> Iterator[Path]:
-    yield study.path
-    named = [study.validation.urls_file, study.tokenizer.path, *(s.engine.file for s in study.strategies.values())]
-    for corpus in corpora:
-        yield corpus.path
-        named += corpus.source.files
-    for name in filter(None, named):
-        yield from (Path(match) for match in sorted(glob(str(resolve(name)))) or [str(resolve(name))])
+    for loaded in (*corpora, study):
+        yield loaded.path
+        for name in named_files(loaded).values():
+            yield from (Path(match) for match in sorted(glob(str(resolve(name)))) or [str(resolve(name))])
