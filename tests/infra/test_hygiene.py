@@ -17,6 +17,7 @@ from palimpsest.lake import REPOSITORY
 LOCKS = ("requirements.lock", "requirements-dev.lock")
 SETTING = re.compile(r"environ(?:\.get\(|\[)\s*[\"'](PALIMPSEST_\w+|MLFLOW_TRACKING_URI)")
 LARGEST = 1_500_000
+WEB = "https:/" + "/"  # in two parts, or this file would be one of those it looks for
 REGISTRY = re.compile(
     r"pypi\.(org|python)|pythonhosted|download\.pytorch|registry\.npmjs|proxy\.golang|crates\.io"
     r"|(index-url|find-links|registry)[^#\n]*https?://",
@@ -56,7 +57,7 @@ def test_no_file_holds(pattern, tracked):
 @pytest.mark.parametrize(
     ("pattern", "line"),
     [
-        (REGISTRY, "--extra-index-url https://packages.example.com/simple"),
+        (REGISTRY, f"--extra-index-url {WEB}packages.example.com/simple"),
         (PERSONAL, "path = '/home/someone/lake'"),
         (TELEMETRY_ON, "MLFLOW_DISABLE_TELEMETRY=false"),
         (TELEMETRY_ON, 'DBT_SEND_ANONYMOUS_USAGE_STATS: "true"'),
