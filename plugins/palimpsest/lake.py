@@ -9,7 +9,6 @@ means: the manifest exists and the digest in it holds.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import secrets
@@ -32,6 +31,7 @@ from palimpsest.manifest import (
     LakeError,
     NotPublished,
     Rows,
+    check_files,
     describe_files,
     digest_code,
     digest_file,
@@ -86,10 +86,7 @@ class Published:
         Raises `Corrupt` if a file is lost or changed.
         """
         directory = self.lake.fetch(self)
-        for entry in self.manifest["files"]:
-            file = directory / entry["name"]
-            if not file.is_file() or digest_file(file) != entry["sha256"]:
-                raise Corrupt(f"{file} no longer matches its manifest; delete {directory} and run its stage again")
+        check_files(fsspec.filesystem("file"), str(directory), self.manifest)
         return directory
 
     def file(self, name: str) -> Path:
@@ -202,15 +199,7 @@ class Lake:
 
     def verify(self, published: Published) -> None:
         """Raise `Corrupt` unless every file still matches the manifest."""
-        for entry in published.manifest["files"]:
-            path = f"{self.base}/{published.uri}/{entry['name']}"
-            try:
-                with self.fs.open(path, "rb") as stream:
-                    found = hashlib.file_digest(stream, "sha256").hexdigest()
-            except FileNotFoundError:
-                found = "none"
-            if found != entry["sha256"]:
-                raise Corrupt(f"{path} no longer matches its manifest; delete {self.base}/{published.uri} and re-run")
+        check_files(self.fs, f"{self.base}/{published.uri}", published.manifest)
 
     def fetch(self, published: Published) -> Path:
         """A local directory with the files, unchecked (`Published.path` checks them)."""

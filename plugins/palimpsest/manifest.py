@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import fsspec
 import pyarrow.parquet as pq
 
 SCHEMA_VERSION = 1
@@ -89,3 +90,16 @@ def describe_files(directory: Path) -> dict[str, object]:
         files.append(entry)
     content = [[f["name"], f["sha256"]] for f in files]
     return {"files": files, "bytes": sum(f["bytes"] for f in files), "digest": digest_json(content)}
+
+
+def check_files(fs: fsspec.AbstractFileSystem, directory: str, manifest: Mapping[str, object]) -> None:
+    """Raise `Corrupt` unless every file of the manifest is in ``directory`` with the content it had when published."""
+    for entry in manifest["files"]:
+        file = f"{directory}/{entry['name']}"
+        try:
+            with fs.open(file, "rb") as stream:
+                found = hashlib.file_digest(stream, "sha256").hexdigest()
+        except FileNotFoundError:
+            found = "none"
+        if found != entry["sha256"]:
+            raise Corrupt(f"{file} no longer matches its manifest; delete {directory} and run its stage again")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from palimpsest.config import studies_dir
 from palimpsest.lake import REPOSITORY, Lake
 from palimpsest_airflow.local.api import Api
 from palimpsest_airflow.local.settings import Settings
+from tests.palimpsest_airflow.conftest import free_port
 
 
 @dataclass
@@ -78,12 +78,6 @@ class Place:
             except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
                 continue
         return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

@@ -35,8 +35,9 @@ def generate(study: str, so_far: Refs, shard: int) -> dict[str, Any]:
 
     with work() as lake:
         counts = generate_shard(load_study(study), lake, **_open(lake, so_far, "split", "plan"), shard=shard)
+        catalog = Catalog.from_env()
         for engine, seconds in counts["engines"].items():
-            Catalog.from_env().record_usage(study, shard, engine, **seconds)
+            catalog.record_usage(study, shard, engine, **seconds)
         return counts
 
 
