@@ -18,15 +18,20 @@ from palimpsest.config.files import (
     resolve,
     studies_dir,
 )
-from palimpsest.config.study import Model, Optimizer, Strategy, Study, Training
+from palimpsest.config.generation import Engine, Review, Sampling, Server, Strategy
+from palimpsest.config.study import Model, Optimizer, Study, Training
 
 __all__ = [
     "ConfigError",
     "Corpus",
     "DocumentRules",
+    "Engine",
     "Limits",
     "Model",
     "Optimizer",
+    "Review",
+    "Sampling",
+    "Server",
     "Source",
     "Strategy",
     "Study",

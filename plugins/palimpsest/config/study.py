@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from palimpsest.config.base import Fraction, Name, Seed, Share, Strict, known
+from palimpsest.config.generation import Server, Strategy
 from palimpsest.config.schedule import CronOrWord
 
 
@@ -35,34 +36,6 @@ class Tokenizer(Strict):
     vocab_size: int = Field(default=32_768, ge=512)
     path: str | None = None
     """A tokenizer.json to load in place of training one on the study's real documents."""
-
-
-class Engine(Strict):
-    kind: Literal["recorded", "augment"]
-    file: str | None = None
-    """Recordings to replay (engine 'recorded'): JSON lines of url, strategy, g, text."""
-
-    @model_validator(mode="after")
-    def _complete(self) -> Engine:
-        if self.kind == "recorded" and not self.file:
-            raise ValueError("engine 'recorded' needs the key 'file'")
-        if self.kind != "recorded" and self.file:
-            raise ValueError(f"engine '{self.kind}' takes no 'file'")
-        return self
-
-
-class Strategy(Strict):
-    kind: Literal["rephrase", "rationale", "augment"]
-    generations: int = Field(ge=1, le=1024)
-    """G: samples per document; for 'rationale' the number of split points."""
-    engine: Engine
-    seed: Seed = 0
-
-    @model_validator(mode="after")
-    def _matching(self) -> Strategy:
-        if (self.kind == "augment") != (self.engine.kind == "augment"):
-            raise ValueError("kind 'augment' and engine 'augment' go together")
-        return self
 
 
 class Layout(Strict):
@@ -105,6 +78,8 @@ class Gates(Strict):
     """A generation sharing this share of its word 5-grams with its source is a near-copy."""
     validation_ngram: int = Field(default=13, ge=3)
     """No training row may hold a run of so many words of a validation document."""
+    min_faithfulness: float = Field(default=0.0, ge=0, le=1)
+    """Mean faithfulness of each strategy's generations to their sources (1: every name, number and run is covered)."""
     min_length_ratio: float = Field(default=0.05, ge=0)
     max_length_ratio: float = Field(default=5.0, gt=0)
     """Words of a generation over words of its source: bounds on the 5% and the 95% quantile of each strategy."""
@@ -169,12 +144,15 @@ class Study(Strict):
     validation: Validation
     tokenizer: Tokenizer = Tokenizer()
     shards: int = Field(default=2, ge=1, le=1000)
+    servers: dict[Name, Server] = {}
     strategies: dict[Name, Strategy] = {}
     layouts: dict[Name, Layout]
     mixes: dict[Name, Mix]
     reference: str
     """The real-only mix every other is compared with."""
     gates: Gates = Gates()
+    budget_gpu_hours: float = Field(default=10, ge=0)
+    """Generation estimated to take longer waits for a person's approval."""
     training: Training
     path: Path = Field(default=Path(), exclude=True)
 
@@ -187,6 +165,9 @@ class Study(Strict):
 
     @model_validator(mode="after")
     def _references(self) -> Study:
+        for name, strategy in self.strategies.items():
+            if strategy.engine.server is not None:
+                known(f"strategies.{name}.engine.server", strategy.engine.server, self.servers)
         for name, layout in self.layouts.items():
             if layout.strategy is not None:
                 known(f"layouts.{name}.strategy", layout.strategy, self.strategies)

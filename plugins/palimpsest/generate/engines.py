@@ -8,26 +8,13 @@ import random
 import re
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 from palimpsest.config import ConfigError, Strategy, resolve
-from palimpsest.generate.ledger import Outcome
+from palimpsest.generate.requests import Outcome, Request
 from palimpsest.lake import digest_file
-
-
-@dataclass(frozen=True)
-class Request:
-    """One planned generation: sample ``g`` of a strategy for a document."""
-
-    key: str
-    url: str
-    kind: str
-    g: int
-    document: str
-    seed: int
 
 
 class Engine(Protocol):

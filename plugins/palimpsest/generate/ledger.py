@@ -13,12 +13,12 @@ import io
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from palimpsest.generate.requests import Outcome
 from palimpsest.lake import Lake
 
 log = logging.getLogger(__name__)
@@ -28,27 +28,16 @@ SCHEMA = pa.schema(
         ("key", pa.string()),
         ("text", pa.string()),  # null: the engine could not answer; see cause
         ("cause", pa.string()),
+        ("detail", pa.string()),
         ("finish_reason", pa.string()),
         ("engine", pa.string()),
         ("model", pa.string()),
         ("seed", pa.int64()),
         ("engine_seconds", pa.float64()),
+        ("input_tokens", pa.int64()),
+        ("output_tokens", pa.int64()),
     ]
 )
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What an engine made of one request: a text, or the cause why there is none."""
-
-    key: str
-    text: str | None
-    engine: str
-    model: str
-    seed: int
-    finish_reason: str | None = None
-    cause: str | None = None
-    engine_seconds: float = 0.0
 
 
 def request_key(document: str, prompt: str, model: str, sampling: Mapping[str, object], sample: int) -> str:

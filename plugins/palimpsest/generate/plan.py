@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 
 from palimpsest import tokenizer as tok
 from palimpsest.config import Strategy, Study
-from palimpsest.generate.engines import Request, open_engine
+from palimpsest.generate.engines import open_engine
 from palimpsest.generate.ledger import Ledger, request_key
+from palimpsest.generate.requests import Request
 from palimpsest.lake import Facts, Lake, Published
 
 REQUESTS = pa.schema(

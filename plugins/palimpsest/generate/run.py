@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 from palimpsest import tokenizer as tok
 from palimpsest.config import Study
 from palimpsest.generate.engines import open_engine
-from palimpsest.generate.ledger import Ledger, Outcome
+from palimpsest.generate.ledger import Ledger
 from palimpsest.generate.plan import remaining
+from palimpsest.generate.requests import Outcome
 from palimpsest.lake import Facts, Lake, LakeError, Published, Rows, digest_json
 
 log = logging.getLogger(__name__)

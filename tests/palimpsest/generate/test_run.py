@@ -13,8 +13,9 @@ import pytest
 
 from palimpsest.catalog import Catalog
 from palimpsest.config import ConfigError
-from palimpsest.generate.ledger import Ledger, Outcome, request_key
+from palimpsest.generate.ledger import Ledger, request_key
 from palimpsest.generate.plan import plan, remaining
+from palimpsest.generate.requests import Outcome
 from palimpsest.generate.run import generate_shard, publish_generations
 from palimpsest.lake import REPOSITORY, Lake, LakeError
 from palimpsest.split import split
