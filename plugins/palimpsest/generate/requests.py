@@ -28,7 +28,9 @@ class Request:
     kind: str
     g: int
     document: str
+    """The text to be written over: the whole document, or the chunk of it that this request is about."""
     seed: int
+    """The sample's own: that of its group plus ``g``."""
     group: str = ""
     """Requests of one group differ only in their sample, and so in their seed: they can be asked for together."""
     part: int = 0
@@ -37,6 +39,9 @@ class Request:
     """Above 0: asked for again because the one before was defective."""
     prompt: Rendered | None = None
     """None for engines that are not asked in words."""
+    strategy: str = ""
+    model: str = ""
+    """The engine's model as it stands in the key."""
 
 
 @dataclass(frozen=True)
