@@ -49,9 +49,18 @@ def named_files(loaded: Corpus | Study) -> dict[str, str]:
     """The files (or globs) a corpus or study names, by key."""
     if isinstance(loaded, Corpus):
         return {f"source.files[{number}]": file for number, file in enumerate(loaded.source.files)}
-    engines = {f"strategies.{name}.engine.file": s.engine.file for name, s in loaded.strategies.items()}
-    own = {"validation.urls_file": loaded.validation.urls_file, "tokenizer.path": loaded.tokenizer.path}
-    return {key: file for key, file in (own | engines).items() if file}
+    found = {"validation.urls_file": loaded.validation.urls_file, "tokenizer.path": loaded.tokenizer.path}
+    for name, server in loaded.servers.items():
+        if not (server.is_run or server.is_hub_model):
+            found[f"servers.{name}.model"] = f"{server.model.rstrip('/')}/config.json"
+        found[f"servers.{name}.tokenizer"] = server.tokenizer
+    for name, strategy in loaded.strategies.items():
+        found[f"strategies.{name}.engine.file"] = strategy.engine.file
+        if strategy.prompt_file:
+            found[f"strategies.{name}.prompt"] = strategy.prompt_file
+        for number, file in enumerate(strategy.review.benchmarks):
+            found[f"strategies.{name}.review.benchmarks[{number}]"] = file
+    return {key: file for key, file in found.items() if file}
 
 
 def check_files(loaded: Corpus | Study) -> None:

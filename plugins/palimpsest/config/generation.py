@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import re
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -13,16 +14,22 @@ Action = Literal["keep", "drop", "again"]
 """What becomes of a defective generation: kept and marked, dropped with its reason, or asked for once more."""
 Repair = Literal["keep", "drop", "again", "strip"]
 """As `Action`; 'strip' keeps the generation without what should not be there."""
+HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+RUN = re.compile(r"run:([a-z][a-z0-9_]*)/([\w-]+)")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+OURS = {"model", "revision", "tokenizer", "host", "port", "served-model-name", "max-model-len", "generation-config"}
+SECRETS = {"api-key", "hf-token"}
+REPLICAS = {"data-parallel-size", "data-parallel-size-local"}
 
 
 class Server(Strict):
     """A model behind vLLM's HTTP interface: served by the Dag, one server per GPU, or running already."""
 
     model: str
-    """Hub id with 'revision', a folder (absolute or relative to the repository), or 'run:<study>/<run>' for a model
-    this platform trained."""
+    """Hub id with 'revision', a folder (absolute, or beginning with ./ and relative to the repository), or
+    'run:<study>/<run>' for a model this platform trained."""
     revision: str | None = None
-    """Commit of the hub model; part of every request's key, so it must be pinned."""
+    """Commit of the hub model, 40 digits: part of every request's key, and a branch or tag may move."""
     tokenizer: str | None = None
     """tokenizer.json, or a folder with one, that plans count with; default: the model's own."""
     gpus: int = Field(default=1, ge=0)
@@ -59,17 +66,30 @@ class Server(Strict):
     @field_validator("arguments")
     @classmethod
     def _ours(cls, value: dict[str, Any]) -> dict[str, Any]:
-        taken = {"model", "revision", "host", "port", "served-model-name", "api-key", "max-model-len"}
         named = {key.lstrip("-").replace("_", "-"): setting for key, setting in value.items()}
-        for key in sorted(taken & named.keys()):
+        for key in sorted(OURS & named.keys()):
             raise ValueError(f"'{key}' is set by the platform; remove it (the context is the key 'context')")
+        for key in sorted(SECRETS & named.keys()):
+            raise ValueError(f"'{key}': secrets do not belong in a study file; servers take them from the environment")
+        for key in sorted(REPLICAS & named.keys()):
+            raise ValueError(
+                f"'{key}' spreads one document's samples over replicas that do not share its prefix; set 'gpus': "
+                "one server is started per GPU, and a document always goes to the same one"
+            )
         return named
 
     @model_validator(mode="after")
     def _pinned(self) -> Server:
-        if self.is_hub_model and not self.revision:
+        if self.model.startswith("run:") and not RUN.fullmatch(self.model):
+            raise ValueError(f"model '{self.model}' names no run; write it like run:demo/real-s0")
+        if self.is_hub_model and not HUB_ID.fullmatch(self.model):
             raise ValueError(
-                f"model '{self.model}' needs the key 'revision': its commit, so that the same request means the same"
+                f"model '{self.model}' is no hub id like 'org/name'; a folder begins with / or ./, a run with run:"
+            )
+        if self.is_hub_model and not COMMIT.fullmatch(self.revision or ""):
+            raise ValueError(
+                f"model '{self.model}' needs the key 'revision': its commit (40 hexadecimal digits), because a branch "
+                "or tag may move and the same request must mean the same"
             )
         if not self.is_hub_model and self.revision:
             raise ValueError("'revision' belongs to a hub model; a folder or run is known by its content")
@@ -97,7 +117,7 @@ class Sampling(Strict):
     min_p: float = Field(default=0.0, ge=0, le=1)
     repetition_penalty: float = Field(default=1.0, gt=0)
     max_tokens: int = Field(default=1024, ge=1)
-    stop: list[str] = []
+    stop: list[Annotated[str, Field(min_length=1)]] = []
 
     def canonical(self) -> dict[str, object]:
         """What goes into a request's key. Settings added later stay out while they are off, so old keys hold."""
@@ -157,7 +177,8 @@ class Strategy(Strict):
     engine: Engine
     seed: Seed = 0
     prompt: str | None = None
-    """A shipped prompt ('rephrase/faq') or a YAML file (engine 'vllm'); default: the first of its kind."""
+    """A shipped prompt ('rephrase/faq') or a YAML file of your own (engine 'vllm'); default: rephrase/encyclopedic,
+    rationale/latent_thought, continuation/plain, self/unconditional."""
     sampling: Sampling = Sampling()
     chunk_tokens: int | None = Field(default=None, ge=32)
     """Documents of more tokens are rewritten in chunks; default: what the server's context leaves room for."""
@@ -171,6 +192,21 @@ class Strategy(Strict):
             raise ValueError("kind 'augment' and engine 'augment' go together")
         if self.kind == "self" and self.engine.kind == "recorded":
             raise ValueError("kind 'self' samples from a model: its engine is 'vllm'")
-        if self.prompt and self.engine.kind != "vllm":
-            raise ValueError(f"engine '{self.engine.kind}' takes no 'prompt'")
+        if self.engine.kind != "vllm":
+            for key in ("prompt", "sampling", "chunk_tokens"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(f"engine '{self.engine.kind}' takes no '{key}'")
+        if self.chunk_tokens and self.kind != "rephrase":
+            raise ValueError("'chunk_tokens' is for kind 'rephrase'; the others see the document around one place")
+        same = self.engine.kind == "vllm" and self.kind != "rationale" and self.sampling.temperature == 0
+        if same and self.generations > 1:
+            raise ValueError(
+                f"sampling.temperature 0 makes {self.generations} samples that are all the same; raise it, or set "
+                "'generations' to 1"
+            )
         return self
+
+    @property
+    def prompt_file(self) -> str | None:
+        """The user's own prompt file; None for a shipped prompt, which is named without an ending."""
+        return self.prompt if self.prompt and self.prompt.endswith((".yaml", ".yml")) else None

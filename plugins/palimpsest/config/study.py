@@ -168,6 +168,13 @@ class Study(Strict):
         for name, strategy in self.strategies.items():
             if strategy.engine.server is not None:
                 known(f"strategies.{name}.engine.server", strategy.engine.server, self.servers)
+                context = self.servers[strategy.engine.server].context
+                if strategy.sampling.max_tokens >= context:
+                    raise ValueError(
+                        f"strategies.{name}.sampling.max_tokens is {strategy.sampling.max_tokens}, and "
+                        f"servers.{strategy.engine.server}.context of {context} tokens must hold the prompt as well; "
+                        "lower the one or raise the other"
+                    )
         for name, layout in self.layouts.items():
             if layout.strategy is not None:
                 known(f"layouts.{name}.strategy", layout.strategy, self.strategies)
