@@ -1,0 +1,32 @@
+"""Commands about corpus and study files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from palimpsest.config import check_files, corpora_dir, load_corpus, load_study
+
+
+def register(add) -> None:
+    validate = add("validate", _validate, "check corpus and study files; names file, key and what is allowed")
+    validate.add_argument("file", nargs="+")
+    schema = add("schema", _schema, "print the JSON Schema of corpus or study files, for editors")
+    schema.add_argument("kind", choices=["corpus", "study"])
+
+
+def _validate(options) -> None:
+    for file in options.file:
+        if Path(file).suffix:
+            of_corpus = Path(file).resolve().parent.name in ("corpora", corpora_dir().name)
+        else:
+            of_corpus = (corpora_dir() / f"{file}.yaml").exists()
+        kind, loaded = ("corpus", load_corpus(file)) if of_corpus else ("study", load_study(file))
+        check_files(loaded)
+        print(f"{loaded.path}: valid {kind} '{loaded.name}'")
+
+
+def _schema(options) -> None:
+    from palimpsest.config import json_schema
+
+    print(json.dumps(json_schema(options.kind), indent=2))

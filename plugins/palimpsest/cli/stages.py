@@ -1,0 +1,56 @@
+"""Commands that run one stage each, generation's apart."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from palimpsest.cli.summary import summary
+from palimpsest.config import Corpus, load_corpus, load_study
+from palimpsest.lake import Lake
+
+
+def register(add) -> None:
+    ingest = add("ingest", _ingest, "crawl records of some days → pages", "corpus")
+    ingest.add_argument("--from", dest="start", type=dt.date.fromisoformat, help="first day (default: the corpus's)")
+    ingest.add_argument("--to", dest="end", type=dt.date.fromisoformat, help="last day, inclusive")
+    add("documents", _documents, "all published pages → documents and drops (dbt)", "corpus")
+    add("split", _split, "documents → training and validation, and the tokenizer", "study")
+    add("build", _build, "megadocs and mixes (dbt)", "study")
+
+
+def _ingest(options) -> None:
+    from palimpsest.ingest.stage import extract_days
+
+    corpus, lake = load_corpus(options.corpus), Lake.from_env()
+    for day in extract_days(corpus, days_between(corpus, options.start, options.end), lake):
+        print(summary(day))
+
+
+def _documents(options) -> None:
+    from palimpsest.documents import build_documents
+
+    print(summary(build_documents(load_corpus(options.corpus), Lake.from_env())))
+
+
+def _split(options) -> None:
+    from palimpsest.documents import admitted_documents
+    from palimpsest.split import split
+
+    study, lake = load_study(options.study), Lake.from_env()
+    print(summary(split(study, lake, documents=[admitted_documents(c, lake) for c in study.corpora])))
+
+
+def _build(options) -> None:
+    from palimpsest.mixes import build_mixes
+
+    study, lake = load_study(options.study), Lake.from_env()
+    split, plan, generations = (lake.latest(f"studies/{study.name}/{s}") for s in ("split", "plan", "generations"))
+    print(summary(build_mixes(study, lake, split=split, plan=plan, generations=generations)))
+
+
+def days_between(corpus: Corpus, start: dt.date | None, end: dt.date | None) -> list[dt.date]:
+    """Every day from ``start`` to ``end`` inclusive; the corpus's own range where one is not given."""
+    first, last = start or corpus.start, end or corpus.end
+    if last < first:
+        raise ValueError(f"--to {last} lies before --from {first}; give the days in order")
+    return [first + dt.timedelta(days=n) for n in range((last - first).days + 1)]
