@@ -129,9 +129,35 @@ class Training(Strict):
     """Shares of the real documents on which the real-only recipe is trained too: the scaling law is read off these."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: int = Field(default=1, ge=1)
-    """CPU threads per run (runs go in parallel)."""
+    """CPU threads per process (runs go in parallel)."""
     evaluations: int = Field(default=8, ge=1)
     """Points on the validation curve."""
+    attention: Literal["across", "documents", "megadocs"] = "across"
+    """What a token sees of its window: all before it ('across', the paper's choice), or only its own document (a
+    rephrase and its source are two), or only its own megadoc."""
+    loss_on: Literal["all", "real"] = "all"
+    """Tokens that are learned: all (the paper's choice), or those of real text alone; the rest is only read."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of features dropped after the embedding, each attention and each MLP."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the target spread evenly over the vocabulary; the train loss is then the smoothed one."""
+    micro_tokens: int = Field(default=65_536, ge=1)
+    """Tokens per forward and backward of one process, at least one window; a larger batch is accumulated. Lower it
+    where memory runs out."""
+    processes: int = Field(default=1, ge=1)
+    """Processes of one run on one machine (torchrun): the batch is divided among them, one GPU each."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """With several processes: the whole model in each, or (FSDP2) parameters, gradients and moments divided."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile for the blocks: 'auto' on GPUs only; on a CPU the demo's runs are shorter than the compiler's."""
+    checkpoint_seconds: float = Field(default=300, ge=0)
+    """Between checkpoints, more where one takes long (5% of the run at most); 0: after every step."""
+
+    @model_validator(mode="after")
+    def _divided(self) -> Training:
+        if self.batch < self.processes:
+            raise ValueError(f"batch {self.batch} must be at least processes {self.processes}: a window each")
+        return self
 
 
 class Study(Strict):
