@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import re
+import secrets
+import time
 from pathlib import Path
+
+from palimpsest.liveness import identity, is_dead
+
+PARTIAL = re.compile(r"\.[0-9a-f]{8}\.(?P<writer>[\w~-]+)\.partial")
+ABANDONED_S = 86_400.0
+"""A partial file of another machine that nobody has written to for so long is nobody's."""
 
 
 def write_durably(path: Path, content: str) -> None:
@@ -18,6 +28,34 @@ def fsync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def make_directory(path: Path) -> None:
+    """The directory and its parents; those that were made are still there after a power failure."""
+    missing = [p for p in (path, *path.parents) if not p.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for made in reversed(missing):
+        fsync(made.parent)
+
+
+def partial_beside(path: Path) -> Path:
+    """A hidden name in the same directory to write to first, that says whose it is."""
+    return path.with_name(f".{secrets.token_hex(4)}.{identity()}.partial")
+
+
+def move_durably(partial: Path, path: Path) -> None:
+    """Give a written file its name: from here on it is there, whole, whatever fails."""
+    fsync(partial)
+    os.replace(partial, path)
+    fsync(path.parent)
+
+
+def sweep(path: Path) -> None:
+    """Delete a partial file if its writer is dead; any other file stays."""
+    found = PARTIAL.fullmatch(path.name)
+    with contextlib.suppress(FileNotFoundError):
+        if found and path.is_file() and (is_dead(found["writer"]) or time.time() - path.stat().st_mtime > ABANDONED_S):
+            path.unlink()
 
 
 def lock(directory: Path) -> int | None:

@@ -14,14 +14,14 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import fsspec
 
-from palimpsest.durable import fsync, lock, write_durably
+from palimpsest.durable import fsync, lock, make_directory, move_durably, partial_beside, sweep, write_durably
 from palimpsest.manifest import (
     MANIFEST,
     REPOSITORY,
@@ -105,6 +105,8 @@ class Lake:
         self.local = self.fs.protocol == "file" or "file" in self.fs.protocol
         if self.local:
             self.base = str(Path(self.base).resolve())
+        elif hasattr(self.fs, "dircache"):
+            self.fs.dircache.use_listings_cache = False  # or what other processes publish is never seen
         self.published: list[Published] = []
         """What this process has published here, or found published, since it opened the lake: for the catalog."""
 
@@ -174,7 +176,9 @@ class Lake:
         """The version published last under this name."""
         pointer = f"{self.base}/{dataset}/latest.json"
         try:
-            uri = json.loads(self.fs.cat_file(pointer))["uri"]
+            with self.weather():
+                content = self.fs.cat_file(pointer)
+            uri = json.loads(content)["uri"]
         except FileNotFoundError:
             raise NotPublished(
                 f"{dataset} has never been published in lake {self.root}; run the stage that makes it first "
@@ -205,15 +209,12 @@ class Lake:
         """A local directory with the files, unchecked (`Published.path` checks them)."""
         if self.local:
             return Path(self.base) / published.uri
-        place = Path(tempfile.gettempdir()) / f"palimpsest-lake-{os.getuid()}"
-        place.mkdir(mode=0o700, exist_ok=True)
-        if place.stat().st_uid != os.getuid() or place.stat().st_mode & 0o077:
-            raise LakeError(f"{place}: others may have written to it; delete it, it only holds copies from the lake")
-        cache = place / digest_json(self.root)[:8] / published.uri / published.digest[:16]
+        cache = self.copies() / published.uri / published.digest[:16]
         if not (cache / MANIFEST).exists():
             cache.parent.mkdir(parents=True, exist_ok=True)
             partial = cache.with_name(f".{cache.name}.{secrets.token_hex(4)}")
-            self.fs.get(f"{self.base}/{published.uri}", str(partial), recursive=True)
+            with self.weather():
+                self.fs.get(f"{self.base}/{published.uri}", str(partial), recursive=True)
             try:
                 os.replace(partial, cache)
             except OSError:  # another process was first; anything else is an error
@@ -222,20 +223,38 @@ class Lake:
                     raise
         return cache
 
+    @contextlib.contextmanager
+    def weather(self) -> Iterator[None]:
+        """Whatever fails inside on a remote lake, other than a file that is missing or forbidden, may pass."""
+        try:
+            yield
+        except Exception as error:
+            lasting = (FileNotFoundError, PermissionError, NotADirectoryError, ConnectionError, TimeoutError)
+            if self.local or isinstance(error, lasting):
+                raise
+            raise ConnectionError(f"lake {self.root}: {error or type(error).__name__}") from error
+
+    def copies(self) -> Path:
+        """Where this machine keeps copies of a remote lake's files; nobody else can write there."""
+        place = Path(tempfile.gettempdir()) / f"palimpsest-lake-{os.getuid()}"
+        place.mkdir(mode=0o700, exist_ok=True)
+        if place.stat().st_uid != os.getuid() or place.stat().st_mode & 0o077:
+            raise LakeError(f"{place}: others may have written to it; delete it, it only holds copies from the lake")
+        return place / digest_json(self.root)[:8]
+
     def write_file(self, name: str, content: bytes) -> None:
         """Put one file into the lake, durably and whole: readers see all of it or nothing."""
         target = f"{self.base}/{name}"
         if not self.local:
-            self.fs.pipe_file(target, content)
+            with self.weather():
+                self.fs.pipe_file(target, content)
             return
         path = Path(target)
-        partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        partial = partial_beside(path)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(path.parent)
             partial.write_bytes(content)
-            fsync(partial)
-            os.replace(partial, path)
-            fsync(path.parent)
+            move_durably(partial, path)
         except OSError as error:
             self._explain(error, name)
             raise
@@ -254,7 +273,9 @@ class Lake:
 
     def _read_manifest(self, uri: str) -> dict | None:
         try:
-            return json.loads(self.fs.cat_file(f"{self.base}/{uri}/{MANIFEST}"))
+            with self.weather():
+                content = self.fs.cat_file(f"{self.base}/{uri}/{MANIFEST}")
+            return json.loads(content)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except json.JSONDecodeError as error:
@@ -269,7 +290,7 @@ class Lake:
         try:
             if self.local:
                 staging = Path(self.base) / Path(uri).parent / name
-                staging.mkdir(parents=True)
+                make_directory(staging)
             else:
                 staging = Path(tempfile.mkdtemp(suffix=name))
         except OSError as error:
@@ -279,7 +300,8 @@ class Lake:
             ) from error
         held = lock(staging)
         for other in staging.parent.glob(".*.partial") if self.local else ():
-            free = None if other == staging else lock(other)
+            sweep(other)
+            free = None if other == staging or other.is_file() else lock(other)
             if free is not None:
                 shutil.rmtree(other, ignore_errors=True)
                 os.close(free)
@@ -288,9 +310,8 @@ class Lake:
     def _commit(self, staging: Path, uri: str) -> None:
         target = f"{self.base}/{uri}"
         if self.local:
-            for file in staging.rglob("*"):
-                if file.is_file():
-                    fsync(file)
+            for entry in (*staging.rglob("*"), staging):
+                fsync(entry)
             if self._read_manifest(uri) is not None:  # another process was first: readers may have it open
                 return
             if Path(target).exists():  # an unfinished or emptied directory: no manifest, so nobody may read it
@@ -299,9 +320,10 @@ class Lake:
             fsync(Path(target).parent)
             return
         files = sorted(f for f in staging.rglob("*") if f.is_file() and f.name != MANIFEST)
-        for file in [*files, staging / MANIFEST]:
-            self.fs.makedirs(str(Path(target, file.relative_to(staging)).parent), exist_ok=True)
-            self.fs.put_file(str(file), f"{target}/{file.relative_to(staging)}")
+        with self.weather():
+            for file in [*files, staging / MANIFEST]:
+                self.fs.makedirs(str(Path(target, file.relative_to(staging)).parent), exist_ok=True)
+                self.fs.put_file(str(file), f"{target}/{file.relative_to(staging)}")
 
     def _point(self, dataset: str, published: Published) -> None:
         self.published.append(published)
