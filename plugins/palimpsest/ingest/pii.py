@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterator
 
 EMAIL = re.compile(r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[\w-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w-])")
 IPV4 = re.compile(r"(?<![\w.:-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\d)")
@@ -55,6 +56,15 @@ def redact(text: str) -> tuple[str, dict[str, int]]:
         text = IPV6.sub(replace("ip", _is_address), text)
     text = PHONE.sub(replace("phone", _is_number), text)
     return text, counts
+
+
+def find(text: str) -> Iterator[tuple[str, str]]:
+    """Kind (email, phone, ip) and value of everything `redact` would replace."""
+    if "@" in text:
+        yield from (("email", match[0]) for match in EMAIL.finditer(text))
+    patterns = [IPV4, IPV6] if "::" in text or text.count(":") >= 7 else [IPV4]
+    yield from (("ip", match[0]) for pattern in patterns for match in pattern.finditer(text) if _is_address(match))
+    yield from (("phone", match[0]) for match in PHONE.finditer(text) if _is_number(match))
 
 
 def _is_address(match: re.Match[str]) -> bool:

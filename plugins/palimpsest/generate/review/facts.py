@@ -1,0 +1,110 @@
+"""What the rules need to know of a text, found once: its words, their runs of five, and how it names and counts."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import cached_property
+
+NEAR_COPY_WORDS = 5
+"""Length of the word runs compared for near-copies (FineWeb and Gopher use 5 as well)."""
+WORD = re.compile(r"[^\W_]+")
+"""A word is a run of letters and digits, case ignored: the gates' SQL cuts texts the same way."""
+UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
+"""Thai, Lao, Burmese, Khmer, kana and Han put no space between words: each character is a unit of its own."""
+UNIT = re.compile(f"{UNSPACED.pattern}|(?:(?!{UNSPACED.pattern})[^\\W_])+")
+NUMBER = re.compile(r"\d+(?:[.,'\u00a0\u202f]\d{3}(?!\d))*(?:[.,]\d+)?")
+CAPITALISED = re.compile(r"[^\W\d_]+(?:[.'’-][^\W\d_]+)*")
+SENTENCE_STARTS = frozenset(".!?:;\n\"'“”‘’«»([{*#|-–—•\t>")
+STEM, TERM = 6, 5
+"""Characters of a word that are compared (a crude stem that needs no language), and of the shortest that count."""
+
+
+class Facts:
+    """One text; everything but the text is computed when first asked for."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    @cached_property
+    def lower(self) -> str:
+        return self.text.lower()
+
+    @cached_property
+    def words(self) -> list[str]:
+        return WORD.findall(self.lower)
+
+    @cached_property
+    def joined(self) -> str:
+        """The words with one blank around each: a run of words is a substring of it."""
+        return f" {' '.join(self.words)} "
+
+    @cached_property
+    def runs(self) -> list[int]:
+        """A hash for every run of five words, in order; none for a shorter text."""
+        return runs(self.words)
+
+    @cached_property
+    def distinct_runs(self) -> frozenset[int]:
+        return frozenset(self.runs)
+
+    @cached_property
+    def units(self) -> list[str]:
+        """Words; of scripts without spaces, characters."""
+        return UNIT.findall(self.lower) if self._unspaced else self.words
+
+    @cached_property
+    def _unspaced(self) -> bool:
+        return not self.text.isascii() and UNSPACED.search(self.text) is not None
+
+    @cached_property
+    def terms(self) -> frozenset[str]:
+        """Content words: five characters or more, cut at six; of scripts without spaces, pairs of characters."""
+        found = {word[:STEM] for word in self.words if len(word) >= TERM and not word.isdigit()}
+        if self._unspaced:
+            found = {term for term in found if not UNSPACED.search(term)}
+            found.update(a + b for a, b in zip(self.units, self.units[1:], strict=False) if UNSPACED.match(a + b))
+        return frozenset(found)
+
+    @cached_property
+    def stems(self) -> frozenset[str]:
+        return frozenset(word[:STEM] for word in self.words)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Stems of words written with a capital that no sentence, line, quotation or bracket begins with."""
+        found, text = set(), self.text
+        for match in CAPITALISED.finditer(text):
+            word, start = match[0], match.start()
+            if word[0].isupper() and start > 1 and not (SENTENCE_STARTS & set(text[start - 2 : start])):
+                found.update(part[:STEM] for part in WORD.findall(word.lower()) if len(part) > 1)
+        return frozenset(found)
+
+    @cached_property
+    def numbers(self) -> frozenset[str]:
+        """Numbers of two digits or more in one spelling: 1,200.50 is 1200.5. Smaller ones are as often written out."""
+        return frozenset(n for n in map(_number, NUMBER.findall(self.text)) if len(n) > 1)
+
+
+def runs(words: list[str], length: int = NEAR_COPY_WORDS) -> list[int]:
+    return list(map(hash, zip(*(words[i:] for i in range(length)), strict=False)))
+
+
+def overlap(own: Facts, source: Facts) -> float:
+    """Share of a text's distinct runs of five words that its source holds too; 0 for a text without a run."""
+    return len(own.distinct_runs & source.distinct_runs) / len(own.distinct_runs) if own.distinct_runs else 0.0
+
+
+def _number(found: str) -> str:
+    if not found.isascii():
+        found = "".join(str(unicodedata.digit(c)) if c.isdigit() and not c.isascii() else c for c in found)
+    whole, _, rest = found.replace(",", ".").rpartition(".") if _has_fraction(found) else (found, "", "")
+    digits = "".join(c for c in whole if c.isdigit()).lstrip("0")
+    fraction = rest.rstrip("0")
+    return f"{digits or '0'}.{fraction}" if fraction else digits
+
+
+def _has_fraction(found: str) -> bool:
+    """1,5 and 3.14 have one; 1,200 and 1.200.000 have groups of thousands."""
+    tail = max(found.rfind("."), found.rfind(","))
+    return tail > 0 and len(found) - tail - 1 != 3
