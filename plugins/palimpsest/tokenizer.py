@@ -32,13 +32,19 @@ def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def load(file: Path) -> Tokenizer:
+    """The tokenizer in ``file``, which must know the document boundary; see `load_any`."""
+    tokenizer = load_any(file)
+    if tokenizer.token_to_id(BOUNDARY) is None:
+        raise LakeError(f"{file}: has no {BOUNDARY} token; add it as a special token, it marks document boundaries")
+    return tokenizer
+
+
+def load_any(file: Path) -> Tokenizer:
     """The tokenizer in ``file``: nothing cropped, nothing padded, a boundary mark inside a text stays text."""
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # noqa: BLE001 - the library raises bare Exception
         raise LakeError(f"{file}: not a tokenizer.json that can be loaded: {error}") from None
-    if tokenizer.token_to_id(BOUNDARY) is None:
-        raise LakeError(f"{file}: has no {BOUNDARY} token; add it as a special token, it marks document boundaries")
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True

@@ -1,126 +1,247 @@
-"""The plan of a study's generations: every request with its content key, and the slices rationales go between."""
+"""The plan of a study's generations: every request with its content key, and the slices rationales go between.
+
+Everything here is a stream over the documents: a plan of a million requests takes no more memory than a small one.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
+import json
+import logging
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from palimpsest import tokenizer as tok
-from palimpsest.config import Strategy, Study
-from palimpsest.generate.engines import open_engine
-from palimpsest.generate.ledger import Ledger, request_key
+from palimpsest.config import Study
+from palimpsest.generate import keys as content
+from palimpsest.generate.asks import Asker
+from palimpsest.generate.chunks import View
+from palimpsest.generate.ledger import Ledger
 from palimpsest.generate.requests import Request
-from palimpsest.lake import Facts, Lake, Published
+from palimpsest.generate.tables import REQUESTS, SLICES, Writer, planned_rows, training_documents
+from palimpsest.lake import Facts, Lake, LakeError, Published
 
-REQUESTS = pa.schema(
-    [
-        ("key", pa.string()),
-        ("document_id", pa.string()),
-        ("url", pa.string()),
-        ("strategy", pa.string()),
-        ("kind", pa.string()),
-        ("g", pa.int32()),
-        ("shard", pa.int32()),
-        ("seed", pa.int64()),
-        ("engine", pa.string()),
-        ("model", pa.string()),
-        ("prompt_sha256", pa.string()),
-    ]
+log = logging.getLogger(__name__)
+
+LANES = 1024
+"""Documents are spread over so many lanes by the hash of their text; a lane is what one worker holds at a time."""
+CODE = (
+    "plugins/palimpsest/tokenizer.py",
+    *(
+        f"plugins/palimpsest/generate/{name}.py"
+        for name in ("plan", "asks", "chunks", "keys", "prompts", "requests", "tables")
+    ),
 )
-SLICES = pa.schema(
-    [
-        ("document_id", pa.string()),
-        ("strategy", pa.string()),
-        ("slice", pa.int32()),
-        ("text", pa.string()),
-        ("tokens", pa.int64()),
-    ]
-)
-CODE = tuple(f"plugins/palimpsest/{name}.py" for name in ("generate/plan", "generate/ledger", "tokenizer"))
 
 
 def plan(study: Study, lake: Lake, *, split: Published) -> Published:
-    """``studies/<s>/plan``: requests.parquet and slices.parquet; how much of it is left only the ledger says."""
-    engines = {name: open_engine(strategy) for name, strategy in study.strategies.items()}
+    """``studies/<s>/plan``: requests.parquet and slices.parquet; how much of it is left only the ledger says.
+
+    ``extra['strategies']`` has per strategy its documents, requests, prompts (a document's samples share one), input
+    tokens (each prompt once), expected and largest output tokens, and the requests that see their document cut.
+    Raises `ConfigError` if a model cannot be asked as the study says. No server has to run.
+    """
+    askers = {name: Asker(study, name, lake) for name in study.strategies}
 
     def write(directory: Path) -> Facts:
-        documents = pq.read_table(split.file("train.parquet"), columns=["document_id", "url", "text"]).to_pylist()
         tokenizer = tok.load(split.file("tokenizer.json"))
-        requests, slices = [], []
-        for name, strategy in study.strategies.items():
-            engine = engines[name]
-            prompt = engine.prompt(strategy)
-            for document in documents:
-                parts = 1
-                if strategy.kind == "rationale":
-                    texts = tok.slices(tokenizer, document["text"], strategy.generations + 1)
-                    parts = len(texts)
-                    slices += _slices(document["document_id"], name, texts, tok.count(tokenizer, texts))
-                samples = parts - 1 if strategy.kind == "rationale" else strategy.generations
-                for g in range(samples):
-                    key = request_key(document["text"], prompt, engine.model, _sampling(strategy), g)
-                    requests.append(
-                        {
-                            "key": key,
-                            "document_id": document["document_id"],
-                            "url": document["url"],
-                            "strategy": name,
-                            "kind": strategy.kind,
-                            "g": g,
-                            "shard": shard_of(document["document_id"], study.shards),
-                            "seed": int(key[:15], 16),
-                            "engine": engine.name,
-                            "model": engine.model,
-                            "prompt_sha256": hashlib.sha256(prompt.encode()).hexdigest(),
-                        }
-                    )
-        pq.write_table(pa.Table.from_pylist(requests, REQUESTS), directory / "requests.parquet", compression="zstd")
-        pq.write_table(pa.Table.from_pylist(slices, SLICES), directory / "slices.parquet", compression="zstd")
-        return Facts(extra={"documents": len(documents), "requests": len(requests), "shards": study.shards})
+        counts: dict[tuple[str, str | None], list[int]] = {}
+        extra = {}
+        with ExitStack() as stack:
+            requests = stack.enter_context(Writer(directory / "requests.parquet", REQUESTS))
+            slices = stack.enter_context(Writer(directory / "slices.parquet", SLICES))
+            for name, asker in askers.items():
+                asker.check()
+                known = counts.setdefault((asker.model, asker.server.tokenizer), []) if asker.template else None
+                extra[name] = _plan_strategy(study, asker, split, tokenizer, known, requests, slices)
+                log.info("planned %s: %s requests", name, f"{extra[name]['requests']:,}")
+        documents = pq.read_metadata(split.file("train.parquet")).num_rows
+        total = sum(facts["requests"] for facts in extra.values())
+        return Facts(extra={"documents": documents, "requests": total, "shards": study.shards, "strategies": extra})
 
-    config = {
-        "strategies": {name: strategy.model_dump() for name, strategy in study.strategies.items()},
-        "models": {name: engine.model for name, engine in engines.items()},
-        "prompts": {name: engine.prompt(study.strategies[name]) for name, engine in engines.items()},
-        "shards": study.shards,
-    }
-    return lake.publish(f"studies/{study.name}/plan", write, config=config, parents=[split], code=CODE)
+    return lake.publish(f"studies/{study.name}/plan", write, config=_config(study, askers), parents=[split], code=CODE)
+
+
+def planned_requests(
+    study: Study,
+    lake: Lake,
+    *,
+    split: Published,
+    plan: Published,
+    shard: int | None = None,
+    keys: Container[str] | None = None,
+) -> Iterator[Request]:
+    """The plan's requests with their documents and prompts, in the plan's order, each key once.
+
+    Only those of ``shard`` and among ``keys``, where given. Raises `LakeError` if the study, its prompts, a model or
+    the split are no longer those of the plan: what came back would be stored under keys of other questions.
+    """
+    askers = {name: Asker(study, name, lake) for name in study.strategies}
+    wanted = json.loads(json.dumps(_config(study, askers), default=str))
+    if plan.manifest["config"] != wanted or plan.manifest["parents"][0]["digest"] != split.digest:
+        raise LakeError(
+            f"{plan.uri} was planned from other documents, prompts, models or settings than {study.path} has now; "
+            f"plan again: python -m palimpsest plan {study.name}"
+        )
+    yield from _requests(split, plan, shard, keys, askers)
+
+
+def again(study: Study, request: Request, attempt: int) -> Request:
+    """The same request asked once more (``attempt`` 1, 2, …): another key and another seed, nothing else.
+
+    Raises `ValueError` for engines that would only say the same again.
+    """
+    if request.prompt is None or attempt < 1:
+        raise ValueError(f"request {request.key}: only what was asked in words can be asked again, from attempt 1 on")
+    strategy = study.strategies[request.strategy]
+    sampling = strategy.sampling.canonical() | {"seed": strategy.seed, "attempt": attempt}
+    group = content.Document(request.document).group(request.prompt.canonical(), request.model, sampling)
+    key, seed = group.key(request.g), group.seed(request.g)
+    return replace(request, key=key, group=group.name, seed=seed, attempt=attempt)
+
+
+def lane_of(text: str) -> int:
+    """A document's lane: by its text alone, so that the same text is generated in one place whoever plans it."""
+    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) % LANES
 
 
 def remaining(lake: Lake, *, split: Published, plan: Published, shard: int | None = None) -> dict[str, list[Request]]:
-    """What is left to generate, by strategy: the plan (or one shard of it) minus the ledger."""
+    """What is left to generate, by strategy, without prompts: the plan (or one shard of it) minus the ledger."""
     filters = None if shard is None else [("shard", "=", shard)]
-    planned = pq.read_table(plan.file("requests.parquet"), filters=filters).to_pylist()
-    done = Ledger(lake).done(row["key"] for row in planned)
-    texts = pq.read_table(split.file("train.parquet"), columns=["document_id", "text"])
-    document = dict(zip(*(texts[c].to_pylist() for c in ("document_id", "text")), strict=True))
+    planned = set(pq.read_table(plan.file("requests.parquet"), columns=["key"], filters=filters)["key"].to_pylist())
     left: dict[str, list[Request]] = {}
-    asked = set()
-    for row in planned:
-        if row["key"] in done or row["key"] in asked:
-            continue
-        asked.add(row["key"])
-        left.setdefault(row["strategy"], []).append(
-            Request(row["key"], row["url"], row["kind"], row["g"], document[row["document_id"]], row["seed"])
-        )
+    for request in _requests(split, plan, shard, planned - Ledger(lake).done(planned), {}):
+        left.setdefault(request.strategy, []).append(request)
     return left
 
 
-def shard_of(document_id: str, shards: int) -> int:
-    """A document's shard: by its id alone, so all its samples meet in one place."""
-    return int(hashlib.sha256(document_id.encode()).hexdigest()[:8], 16) % shards
+def _config(study: Study, askers: Mapping[str, Asker]) -> dict[str, object]:
+    return {"strategies": {name: asker.config() for name, asker in askers.items()}, "shards": study.shards}
 
 
-def _sampling(strategy: Strategy) -> dict[str, object]:
-    return {"seed": strategy.seed}
+def _plan_strategy(
+    study: Study,
+    asker: Asker,
+    split: Published,
+    tokenizer: tok.Tokenizer,
+    counts: list[int] | None,
+    requests: Writer,
+    slices: Writer,
+) -> dict[str, int]:
+    """One strategy's rows; ``counts`` has, or gets, each document's tokens of its model."""
+    facts: Counter[str] = Counter(documents=0, requests=0, prompts=0, input_tokens=0, expected_tokens=0, max_tokens=0)
+    max_tokens = asker.strategy.sampling.max_tokens if asker.template else 0
+    number = 0
+    for documents in training_documents(split):
+        if counts is not None and len(counts) <= number:
+            counts += tok.count(asker.tokenizer, [document["text"] for document in documents])
+        for document in documents:
+            text, lane = document["text"], lane_of(document["text"])
+            parts = []
+            if asker.kind == "rationale":
+                parts = tok.slices(tokenizer, text, asker.strategy.generations + 1)
+                _write_slices(slices, document["document_id"], asker.name, parts, tok.count(tokenizer, parts))
+            whole = content.Document(text)
+            for ask in asker.asks(text, counts[number] if counts else 0, parts):
+                samples = len(ask.samples)
+                about = asker.written_over(text, ask.view)
+                prompt = asker.render(text, ask.view, ask.part, ask.parts)
+                group = (whole if about is text else content.Document(about)).group(
+                    prompt.canonical() if prompt else asker.prompt, asker.model, asker.sampling
+                )
+                found = [group.key(g) for g in ask.samples]
+                seeds = map(group.seed, ask.samples) if prompt else (int(key[:15], 16) for key in found)
+                requests.add(
+                    {"key": found, "g": list(ask.samples), "seed": list(seeds)},
+                    {
+                        "document_id": document["document_id"],
+                        "url": document["url"],
+                        "strategy": asker.name,
+                        "kind": asker.kind,
+                        "part": ask.part,
+                        "parts": ask.parts,
+                        "group": group.name if prompt else "",
+                        "lane": lane,
+                        "shard": lane % study.shards,
+                        "engine": asker.engine,
+                        "model": asker.model,
+                        "prompt": asker.prompt,
+                        "prompt_sha256": asker.prompt_sha256,
+                        "input_tokens": ask.input_tokens,
+                        "max_tokens": max_tokens,
+                        "expected_tokens": ask.expected_tokens,
+                        "input_truncated": ask.view.truncated,
+                        "view_before": ask.view.before,
+                        "view_start": ask.view.start,
+                        "view_end": ask.view.end,
+                    },
+                )
+                facts.update(
+                    requests=samples,
+                    prompts=min(samples, 1),
+                    input_tokens=ask.input_tokens,
+                    expected_tokens=ask.expected_tokens * samples,
+                    max_tokens=max_tokens * samples,
+                    input_truncated=ask.view.truncated * samples,
+                )
+            number += 1
+    return dict(facts) | {"documents": number}
 
 
-def _slices(document_id: str, strategy: str, texts: list[str], counts: list[int]) -> list[dict[str, object]]:
-    rows = enumerate(zip(texts, counts, strict=True))
-    return [
-        {"document_id": document_id, "strategy": strategy, "slice": i, "text": text, "tokens": tokens}
-        for i, (text, tokens) in rows
-    ]
+def _requests(
+    split: Published,
+    plan: Published,
+    shard: int | None,
+    keys: Container[str] | None,
+    askers: Mapping[str, Asker],
+) -> Iterator[Request]:
+    names = ["key", "document_id", "url", "strategy", "kind", "g", "part", "parts", "group", "seed", "model"]
+    names += ["view_before", "view_start", "view_end"]
+    seen: set[bytes] = set()
+    strategy, shown = None, None
+    documents: Iterator[dict] = iter(())
+    document: dict = {"document_id": None}
+    for row in planned_rows(plan, names, shard):
+        key = bytes.fromhex(row["key"])
+        if key in seen or (keys is not None and row["key"] not in keys):
+            continue
+        seen.add(key)
+        if row["strategy"] != strategy:
+            strategy = row["strategy"]
+            documents = itertools.chain.from_iterable(training_documents(split))
+            document = {"document_id": None}
+            asker = askers.get(strategy)
+        while document["document_id"] != row["document_id"]:
+            document = next(documents, None)
+            if document is None:
+                raise LakeError(f"{plan.uri} names document {row['document_id']}, which {split.uri} lacks; plan again")
+        here = (strategy, row["document_id"], row["part"], row["view_start"])
+        if here != shown:
+            shown, text = here, document["text"]
+            view = View(row["view_before"], row["view_start"], row["view_end"])
+            about = asker.written_over(text, view) if asker else text
+            prompt = asker.render(text, view, row["part"], row["parts"]) if asker else None
+        yield Request(
+            key=row["key"],
+            url=row["url"],
+            kind=row["kind"],
+            g=row["g"],
+            document=about,
+            seed=row["seed"],
+            group=row["group"],
+            part=row["part"],
+            prompt=prompt,
+            strategy=strategy,
+            model=row["model"],
+        )
+
+
+def _write_slices(slices: Writer, document_id: str, strategy: str, texts: list[str], counts: list[int]) -> None:
+    columns = {"slice": list(range(len(texts))), "text": texts, "tokens": counts}
+    slices.add(columns, {"document_id": document_id, "strategy": strategy})

@@ -1,0 +1,205 @@
+"""What a strategy asks about a document: which part of it, in which words, how many times."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from tokenizers import Tokenizer
+
+from palimpsest import tokenizer as tok
+from palimpsest.config import ConfigError, Strategy, Study, resolve
+from palimpsest.generate import chunks
+from palimpsest.generate.chunks import View
+from palimpsest.generate.engines import Augment, Recorded
+from palimpsest.generate.models import model_source
+from palimpsest.generate.prompts import Prompt, load_prompt
+from palimpsest.generate.requests import Rendered
+from palimpsest.lake import Lake, digest_file
+
+TEMPLATE = {"chat": 64, "completions": 4}
+"""Tokens kept free for the model's chat template and boundaries; Llama 3.1's template takes 45."""
+LEAST_ROOM = 32
+"""Tokens of a document below which nothing sensible can be asked about it."""
+LEAD_SHARE = 4
+"""A chunk leaves at least one part in so many of the room to the original text that precedes it."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One prompt about one document, and the samples wanted of it."""
+
+    view: View
+    samples: range
+    part: int = 0
+    parts: int = 1
+    input_tokens: int = 0
+    """Of the prompt, without the chat template."""
+    expected_tokens: int = 0
+    """Of one answer, if it is as long as its source."""
+
+
+class Asker:
+    """A strategy of a study, its engine's model and its prompt; ``engine``, ``model`` and ``prompt`` stand in the key.
+
+    Opening one starts no server and reads no tokenizer; `asks` does.
+    """
+
+    def __init__(self, study: Study, name: str, lake: Lake) -> None:
+        self.name = name
+        self.strategy: Strategy = study.strategies[name]
+        self.kind = self.strategy.kind
+        self.engine = self.strategy.engine.kind
+        self.sampling: dict[str, object] = {"seed": self.strategy.seed}
+        self.template: Prompt | None = None
+        if self.engine == "vllm":
+            self.server = study.servers[self.strategy.engine.server]
+            self.source = model_source(self.server, lake)
+            self.template = load_prompt(self.strategy)
+            self.model = self.source.identity
+            self.prompt, self.prompt_sha256 = self.template.label, self.template.sha256
+            self.sampling |= self.strategy.sampling.canonical()
+        else:
+            file = self.strategy.engine.file
+            engine = Recorded(resolve(file)) if self.engine == "recorded" else Augment()
+            self.model, self.prompt = engine.model, engine.prompt(self.strategy)
+            self.prompt_sha256 = hashlib.sha256(self.prompt.encode()).hexdigest()
+
+    def config(self) -> dict[str, object]:
+        """All that decides what this strategy asks, apart from the documents."""
+        found = self.strategy.model_dump(exclude={"review"}) | {"model": self.model}
+        found |= {"prompt": self.prompt, "prompt_sha256": self.prompt_sha256}
+        if self.template is not None:
+            found["context"] = self.server.context
+            if self.server.tokenizer:
+                found["tokenizer"] = digest_file(self.source.file("tokenizer.json"))
+        return found
+
+    def check(self) -> None:
+        """Raise `ConfigError` unless the model can be asked in this prompt's way and has room for a document."""
+        if self.template is None:
+            return
+        where = f"strategies.{self.name}: model {self.model} (servers.{self.strategy.engine.server})"
+        if self.template.api == "chat" and not self.source.has_chat_template:
+            raise ConfigError(
+                f"{where} has no chat template, and prompt {self.prompt} is a chat; name an instruction-tuned model, "
+                "a prompt of api 'completions', or a template under the server's arguments: chat-template"
+            )
+        boundary = tok.BOUNDARY in (self.template.text or "")
+        if boundary and self.source.tokenizer.token_to_id(tok.BOUNDARY) is None:
+            raise ConfigError(
+                f"{where} has no token {tok.BOUNDARY}, which prompt {self.prompt} is; name a model trained here, or a "
+                "prompt file with the boundary of this one"
+            )
+        if self.room < (0 if self.kind == "self" else LEAST_ROOM):
+            raise ConfigError(
+                f"strategies.{self.name}: servers.{self.strategy.engine.server}.context of {self.server.context} "
+                f"tokens leaves {max(self.room, 0)} for the document: the prompt takes {self._framed}, "
+                f"sampling.max_tokens {self.strategy.sampling.max_tokens}, the chat template up to "
+                f"{TEMPLATE[self.template.api]}; raise the context or lower max_tokens"
+            )
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """The model's; None for an engine that is not asked in words."""
+        return self.source.tokenizer if self.template is not None else None
+
+    @cached_property
+    def room(self) -> int:
+        """Tokens of a document that fit beside the prompt's own words and the answer."""
+        taken = self._framed + self.strategy.sampling.max_tokens + TEMPLATE[self.template.api]
+        return self.server.context - taken
+
+    def asks(self, text: str, tokens: int, slices: Sequence[str]) -> list[Ask]:
+        """What is asked about a document of so many ``tokens`` (of this model); ``slices`` a rationale goes between."""
+        samples = range(self.strategy.generations)
+        if self.template is None:
+            return [Ask(View(0, 0, len(text)), range(len(slices) - 1) if self.kind == "rationale" else samples)]
+        most = self.strategy.sampling.max_tokens
+        if self.kind == "self":
+            return [Ask(View(0, 0, len(text)), samples, input_tokens=self._bare, expected_tokens=most)]
+        starts = self._starts(text) if tokens > self._whole else None
+        if self.kind == "rationale":
+            cuts = list(itertools.accumulate(map(len, slices)))[:-1]
+            views = [
+                chunks.around(text, starts, at, size=self.room) if starts else View(0, at, len(text)) for at in cuts
+            ]
+            return [
+                Ask(
+                    view,
+                    range(g, g + 1),
+                    0,
+                    1,
+                    self._bare + self._count(view.before, view.end, starts, tokens),
+                    min(most, tokens),
+                )
+                for g, view in enumerate(views)
+            ]
+        if self.kind == "continuation":
+            at = chunks.beginning(text, self.strategy.prefix_share)
+            view = chunks.upto(text, starts, at, size=self.room) if starts else View(0, at, len(text))
+            before = self._count(view.before, at, starts, round(tokens * at / max(len(text), 1)))
+            left = self._count(at, len(text), starts, round(tokens * (1 - at / max(len(text), 1))))
+            return [Ask(view, samples, 0, 1, self._bare + before, min(most, left))]
+        if starts is None:
+            return [Ask(View(0, 0, len(text)), samples, 0, 1, self._bare + tokens, min(most, tokens))]
+        lead = max(self.room // LEAD_SHARE, self.room - self._whole) if "context" in self.template.slots else 0
+        views = chunks.chunks(text, starts, size=min(self._whole, self.room - lead), lead=lead)
+        return [
+            Ask(
+                view,
+                samples,
+                part,
+                len(views),
+                self._framed + self._count(view.before, view.end, starts, tokens),
+                min(most, self._count(view.start, view.end, starts, tokens)),
+            )
+            for part, view in enumerate(views)
+        ]
+
+    def written_over(self, text: str, view: View) -> str:
+        """The text of the document that one request is about: its part in the key."""
+        return text[view.start : view.end] if self.kind == "rephrase" and self.template is not None else text
+
+    def render(self, text: str, view: View, part: int, parts: int) -> Rendered | None:
+        """The words of one request; None for an engine that is not asked in words."""
+        if self.template is None:
+            return None
+        lead, rest = text[view.before : view.start], text[view.start : view.end]
+        filled = {
+            "rephrase": {"document": rest, "context": lead or None, "part": part + 1, "parts": parts},
+            "rationale": {"prefix": lead, "suffix": rest},
+            "continuation": {"prefix": lead},
+            "self": {},
+        }[self.kind]
+        return self.template.render(**{name: filled[name] for name in self.template.slots})
+
+    @cached_property
+    def _whole(self) -> int:
+        """Documents of more tokens are not shown whole."""
+        return min(self.strategy.chunk_tokens or self.room, self.room)
+
+    @cached_property
+    def _bare(self) -> int:
+        """Tokens of the prompt's own words, without the optional ones."""
+        return self._words({n: "" for n, s in self.template.slots.items() if not s.optional and s.type == "text"})
+
+    @cached_property
+    def _framed(self) -> int:
+        """Tokens of the prompt's own words, all of them."""
+        return self._words({n: "" for n, s in self.template.slots.items() if s.type == "text"})
+
+    def _words(self, texts: dict[str, str]) -> int:
+        numbers = {n: 1000 for n, s in self.template.slots.items() if s.type == "integer"}
+        rendered = self.template.render(**texts, **numbers)
+        return sum(tok.count(self.tokenizer, [content for _, content in rendered.messages] or [rendered.text]))
+
+    def _starts(self, text: str) -> list[int]:
+        return chunks.token_starts(self.tokenizer.encode(text, add_special_tokens=False).offsets)
+
+    @staticmethod
+    def _count(begin: int, end: int, starts: Sequence[int] | None, whole: int) -> int:
+        return whole if starts is None else chunks.tokens_between(starts, begin, end)
