@@ -1,0 +1,154 @@
+"""Model servers of studies: started, watched, restarted and stopped, so that no orphan ever holds a GPU.
+
+A server whose ``endpoints`` the study does not name is started on this machine, one vLLM per GPU, by a keeper: a
+detached process that outlives the task that asked for it, restarts what dies, and ends with everything it started when
+it is told to, when nobody uses the server any more, or when it is killed. Studies that ask for the same server share
+it; different servers get different GPUs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, replace
+
+from palimpsest.config import ConfigError, Server, Study
+from palimpsest.lake import Lake
+from palimpsest.serve import command, lifecycle, ready
+from palimpsest.serve import folder as folders
+
+__all__ = ["Endpoint", "ServerStatus", "api_key", "endpoints", "ensure", "status", "stop", "touch"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    url: str
+    model: str
+    """What requests name."""
+    replica: int
+
+
+@dataclass(frozen=True)
+class ServerStatus:
+    id: str
+    users: list[str]
+    """'<study>.<server>' of each study that uses it."""
+    state: str
+    """starting, ready, failed, stopping, stopped; 'dead': its keeper was killed."""
+    error: str
+    model: str
+    folder: str
+    replicas: list[dict]
+    """replica, state, url, pid, starts, since (Unix time), error, gpus (as CUDA_VISIBLE_DEVICES) of each."""
+
+
+def ensure(study: Study, name: str, lake: Lake, *, wait: bool = True) -> list[Endpoint]:
+    """The server's endpoints, once they are ready; started first if they are not the study's own.
+
+    Without ``wait`` those that are up already. ConfigError: it cannot be started as written. ConnectionError: it was
+    not ready within ``ready_within_s``, or died three times before it was; the message ends with its log's last lines.
+    """
+    server = _server(study, name)
+    if server.endpoints:
+        found = endpoints(study, name, lake)
+        for endpoint in found if wait else ():
+            ready.await_ready(endpoint.url, endpoint.model, api_key(server), server.ready_within_s)
+        return found
+    user, spec = _user(study, name), command.specification(server, lake)
+    for other in folders.used_by(user):
+        if other.id != spec.id:
+            log.info("%s: its settings have changed; the server before is stopped", user)
+            lifecycle.leave(other, user)
+    folder = folders.Folder(folders.base() / spec.id)
+    with folders.deciding():
+        folder.use(user)
+        if folder.keeper() is None or folder.status()["state"] in ("stopping", "stopped", "failed"):
+            gpus = command.gpus_of_replicas(server.gpus, len(spec.replicas), _taken(spec.id))
+            lifecycle.begin(folder, replace(spec, replicas=gpus))
+    if wait:
+        lifecycle.await_ready(folder, user, server.ready_within_s)
+    return endpoints(study, name, lake)
+
+
+def endpoints(study: Study, name: str, lake: Lake) -> list[Endpoint]:
+    """Where the server answers now, or will again in a moment (it is being restarted); starts nothing."""
+    server = _server(study, name)
+    if server.endpoints:
+        from palimpsest.generate.models import model_source
+
+        model = model_source(server, lake).served_name
+        return [Endpoint(url, model, number) for number, url in enumerate(server.endpoints)]
+    return [
+        Endpoint(replica["url"], folder.spec().model, replica["replica"])
+        for folder in folders.used_by(_user(study, name))
+        if folder.keeper()
+        for replica in folder.status()["replicas"]
+        if replica["state"] in ("ready", "restarting")
+    ]
+
+
+def touch(study: Study, name: str, lake: Lake) -> None:
+    """Say that the server is in use: it stops when nobody does for PALIMPSEST_SERVER_IDLE_S seconds."""
+    for folder in folders.used_by(_user(study, name)):
+        folder.use(_user(study, name))
+
+
+def stop(study: Study | None, name: str | None = None) -> list[str]:
+    """Stop what was started for the study (or one of its servers; without a study all); says what was done.
+
+    A server that another study uses as well goes on for that one. TimeoutError: a process could not be ended.
+    """
+    done = []
+    for folder in folders.folders():
+        for user in folder.users():
+            if study is None or user == _user(study, name or user.partition(".")[2]):
+                done += lifecycle.leave(folder, user)
+        if not folder.users():  # also what a killed keeper and its killed watchdog left behind
+            done += [f"{folder.id}: killed {process}" for process in lifecycle.end(folder)]
+    return done
+
+
+def status() -> list[ServerStatus]:
+    """Every server that was ever started from this state folder."""
+    found = []
+    for folder in folders.folders():
+        alive, now, spec = folder.keeper() is not None, folder.status(), folder.spec()
+        state = now.get("state", "starting")
+        if not alive and state not in ("failed", "stopped"):
+            state = "dead"
+        given = [own.get("CUDA_VISIBLE_DEVICES", "") for own in spec.replicas]
+        replicas = [replica | {"gpus": given[replica["replica"]]} for replica in now.get("replicas", [])]
+        error, users = now.get("error", ""), folder.users()
+        found.append(ServerStatus(folder.id, users, state, error, spec.model, str(folder.path), replicas))
+    return found
+
+
+def api_key(server: Server) -> str | None:
+    """What requests to the server authenticate with; None if its endpoints ask for nothing."""
+    if server.endpoints:
+        return os.environ.get("PALIMPSEST_VLLM_API_KEY") or None
+    return folders.machine_key()
+
+
+def _user(study: Study, name: str) -> str:
+    return f"{study.name}.{name}"
+
+
+def _server(study: Study, name: str) -> Server:
+    if name not in study.servers:
+        raise ConfigError(f"{study.path}: servers: '{name}' is unknown (defined: {', '.join(study.servers) or 'none'})")
+    return study.servers[name]
+
+
+def _taken(but: str) -> dict[str, str]:
+    """GPU → which study's server has it, of all other servers of this state folder."""
+    return {
+        gpu: f"{', '.join(one.users) or one.id} ({one.state})"
+        for one in status()
+        if one.id != but and one.state not in ("failed", "stopped", "dead")
+        for replica in one.replicas
+        for gpu in replica["gpus"].split(",")
+        if gpu
+    }
