@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from dataclasses import dataclass, replace
 
 from palimpsest.config import ConfigError, Server, Study
@@ -17,7 +18,7 @@ from palimpsest.lake import Lake
 from palimpsest.serve import command, lifecycle, ready
 from palimpsest.serve import folder as folders
 
-__all__ = ["Endpoint", "ServerStatus", "api_key", "endpoints", "ensure", "status", "stop", "touch"]
+__all__ = ["Endpoint", "ServerStatus", "api_key", "endpoints", "ensure", "key_variable", "status", "stop", "touch"]
 
 log = logging.getLogger(__name__)
 
@@ -95,15 +96,17 @@ def touch(study: Study, name: str, lake: Lake) -> None:
         folder.use(_user(study, name))
 
 
-def stop(study: Study | None, name: str | None = None) -> list[str]:
+def stop(study: Study | str | None, name: str | None = None) -> list[str]:
     """Stop what was started for the study (or one of its servers; without a study all); says what was done.
 
-    A server that another study uses as well goes on for that one. TimeoutError: a process could not be ended.
+    A study's name will do: stopping must not depend on a file that can be read. A server that another study uses as
+    well goes on for that one. TimeoutError: a process could not be ended.
     """
     done = []
+    wanted = study if study is None or isinstance(study, str) else study.name
     for folder in folders.folders():
         for user in folder.users():
-            if study is None or user == _user(study, name or user.partition(".")[2]):
+            if wanted is None or user == f"{wanted}.{name or user.partition('.')[2]}":
                 done += lifecycle.leave(folder, user)
         if not folder.users():  # also what a killed keeper and its killed watchdog left behind
             done += [f"{folder.id}: killed {process}" for process in lifecycle.end(folder)]
@@ -128,8 +131,14 @@ def status() -> list[ServerStatus]:
 def api_key(server: Server) -> str | None:
     """What requests to the server authenticate with; None if its endpoints ask for nothing."""
     if server.endpoints:
-        return os.environ.get("PALIMPSEST_VLLM_API_KEY") or None
+        return os.environ.get(key_variable(server)) or os.environ.get("PALIMPSEST_VLLM_API_KEY") or None
     return folders.machine_key()
+
+
+def key_variable(server: Server) -> str:
+    """The environment variable that holds the key of the server's Airflow connection, if it names one."""
+    suffix = re.sub(r"\W", "_", server.connection).upper() if server.connection else ""
+    return f"PALIMPSEST_VLLM_API_KEY_{suffix}" if suffix else "PALIMPSEST_VLLM_API_KEY"
 
 
 def _user(study: Study, name: str) -> str:
