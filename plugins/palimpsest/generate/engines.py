@@ -6,27 +6,59 @@ import hashlib
 import json
 import random
 import re
-import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from palimpsest.config import ConfigError, Strategy, resolve
+from palimpsest.config import ConfigError, Strategy, Study, resolve
+from palimpsest.generate.meter import Meter
 from palimpsest.generate.requests import Outcome, Request
-from palimpsest.lake import digest_file
+from palimpsest.lake import Lake, digest_file
+
+
+@dataclass(frozen=True)
+class EndpointStats:
+    url: str
+    up: bool
+    in_flight: int = 0
+    """Samples."""
+    window: int = 0
+    """Samples that may be in flight."""
+    why: str = ""
+    """What keeps it down."""
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    """What an engine does now, and has done since it was opened."""
+
+    in_flight: int = 0
+    """Samples."""
+    window: int = 0
+    """Samples that may be in flight, at all servers that are up."""
+    retries: int = 0
+    output_tokens: int = 0
+    endpoints: tuple[EndpointStats, ...] = ()
 
 
 class Engine(Protocol):
     name: str
     model: str
     """Name and revision (or digest) of what generates: the same request on another model is another key."""
+    meter: Meter
+    """Where its seconds went."""
 
     def prompt(self, strategy: Strategy) -> str:
         """What the engine is asked, apart from the document: part of the key."""
         ...
 
-    def generate(self, requests: Iterable[Request]) -> Iterator[Outcome]: ...
+    def generate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
+        """Every request's outcome, in any order; a failure that lies in the request is one, weather is raised."""
+        ...
+
+    def stats(self) -> EngineStats: ...
 
 
 class Recorded:
@@ -38,10 +70,14 @@ class Recorded:
         if not file.is_file():
             raise ConfigError(f"engine 'recorded': no file {file}; correct 'file' in the study")
         self.file = file
+        self.meter = Meter()
         self.model = f"recorded:{digest_file(file)[:16]}"
 
     def prompt(self, strategy: Strategy) -> str:
         return f"replay {strategy.kind}"
+
+    def stats(self) -> EngineStats:
+        return EngineStats()
 
     @cached_property
     def texts(self) -> dict[tuple[str, str, int], str]:
@@ -62,9 +98,12 @@ class Recorded:
         return found
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
+        self.meter.begin()
+        texts = self.texts
         for request in requests:
-            start = time.perf_counter()
-            text = self.texts.get((request.url, request.kind, request.g))
+            self.meter.started(request.key, [request.key])
+            text = texts.get((request.url, request.kind, request.g))
+            seconds = self.meter.ended(request.key, "failed" if text is None else "useful")
             yield Outcome(
                 key=request.key,
                 text=text,
@@ -73,7 +112,7 @@ class Recorded:
                 seed=request.seed,
                 finish_reason=None if text is None else "stop",
                 cause="not_recorded" if text is None else None,
-                engine_seconds=time.perf_counter() - start,
+                engine_seconds=seconds,
             )
 
 
@@ -86,15 +125,23 @@ class Augment:
     name = "augment"
     model = "augment:1"
 
+    def __init__(self) -> None:
+        self.meter = Meter()
+
     def prompt(self, strategy: Strategy) -> str:
         return "augment"
 
+    def stats(self) -> EngineStats:
+        return EngineStats()
+
     def generate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
+        self.meter.begin()
         for request in requests:
-            start = time.perf_counter()
+            self.meter.started(request.key, [request.key])
             chance = random.Random(int(hashlib.sha256(request.key.encode()).hexdigest()[:16], 16))
             operation = (shuffle_sentences, crop, drop_words)[request.g % 3]
             text = operation(request.document, chance)
+            seconds = self.meter.ended(request.key, "useful")
             yield Outcome(
                 key=request.key,
                 text=text,
@@ -102,7 +149,7 @@ class Augment:
                 model=self.model,
                 seed=request.seed,
                 finish_reason="stop",
-                engine_seconds=time.perf_counter() - start,
+                engine_seconds=seconds,
             )
 
 
@@ -133,8 +180,12 @@ def drop_words(text: str, chance: random.Random) -> str:
     return " ".join(kept or words[:1])
 
 
-def open_engine(strategy: Strategy) -> Engine:
-    """The engine a strategy names."""
-    if strategy.engine.kind == "recorded":
-        return Recorded(resolve(strategy.engine.file))
-    return Augment()
+def open_engine(study: Study, strategy_name: str, lake: Lake) -> Engine:
+    """The engine a strategy names. Nothing is started by it: `Engine.generate` does, when there is something to do."""
+    strategy = study.strategies[strategy_name]
+    if strategy.engine.kind == "vllm":
+        from palimpsest.generate.models import model_source
+        from palimpsest.generate.vllm import Vllm
+
+        return Vllm(study, strategy_name, lake, model_source(study.servers[strategy.engine.server], lake))
+    return Recorded(resolve(strategy.engine.file)) if strategy.engine.kind == "recorded" else Augment()

@@ -70,7 +70,7 @@ def generate_shard(
     known = _known_failures(ledger, [r.key for requests in left.values() for r in requests])
     batch: list[Outcome] = []
     for strategy, requests in left.items():
-        for outcome in open_engine(study.strategies[strategy]).generate(requests):
+        for outcome in open_engine(study, strategy, lake).generate(requests):
             made += outcome.text is not None
             causes.update([outcome.cause] if outcome.cause else [])
             useful = outcome.engine_seconds if outcome.text is not None else 0.0
