@@ -108,8 +108,9 @@ def stop(study: Study | str | None, name: str | None = None) -> list[str]:
         for user in folder.users():
             if wanted is None or user == f"{wanted}.{name or user.partition('.')[2]}":
                 done += lifecycle.leave(folder, user)
-        if not folder.users():  # also what a killed keeper and its killed watchdog left behind
-            done += [f"{folder.id}: killed {process}" for process in lifecycle.end(folder)]
+        with folders.deciding():
+            if not folder.users():  # also what a killed keeper and its killed watchdog left behind
+                done += [f"{folder.id}: killed {process}" for process in lifecycle.end(folder)]
     return done
 
 

@@ -81,5 +81,5 @@ def _signal(processes: list[psutil.Process], number: int) -> None:
 def _title(process: psutil.Process) -> str:
     with contextlib.suppress(psutil.Error):
         line = process.cmdline()
-        return " ".join(line)[:60] if line else process.name()
+        return " ".join(line)[:60].strip() if line else process.name()
     return "?"

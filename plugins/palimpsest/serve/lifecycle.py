@@ -12,7 +12,7 @@ import time
 from palimpsest.config import ConfigError
 from palimpsest.lake import REPOSITORY
 from palimpsest.serve import leftovers
-from palimpsest.serve.folder import Folder, Spec
+from palimpsest.serve.folder import Folder, Spec, deciding
 
 LOG_S = 10.0
 SWEEP_S = 75.0  # a watchdog is through in a second, or says after a minute that it cannot be
@@ -73,16 +73,20 @@ def await_ready(folder: Folder, user: str, within_s: float) -> None:
 
 def leave(folder: Folder, user: str) -> list[str]:
     """The study no longer uses the server, which ends if nobody else does; says what was done."""
-    folder.leave(user)
-    if others := folder.users(within_s=folder.spec().idle_s):
-        return [f"{user}: goes on for {', '.join(others)}"]
-    running = folder.keeper() is not None
-    killed = [f"{user}: killed {process}" for process in end(folder)]
+    with deciding():
+        folder.leave(user)
+        if others := folder.users(within_s=folder.spec().idle_s):
+            return [f"{user}: goes on for {', '.join(others)}"]
+        running = folder.keeper() is not None
+        killed = [f"{user}: killed {process}" for process in end(folder)]
     return ([f"{user}: stopped"] if running else []) + killed
 
 
 def end(folder: Folder) -> list[str]:
-    """No keeper, no watchdog and no process of the server is left after this; returns whom it had to kill."""
+    """No keeper, no watchdog and no process of the server is left after this; returns whom it had to kill.
+
+    Only inside `deciding`, or another study could begin to use the server meanwhile.
+    """
     keeper, patience = folder.keeper(), folder.spec().shutdown_s + SWEEP_S
     if keeper:
         os.kill(keeper, signal.SIGTERM)

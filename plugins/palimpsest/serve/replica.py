@@ -78,7 +78,6 @@ class Replica:
                 if failed >= TRIES or final:
                     self._becomes("failed")
                     raise GaveUp(self.error, final=final)
-                self._becomes("restarting" if self.was_ready.is_set() else "starting")
                 await asyncio.sleep(2**failed - 1)
 
     def ask_to_stop(self) -> None:
@@ -159,9 +158,9 @@ class Replica:
 
     def _becomes(self, state: str) -> None:
         self.state, self.since = state, time.time()
-        print(f"replica {self.number}: {state} {self.url} {self.error.partition(';')[0]}", flush=True)
         if state == "ready":
             self.error = ""
+        print(f"replica {self.number}: {state} {self.url} {self.error.partition(';')[0]}", flush=True)
         self.changed()
 
 

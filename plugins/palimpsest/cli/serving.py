@@ -1,0 +1,64 @@
+"""The command that starts, stops and shows model servers."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from palimpsest import serve
+from palimpsest.config import ConfigError, load_study
+from palimpsest.lake import Lake
+
+
+def register(add) -> None:
+    command = add("serve", _serve, "model servers of studies on this machine: start, stop, status, logs")
+    command.add_argument("action", choices=["start", "stop", "status", "logs"])
+    command.add_argument("study", nargs="?", help="only this study's (needed to start)")
+    command.add_argument("--lines", type=int, default=40, help="of each log (default: 40)")
+
+
+def _serve(options) -> None:
+    {"start": _start, "stop": _stop, "status": _status, "logs": _logs}[options.action](options)
+
+
+def _start(options) -> None:
+    if not options.study:
+        raise ConfigError("name the study whose servers are to be started: python -m palimpsest serve start STUDY")
+    study, lake = load_study(options.study), Lake.from_env()
+    if not study.servers:
+        raise ConfigError(f"{study.path}: the study has no 'servers'")
+    for name in study.servers:
+        for endpoint in serve.ensure(study, name, lake):
+            print(f"{study.name}.{name}: {endpoint.model} answers at {endpoint.url}/v1")
+
+
+def _stop(options) -> None:
+    done = serve.stop(options.study)
+    print("\n".join(done) if done else "nothing was running")
+
+
+def _status(options) -> None:
+    for one in _of(options.study):
+        print(f"{', '.join(one.users) or 'used by nobody'}: {one.state}, {one.model}  [{one.folder}]")
+        if one.state in ("starting", "ready", "stopping"):
+            for replica in one.replicas:
+                device = f"GPU {replica['gpus']}" if replica["gpus"] else "CPU"
+                since = time.strftime("%H:%M:%S", time.localtime(replica["since"]))
+                print(f"  {replica['url']}  {device}: {replica['state']} since {since}, starts: {replica['starts']}")
+        elif one.error:
+            print(f"  {one.error}")
+
+
+def _logs(options) -> None:
+    for one in _of(options.study):
+        for file in sorted(Path(one.folder).glob("*.log")):
+            print(f"==> {file} <==")
+            print("\n".join(file.read_text(errors="replace").splitlines()[-options.lines :]))
+
+
+def _of(study: str | None) -> list[serve.ServerStatus]:
+    """The servers the study uses; without one all that run or failed."""
+    found = serve.status()
+    if study:
+        return [one for one in found if any(user.partition(".")[0] == study for user in one.users)]
+    return [one for one in found if one.users or one.state != "stopped"]
