@@ -1,6 +1,10 @@
 """Training without Airflow: ``python -m training tokenize|plan|train|report STUDY``.
 
 Every command reads what the stage before it published last, and does nothing when its output is already there.
+
+Over several machines that see one lake, on each of them: ``torchrun --nnodes 2 --nproc-per-node 8
+--rdzv-backend c10d --rdzv-endpoint HOST:PORT -m training train STUDY --run RUN``.
+``python -m training export CHECKPOINT FOLDER`` turns a checkpoint into a Hugging Face Llama folder.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ import argparse
 import json
 import logging
 import sys
+from pathlib import Path
 
 from palimpsest.config import load_study
 from palimpsest.lake import Lake
@@ -40,6 +45,10 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         if command is _train:
             sub.add_argument("--run", action="append", help="only this run, as 'plan' names it (repeatable)")
+    sub = commands.add_parser("export", help="a checkpoint → a Hugging Face Llama folder")
+    sub.add_argument("checkpoint", help="its folder, or its path in the lake as the log names it")
+    sub.add_argument("folder")
+    sub.set_defaults(command=_export)
     return parser
 
 
@@ -60,7 +69,8 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from training.pretrain import plan_runs, train
+    from training.pretrain import plan_runs, train, train_together
+    from training.processes import joined
 
     study, lake = load_study(options.study), Lake.from_env()
     mixes, tokens = (lake.latest(f"studies/{study.name}/{name}") for name in ("mixes", "tokens"))
@@ -68,9 +78,15 @@ def _train(options: argparse.Namespace) -> None:
     unknown = set(options.run or []) - set(runs)
     if unknown:
         raise ValueError(f"study {study.name} has no run {', '.join(sorted(unknown))}; its runs: {', '.join(runs)}")
-    for name in options.run or runs:
-        published = train(study, lake, tokens=tokens, mixes=mixes, run=runs[name], progress=_bar(name))
-        print(published.uri, json.dumps(published.extra["losses"]))
+    with joined() as group:
+        for name in options.run or runs:
+            order = {"tokens": tokens, "mixes": mixes, "run": runs[name]}
+            if group.world > 1:
+                published = train_together(study, lake, **order, group=group)
+            else:
+                published = train(study, lake, **order, progress=_bar(name))
+            if published:
+                print(published.uri, json.dumps(published.extra["losses"]))
 
 
 def _bar(name: str):
@@ -84,6 +100,12 @@ def _bar(name: str):
         print(f"\r{name} [{'#' * done:<30}] {step}/{steps} loss {loss:.3f} ", end=end, file=sys.stderr, flush=True)
 
     return show
+
+
+def _export(options: argparse.Namespace) -> None:
+    from training.checkpoint import export_checkpoint
+
+    print(export_checkpoint(options.checkpoint, Path(options.folder)))
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ The rules (megadocs paper, sections 3.2 and 4):
 * The run's sequences are dealt in blocks of B. A block holds exactly ``share(f, B)`` synthetic sequences, placed by
   the seed; the last, shorter block of r sequences holds ``share(f, r)``. A stream starts over when it is exhausted.
 
-Everything is addressed by the step index, so a run can start anywhere.
+Everything is addressed by the step index, so a run can start anywhere, and any number of processes can divide a step.
 """
 
 from __future__ import annotations
@@ -88,16 +88,49 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.stream) // self.batch
 
-    def at(self, step: int) -> np.ndarray:
-        """(batch, context + 1) token ids: inputs are ``[:, :-1]``, targets ``[:, 1:]``."""
-        rows = slice(step * self.batch, (step + 1) * self.batch)
-        source, starts = self.stream[rows], self.window[rows, None] * self.context
-        positions = starts + np.arange(self.context + 1)
+    def at(self, step: int, rows: slice = slice(None)) -> np.ndarray:
+        """(batch, context + 1) token ids: inputs are ``[:, :-1]``, targets ``[:, 1:]``; of ``rows`` of the batch."""
+        source, positions = self.positions(step, rows)
         tokens = np.empty(positions.shape, dtype=np.int64)
         for number, stream in enumerate(self.streams):
             mine = source == number
-            tokens[mine] = stream[positions[mine] % len(stream)]
+            tokens[mine] = stream[positions[mine]]
         return tokens
+
+    def positions(self, step: int, rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+        """Per row of the batch its stream, and the (rows, context + 1) places of its tokens in that stream."""
+        batch = slice(step * self.batch, (step + 1) * self.batch)
+        source, starts = self.stream[batch][rows], self.window[batch][rows, None] * self.context
+        lengths = np.array([len(stream) for stream in self.streams])
+        return source, (starts + np.arange(self.context + 1)) % lengths[source, None]
+
+
+def divide(batch: int, rank: int, world: int) -> slice:
+    """The rows of a batch that one of ``world`` processes takes: contiguous, sizes differing by one at most."""
+    return slice(batch * rank // world, batch * (rank + 1) // world)
+
+
+def exposures(sequences: Sequences, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """How often the tokens of stream ``number`` are targets in the whole run, counted from the windows dealt.
+
+    Runs of equal count: the place in the stream where each starts, and the count.
+    """
+    tokens, context = len(sequences.streams[number]), sequences.context
+    dealt = np.bincount(sequences.window[sequences.stream == number], minlength=windows(tokens, context))
+    rounds, rest = divmod(context, tokens)  # a window longer than the stream goes round it
+    start = (np.arange(len(dealt)) * context + 1) % tokens
+    stop = start + rest
+    edges = [
+        (start, dealt),
+        (np.minimum(stop, tokens), -dealt),
+        (np.zeros_like(start), np.where(stop > tokens, dealt, 0)),
+        (np.maximum(stop - tokens, 0), np.where(stop > tokens, -dealt, 0)),
+    ]
+    places, edge = np.unique(np.concatenate([[0], *(place for place, _ in edges)]), return_inverse=True)
+    change = np.zeros(len(places), dtype=np.int64)
+    np.add.at(change, edge, np.concatenate([[rounds * dealt.sum()], *(count for _, count in edges)]))
+    inside = places < tokens
+    return places[inside], np.cumsum(change)[inside]
 
 
 def mix(

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from torch import nn
 
 from palimpsest.lake import LakeError
-from training.model import Decoder
+from training.processes import ALONE, Group
 
 BATCH_TOKENS = 8192
 SETS = {"iid": None, "short": "is_short", "long": "is_long"}
@@ -67,14 +68,28 @@ def load(tokens: Path, index: Path, *, dtype: str, boundary: int, context: int) 
     return HeldOut(_batched(windows), sets, np.concatenate(position))
 
 
-def evaluate(model: Decoder, held_out: HeldOut, dtype: torch.dtype = torch.float32) -> Evaluation:
-    """Losses of the model as it is, in fp64 sums over the tokens' losses."""
-    device = model.embedding.device
-    losses = np.empty(len(held_out.position))
-    for inputs, targets, place in held_out.batches:
-        found = model.token_losses(inputs.to(device), targets.to(device), dtype).cpu()
-        real = place >= 0
-        losses[place[real].numpy()] = found[real].double().numpy()
+def evaluate(
+    model: nn.Module, held_out: HeldOut, dtype: torch.dtype = torch.float32, group: Group = ALONE
+) -> Evaluation:
+    """Losses of the model (a `Decoder`, or its wrapper) as it is, in fp64 sums over the tokens' losses.
+
+    Several processes divide the batches; all call the model equally often, as FSDP needs them to.
+    """
+    device = next(model.parameters()).device
+    losses = np.zeros(len(held_out.position))
+    was_training = model.training
+    model.eval()
+    for start in range(0, len(held_out.batches), group.world):
+        number = start + group.rank
+        inputs, targets, place = held_out.batches[min(number, len(held_out.batches) - 1)]
+        with torch.no_grad():
+            found = model(inputs.to(device), targets.to(device), dtype).cpu()
+        if number < len(held_out.batches):
+            real = place >= 0
+            losses[place[real].numpy()] = found[real].double().numpy()
+    model.train(was_training)
+    if group.world > 1:
+        losses = group.sum(torch.from_numpy(losses).to(device)).cpu().numpy()
     return Evaluation(
         {name: float(losses[members].mean()) if members.any() else None for name, members in held_out.sets.items()},
         _by_position(losses, held_out.position),

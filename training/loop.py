@@ -1,4 +1,4 @@
-"""The training loop: steps, held-out losses on the way, a line every few seconds, a clear stop when it diverges."""
+"""The training loop: steps, held-out losses and checkpoints on the way, a line every few seconds, a clear stop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -14,12 +14,14 @@ import pyarrow as pa
 import torch
 
 from palimpsest.config import Training
-from training.data import Sequences
+from training import documents
+from training.checkpoint import Checkpoint, Checkpoints
 from training.evaluate import SETS, Evaluation, HeldOut, evaluate
-from training.model import Decoder
-from training.optim import AdamW, learning_rate
+from training.failure import diverged, memory_named
+from training.optim import learning_rate
+from training.processes import put, whole
+from training.step import Feed, Learner
 
-MICRO_TOKENS = 2**16  # tokens per forward and backward; a larger batch is accumulated
 LOG_SECONDS = 5.0
 TRACKED_POINTS = 24  # train-loss points sent to the tracker, besides the evaluations
 DIVERGED = 3.0  # a loss of so many times ln(vocabulary) is no longer a language model
@@ -39,11 +41,25 @@ class Trained:
     curve: pa.Table
     final: Evaluation
     seconds: float
-    """Spent in steps, evaluations not counted."""
+    """Spent in steps; evaluations, checkpoints and what a cut-off run did after its last checkpoint not counted."""
 
 
-def choose_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+@dataclass
+class State:
+    """What a run knows of itself besides the learner's tensors."""
+
+    losses: torch.Tensor
+    """(steps,) train losses, over all processes up to ``checked``."""
+    norms: torch.Tensor
+    """(steps,) norms of the gradient before clipping."""
+    evaluations: dict[int, Evaluation] = field(default_factory=dict)
+    checked: int = 0
+    """Steps whose losses have been looked at."""
+    seconds: float = 0.0
+
+
+def choose_device(local_rank: int = 0) -> torch.device:
+    return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def choose_precision(setting: str, device: torch.device) -> torch.dtype:
@@ -59,87 +75,168 @@ def choose_precision(setting: str, device: torch.device) -> torch.dtype:
 
 def fit(
     name: str,
-    model: Decoder,
-    sequences: Sequences,
+    learner: Learner,
+    feed: Feed,
     held_out: HeldOut,
     training: Training,
-    dtype: torch.dtype,
+    checkpoints: Checkpoints,
     *,
     tracker: Tracker | None = None,
     progress: Progress | None = None,
 ) -> Trained:
-    """Trains the model in place over all sequences; the same seed on the same CPU gives the same bits."""
-    steps = len(sequences)
-    device, optimizer = model.embedding.device, AdamW(model, training.optimizer)
-    losses, rates, evaluations = torch.zeros(steps, device=device), [], {}
+    """Trains the model in place over all batches, from the newest checkpoint on.
+
+    The same seed on the same CPU gives the same bits, however often the run is cut off and taken up again.
+    """
+    steps, group = len(feed), learner.group
+    device = learner.model.embedding.device
+    state = State(torch.zeros(steps, device=device), torch.zeros(steps, device=device))
+    with checkpoints.newest() as found:
+        if found:
+            _restore(learner, state, found)
+            log.info("%s: goes on after step %d of %d, from %s", name, found.step, steps, checkpoints.last)
+    first = learner.updates
+    rates = [learning_rate(step, steps, training.optimizer) for step in range(steps)]
     points = {round(steps * k / training.evaluations) for k in range(1, training.evaluations + 1)}
     watched = {round(steps * k / TRACKED_POINTS) for k in range(1, TRACKED_POINTS + 1)} | points
     look = 1 if device.type == "cpu" else 16  # reading a loss waits for a GPU
+    if tracker:
+        for step in sorted(watched & set(range(1, first + 1))):
+            tracker.log_metrics(_metrics(state, step, rates), step)
     started = spoken = time.monotonic()
-    evaluating = 0.0
-    checked = 0
-    for step in range(1, steps + 1):
-        rates.append(learning_rate(step - 1, steps, training.optimizer))
-        batch = torch.from_numpy(sequences.at(step - 1)).to(device)
-        losses[step - 1] = train_step(model, optimizer, batch, dtype, rates[-1])
+    for step in range(first + 1, steps + 1):
+        begun = time.monotonic()
+        with memory_named(name, f"at step {step} of {steps}", training):
+            batch = feed.at(step - 1, device, group)
+            state.losses[step - 1], state.norms[step - 1] = learner.update(batch, rates[step - 1])
         if step % look and step not in watched:
+            state.seconds += time.monotonic() - begun
             continue
-        _check(losses[checked:step], checked, model.vocab, name)
-        checked, loss, now = step, losses[step - 1].item(), time.monotonic()
+        _look(name, learner, feed, state, step, checkpoints)
+        loss, now = state.losses[step - 1].item(), time.monotonic()
+        state.seconds += now - begun
         if progress:
             progress(step, steps, loss)
         if step in points:
-            evaluations[step] = evaluate(model, held_out, dtype)
-            _check(torch.tensor(evaluations[step].losses["iid"])[None], step - 1, model.vocab, name)
-            evaluating += time.monotonic() - now
+            with memory_named(name, f"evaluating after step {step}", training):
+                state.evaluations[step] = evaluate(learner.module or learner.model, held_out, learner.dtype, group)
+            if not state.evaluations[step].losses["iid"] < DIVERGED * math.log(learner.model.vocab):
+                found = f"held-out loss {state.evaluations[step].losses['iid']:.3g}"
+                raise _diverged(name, feed, step, found, checkpoints)
         if tracker and step in watched:
-            tracker.log_metrics(_metrics(loss, rates[-1], evaluations.get(step)), step)
+            tracker.log_metrics(_metrics(state, step, rates), step)
+        if step < steps and group.agree(checkpoints.due()):
+            _save(learner, state, step, checkpoints)
         if now - spoken >= LOG_SECONDS:
-            spoken, rate = now, step / (now - started)
+            spoken, rate = now, (step - first) / (now - started)
             log.info(
                 "%s: step %d of %d, loss %.3f, %.0f tokens/s, %.0f s left",
                 name, step, steps, loss, rate * training.batch * training.context, (steps - step) / rate,
             )  # fmt: skip
-    seconds = time.monotonic() - started - evaluating
-    curve = _curve(losses, rates, evaluations, training.batch * training.context)
-    return Trained(curve, evaluations[steps], seconds)
+    curve = _curve(state, rates, training.batch * training.context)
+    return Trained(curve, state.evaluations[steps], state.seconds)
 
 
-def train_step(model: Decoder, optimizer: AdamW, batch: torch.Tensor, dtype: torch.dtype, lr: float) -> torch.Tensor:
-    """One update; the mean loss over the batch before it, still on the device."""
-    count = batch.shape[0] * (batch.shape[1] - 1)
-    total = 0.0
-    for part in batch.split(max(1, MICRO_TOKENS // batch.shape[1])):
-        loss = model.loss(part[:, :-1], part[:, 1:], dtype) / count
-        loss.backward()
-        total += loss.detach()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), optimizer.config.clip)
-    optimizer.step(lr)
-    return total
-
-
-def _check(losses: torch.Tensor, before: int, vocab: int, run: str) -> None:
-    bad = (~(losses < DIVERGED * math.log(vocab))).nonzero()
+def _look(name: str, learner: Learner, feed: Feed, state: State, step: int, checkpoints: Checkpoints) -> None:
+    """Adds up the losses since the last look over all processes, and stops the run if one of them is no loss."""
+    new = slice(state.checked, step)
+    learner.group.sum(state.losses[new])
+    limit = DIVERGED * math.log(learner.model.vocab)
+    bad = (~((state.losses[new] < limit) & state.norms[new].isfinite())).nonzero()
     if len(bad):
-        raise ValueError(
-            f"run {run} diverged at step {before + int(bad[0]) + 1}: loss {losses[bad[0]].item():.3g}; "
-            "lower training.optimizer.lr or raise its warmup"
-        )
+        at = state.checked + int(bad[0])
+        loss, norm = state.losses[at].item(), state.norms[at].item()
+        what = f"loss {loss:.3g}" + ("" if math.isfinite(norm) else f", gradient {norm:.3g}")
+        raise _diverged(name, feed, at + 1, what, checkpoints)
+    state.checked = step
 
 
-def _metrics(loss: float, rate: float, evaluation: Evaluation | None) -> dict[str, float]:
-    found = {"train_loss": loss, "learning_rate": rate}
-    if evaluation:
-        found |= {f"{name}_loss": value for name, value in evaluation.losses.items() if value is not None}
+def _diverged(name: str, feed: Feed, step: int, what: str, checkpoints: Checkpoints) -> ValueError:
+    ids = documents.of_batch(feed.sequences, feed.parts, step - 1)
+    return diverged(name, step, what, ids, checkpoints.last)
+
+
+def _save(learner: Learner, state: State, step: int, checkpoints: Checkpoints) -> None:
+    """A checkpoint after ``step``; every process gives its part, the first writes. None of a model with NaN in it."""
+    tensors = {"losses": state.losses.cpu(), "norms": state.norms.cpu()}
+    finite = True
+    for name, parameter in learner.model.named_parameters():
+        for kind, tensor in _kinds(learner, parameter).items():
+            found = whole(tensor.detach())
+            if learner.group.rank == 0:
+                tensors[f"{kind}.{name}"] = found.cpu()
+                finite = finite and bool(found.isfinite().all())
+    if learner.group.rank or not finite:
+        return
+    model = learner.model
+    about = {
+        "step": step,
+        "steps": len(state.losses),
+        "seed": learner.seed,
+        "seconds": state.seconds,
+        "model": model.config.model_dump(mode="json") | {"vocab": model.vocab, "context": model.context},
+        "precision": str(learner.dtype).removeprefix("torch."),
+        "device": model.embedding.device.type,
+        "processes": learner.group.world,
+        "evaluations": {
+            str(at): {"losses": found.losses, "by_position": found.by_position}
+            for at, found in state.evaluations.items()
+        },
+    }
+    checkpoints.save(tensors, about)
+
+
+def _restore(learner: Learner, state: State, checkpoint: Checkpoint) -> None:
+    about = checkpoint.about
+    here = {
+        "precision": str(learner.dtype).removeprefix("torch."),
+        "device": learner.model.embedding.device.type,
+        "processes": learner.group.world,
+    }
+    changed = [f"{key} {about[key]}, now {value}" for key, value in here.items() if about[key] != value]
+    if changed:
+        log.warning("the checkpoint was made with %s: equal up to rounding, not bit for bit", "; ".join(changed))
+    with torch.no_grad():
+        for name, parameter in learner.model.named_parameters():
+            for kind, tensor in _kinds(learner, parameter).items():
+                put(tensor, checkpoint.tensor(f"{kind}.{name}"))
+            learner.optimizer.count[parameter].fill_(checkpoint.step)
+    state.losses.copy_(checkpoint.tensor("losses"))
+    state.norms.copy_(checkpoint.tensor("norms"))
+    state.evaluations = {int(at): Evaluation(**found) for at, found in about["evaluations"].items()}
+    state.checked = learner.updates = checkpoint.step
+    state.seconds = about["seconds"]
+
+
+def _kinds(learner: Learner, parameter: torch.Tensor) -> dict[str, torch.Tensor]:
+    optimizer = learner.optimizer
+    return {"model": parameter, "first": optimizer.first[parameter], "second": optimizer.second[parameter]}
+
+
+def _metrics(state: State, step: int, rates: list[float]) -> dict[str, float]:
+    found = {
+        "train_loss": state.losses[step - 1].item(),
+        "learning_rate": rates[step - 1],
+        "gradient_norm": state.norms[step - 1].item(),
+    }
+    if step in state.evaluations:
+        losses = state.evaluations[step].losses
+        found |= {f"{name}_loss": value for name, value in losses.items() if value is not None}
     return found
 
 
-def _curve(losses: torch.Tensor, rates: list[float], evaluations: dict[int, Evaluation], tokens: int) -> pa.Table:
+def _curve(state: State, rates: list[float], tokens: int) -> pa.Table:
     """One row per step; the held-out losses are null between evaluations."""
     steps = np.arange(1, len(rates) + 1)
     held_out = {
-        name: [evaluations[step].losses[name] if step in evaluations else None for step in steps.tolist()]
+        name: [state.evaluations[step].losses[name] if step in state.evaluations else None for step in steps.tolist()]
         for name in SETS
     }
-    columns = {"step": steps, "tokens": steps * tokens, "learning_rate": rates, "train_loss": losses.cpu().numpy()}
+    columns = {
+        "step": steps,
+        "tokens": steps * tokens,
+        "learning_rate": rates,
+        "train_loss": state.losses.cpu().numpy(),
+        "gradient_norm": state.norms.cpu().numpy(),
+    }
     return pa.table(columns | {name: pa.array(found, pa.float64()) for name, found in held_out.items()})

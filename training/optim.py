@@ -35,10 +35,10 @@ class AdamW:
             counts = [self.count[p] for p in parameters]
             torch._foreach_add_(counts, 1)
             torch._fused_adamw_(
-                parameters,
-                [p.grad for p in parameters],
-                [self.first[p] for p in parameters],
-                [self.second[p] for p in parameters],
+                [shard(p) for p in parameters],
+                [shard(p.grad) for p in parameters],
+                [shard(self.first[p]) for p in parameters],
+                [shard(self.second[p]) for p in parameters],
                 [],
                 counts,
                 lr=lr,
@@ -51,6 +51,11 @@ class AdamW:
             )
             for parameter in parameters:
                 parameter.grad = None
+
+
+def shard(tensor: torch.Tensor) -> torch.Tensor:
+    """This process's part of a tensor that FSDP has divided; any other tensor as it is."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
 def learning_rate(step: int, steps: int, config: Optimizer) -> float:

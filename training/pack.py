@@ -1,12 +1,17 @@
 """From a study's mixes to token files: one stream per layout, and the held-out documents.
 
-Every distinct text is encoded once, however many layouts hold it.
+Every distinct text is encoded once, however many layouts hold it. Texts and token ids stream through: what stays in
+memory grows with the number of parts, not with their length.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import tempfile
+from array import array
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -20,41 +25,35 @@ from palimpsest.lake import Facts, Lake, LakeError, Published, Rows
 
 CODE = ("training/pack.py", "plugins/palimpsest/tokenizer.py")
 ENCODE_TEXTS = 4096  # texts per encode_batch call: bounds the memory of its Python objects
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Token ids of many texts, end to end."""
-
-    ids: np.ndarray
-    starts: np.ndarray
-    lengths: np.ndarray
+CHUNK_TOKENS = 2**22  # tokens put together at once: their places in the scratch file take 16 bytes each
 
 
 def tokenize(study: Study, lake: Lake, *, split: Published, mixes: Published) -> Published:
-    """``studies/<study>/tokens``: per layout the stream and its index, and the validation documents.
+    """``studies/<study>/tokens``: per layout the stream and its indexes, and the validation documents.
 
     Token files are little-endian unsigned integers, 16 bits where the vocabulary fits. A stream is the layout's parts
-    in (position, part) order, the boundary token after every part that ends a row. ``validation.bin`` holds each
-    document and its closing boundary.
+    in (position, part) order, the boundary token after every part that ends a row. ``<layout>.index.parquet`` says
+    where each megadoc starts, ``<layout>.parts.parquet`` where each part does, of which document and kind.
+    ``validation.bin`` holds each document and its closing boundary.
     """
 
     def write(directory: Path) -> Facts:
         tokenizer = tok.load(split.file("tokenizer.json"))
         dtype = np.dtype("<u2" if tokenizer.get_vocab_size() < 2**16 else "<u4")
-        parts = pq.read_table(mixes.file("megadoc_parts.parquet"))
-        texts = pc.dictionary_encode(pc.cast(parts["text"], pa.large_string())).combine_chunks()
         boundary = tokenizer.token_to_id(tok.BOUNDARY)
-        encoded = encode(tokenizer, texts.dictionary.to_pylist(), dtype)
-        parts = parts.drop_columns(["text"]).append_column("text_number", texts.indices)
-        streams = {}
-        for layout in sorted(parts["layout"].unique().to_pylist()):
-            rows = parts.filter(pc.equal(parts["layout"], layout))
-            rows = rows.sort_by([("position", "ascending"), ("part", "ascending")])
-            streams[layout] = _write_stream(directory, layout, rows, encoded, boundary)
-        documents = pq.read_table(split.file("validation.parquet")).sort_by("document_id")
-        held_out = encode(tokenizer, documents["text"].to_pylist(), dtype)
-        validation = _write_validation(directory, documents, held_out, boundary)
+        with tempfile.TemporaryFile(dir=directory) as scratch:
+            texts = Encoded(tokenizer, dtype, scratch)
+            parts = _encode_parts(mixes.file("megadoc_parts.parquet"), texts)
+            streams = {}
+            for layout in sorted(parts["layout"].unique().to_pylist()):
+                rows = parts.filter(pc.equal(parts["layout"], layout))
+                rows = rows.sort_by([("position", "ascending"), ("part", "ascending")])
+                streams[layout] = _write_stream(directory, layout, rows, texts, boundary)
+        with tempfile.TemporaryFile(dir=directory) as scratch:
+            texts = Encoded(tokenizer, dtype, scratch)
+            documents = pq.read_table(split.file("validation.parquet")).sort_by("document_id")
+            number = texts.add(documents["text"].to_pylist())
+            validation = _write_validation(directory, documents.drop_columns(["text"]), number, texts, boundary)
         (directory / "tokenizer.json").write_bytes(split.file("tokenizer.json").read_bytes())
         return Facts(
             Rows(input=len(parts), kept=len(parts)),
@@ -70,34 +69,70 @@ def tokenize(study: Study, lake: Lake, *, split: Published, mixes: Published) ->
     return lake.publish(f"studies/{study.name}/tokens", write, parents=[split, mixes], code=CODE)
 
 
-def encode(tokenizer: Tokenizer, texts: list[str], dtype: np.dtype) -> Encoded:
-    chunks, lengths = [np.empty(0, dtype)], []
-    for start in range(0, len(texts), ENCODE_TEXTS):
-        batch = tokenizer.encode_batch_fast(texts[start : start + ENCODE_TEXTS], add_special_tokens=False)
-        found = [encoding.ids for encoding in batch]
-        lengths += map(len, found)
-        chunks.append(np.concatenate([np.asarray(ids, dtype) for ids in found]))
-    lengths = np.asarray(lengths, np.int64)
-    return Encoded(np.concatenate(chunks), _starts(lengths), lengths)
+class Encoded:
+    """Token ids of distinct texts, end to end in a scratch file."""
+
+    def __init__(self, tokenizer: Tokenizer, dtype: np.dtype, scratch: IO[bytes]) -> None:
+        self.tokenizer, self.dtype, self.scratch = tokenizer, dtype, scratch
+        self.numbers: dict[bytes, int] = {}
+        self.sizes = array("q")
+
+    def add(self, texts: Sequence[str]) -> np.ndarray:
+        """The number of each text; those not seen before are encoded."""
+        digests = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
+        known = len(self.numbers)
+        for digest in digests:
+            self.numbers.setdefault(digest, len(self.numbers))
+        new: dict[int, str] = {}
+        for digest, text in zip(digests, texts, strict=True):
+            if self.numbers[digest] >= known:
+                new.setdefault(self.numbers[digest], text)
+        found = list(new.values())
+        for start in range(0, len(found), ENCODE_TEXTS):
+            batch = self.tokenizer.encode_batch_fast(found[start : start + ENCODE_TEXTS], add_special_tokens=False)
+            for encoding in batch:
+                self.sizes.append(len(encoding.ids))
+                self.scratch.write(np.asarray(encoding.ids, self.dtype).tobytes())
+        return np.array([self.numbers[digest] for digest in digests], np.int64)
+
+    def lengths(self, number: np.ndarray) -> np.ndarray:
+        """Tokens of each of these texts."""
+        return np.frombuffer(self.sizes, np.int64)[number] if len(self.sizes) else np.zeros(0, np.int64)
+
+    def assembled(self, number: np.ndarray, ends: np.ndarray, boundary: int) -> Iterator[np.ndarray]:
+        """The chosen texts end to end in pieces, the boundary after those that end a row."""
+        self.scratch.flush()
+        size = sum(self.sizes)
+        ids = np.memmap(self.scratch, self.dtype, mode="r", shape=(size,)) if size else np.empty(0, self.dtype)
+        starts = _starts(np.frombuffer(self.sizes, np.int64))
+        piece = np.cumsum(self.lengths(number) + ends) // CHUNK_TOKENS
+        for cut in np.split(np.arange(len(number)), np.flatnonzero(np.diff(piece)) + 1):
+            plain = self.lengths(number[cut])
+            lengths = plain + ends[cut]
+            stream = np.full(lengths.sum(), boundary, self.dtype)
+            within = np.arange(plain.sum()) - np.repeat(_starts(plain), plain)
+            stream[np.repeat(_starts(lengths), plain) + within] = ids[np.repeat(starts[number[cut]], plain) + within]
+            yield stream
 
 
 def _starts(lengths: np.ndarray) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(lengths)[:-1]]) if len(lengths) else lengths
+    return np.cumsum(lengths) - lengths
 
 
-def _assemble(encoded: Encoded, number: np.ndarray, ends: np.ndarray, boundary: int) -> tuple[np.ndarray, np.ndarray]:
-    """The chosen texts end to end, the boundary after those that end a row; and each one's length with it."""
-    plain = encoded.lengths[number]
-    lengths = plain + ends
-    stream = np.full(lengths.sum(), boundary, encoded.ids.dtype)
-    within = np.arange(plain.sum()) - np.repeat(_starts(plain), plain)
-    stream[np.repeat(_starts(lengths), plain) + within] = encoded.ids[np.repeat(encoded.starts[number], plain) + within]
-    return stream, lengths
+def _encode_parts(file: Path, texts: Encoded) -> pa.Table:
+    """Every part without its text, and its text's number."""
+    names = ("layout", "position", "megadoc_id", "part", "kind", "document_id", "tokens", "ends_row")
+    batches = []
+    stored = pq.ParquetFile(file)
+    for batch in stored.iter_batches(ENCODE_TEXTS, columns=[*names, "text"]):
+        number = pa.array(texts.add(batch["text"].to_pylist()))
+        batches.append(batch.drop_columns(["text"]).append_column("text_number", number))
+    return pa.Table.from_batches(batches)
 
 
-def _write_stream(directory: Path, layout: str, rows: pa.Table, encoded: Encoded, boundary: int) -> int:
+def _write_stream(directory: Path, layout: str, rows: pa.Table, texts: Encoded, boundary: int) -> int:
     number, ends = rows["text_number"].to_numpy(), rows["ends_row"].to_numpy().astype(np.int64)
-    stream, lengths = _assemble(encoded, number, ends, boundary)
+    lengths = texts.lengths(number) + ends
     wrong = np.flatnonzero(lengths != rows["tokens"].to_numpy())
     if len(wrong):
         row = rows.slice(wrong[0], 1).to_pylist()[0]
@@ -106,27 +141,35 @@ def _write_stream(directory: Path, layout: str, rows: pa.Table, encoded: Encoded
             f"tokens, its text encodes to {lengths[wrong[0]]} ({len(wrong)} such parts); "
             "the mixes were made with another tokenizer: run split, plan and mixes again"
         )
-    position = rows["position"].to_numpy()
+    position, total = rows["position"].to_numpy(), int(lengths.sum())
     first = np.flatnonzero(np.diff(position, prepend=-1))
-    starts = _starts(lengths)[first]
+    starts = _starts(lengths)
     index = pa.table(
         {
             "position": position[first],
             "megadoc_id": rows["megadoc_id"].take(pa.array(first)),
-            "start": starts,
-            "tokens": np.diff(starts, append=len(stream)),
+            "start": starts[first],
+            "tokens": np.diff(starts[first], append=total),
         }
     )
-    stream.tofile(directory / f"{layout}.bin")
+    parts = rows.select(["position", "part", "kind", "document_id", "tokens", "ends_row"])
+    _write_tokens(directory / f"{layout}.bin", texts, number, ends, boundary)
     pq.write_table(index, directory / f"{layout}.index.parquet")
-    return len(stream)
+    pq.write_table(parts.add_column(0, "start", pa.array(starts)), directory / f"{layout}.parts.parquet")
+    return total
 
 
-def _write_validation(directory: Path, documents: pa.Table, encoded: Encoded, boundary: int) -> int:
-    everything = np.arange(len(documents))
-    stream, lengths = _assemble(encoded, everything, np.ones_like(everything), boundary)
+def _write_tokens(file: Path, texts: Encoded, number: np.ndarray, ends: np.ndarray, boundary: int) -> None:
+    with file.open("wb") as target:
+        for piece in texts.assembled(number, ends, boundary):
+            piece.tofile(target)
+
+
+def _write_validation(directory: Path, documents: pa.Table, number: np.ndarray, texts: Encoded, boundary: int) -> int:
+    ends = np.ones(len(number), np.int64)
+    lengths = texts.lengths(number) + ends
     index = documents.select(["document_id", "is_short", "is_long"])
     index = index.add_column(1, "start", pa.array(_starts(lengths))).add_column(2, "tokens", pa.array(lengths))
-    stream.tofile(directory / "validation.bin")
+    _write_tokens(directory / "validation.bin", texts, number, ends, boundary)
     pq.write_table(index, directory / "validation.index.parquet")
-    return len(stream)
+    return int(lengths.sum())

@@ -1,28 +1,35 @@
 """One pre-training run: seeded, mixed as planned, evaluated as it goes, published whole or not at all.
 
-A run that is cut off starts over; nothing half-done is ever published.
+A run that is cut off goes on from its newest checkpoint; nothing half-done is ever published.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from palimpsest.config import Study
-from palimpsest.lake import Facts, Lake, LakeError, Published
-from training import data, evaluate
+from palimpsest.lake import Facts, Lake, LakeError, Published, digest_code
+from training import data
+from training.checkpoint import Checkpoints
 from training.evaluate import SETS
-from training.export import export
-from training.loop import TRACKED_POINTS, Progress, Tracker, choose_device, choose_precision, fit
-from training.model import Decoder
+from training.launch import launch
+from training.loop import TRACKED_POINTS, Progress, Tracker
+from training.processes import Group
+from training.run import write_run
 
-CODE = [f"training/{name}.py" for name in ("data", "model", "optim", "loop", "pretrain", "evaluate", "export")]
-log = logging.getLogger(__name__)
+CODE = [
+    f"training/{name}.py"
+    for name in (
+        "attention", "data", "documents", "evaluate", "export", "loop", "loss", "model", "optim", "pretrain",
+        "processes", "run", "step",
+    )
+]  # fmt: skip
+UNSHAPING = {
+    "seeds", "reference_shares", "threads", "micro_tokens", "processes", "parallel", "compile", "checkpoint_seconds",
+}  # fmt: skip
+"""Settings that change a run's numbers by rounding at most: another of these takes up the same run."""
 
 
 def plan_runs(study: Study, mixes: Published) -> list[dict]:
@@ -86,29 +93,80 @@ def train(
     """``studies/<study>/runs/<run>``: evaluation.json, curve.parquet, position.parquet and the exported model.
 
     Its key holds the run's recipe and the training settings that shape its result, so another mix or seed in the
-    study leaves it as it is.
+    study leaves it as it is. With ``training.processes`` above 1 torchrun starts that many; this process waits.
     """
-    if run not in plan_runs(study, mixes):
-        raise LakeError(f"run {run['run']} is not in the plan of {mixes.uri}; plan the runs again")
-    settings = study.training.model_dump(mode="json", exclude={"seeds", "reference_shares", "threads"})
-
     trained = False
+    place = publication(study, tokens, mixes, run)
+    checkpoints = checkpoints_of(study, lake, tokens, run)
 
     def write(directory: Path) -> Facts:
         nonlocal trained
         trained = True
-        return _write(directory, study, tokens, run, tracker, progress)
+        if study.training.processes > 1:
+            return launch(study, lake, tokens, run, directory, tracker=tracker, progress=progress)
+        return write_run(directory, checkpoints, study, tokens, run, tracker=tracker, progress=progress)
 
-    published = lake.publish(
-        f"studies/{study.name}/runs/{run['run']}",
-        write,
-        config={"run": run, "training": settings},
-        parents=[tokens],
-        code=CODE,
-    )
+    published = lake.publish(**place, write=write)
+    checkpoints.remove()
     if tracker and not trained:
         _replay(published, tracker)
     return published
+
+
+def train_together(
+    study: Study,
+    lake: Lake,
+    *,
+    tokens: Published,
+    mixes: Published,
+    run: dict,
+    group: Group,
+    progress: Progress | None = None,
+) -> Published | None:
+    """The same from inside a group that torchrun started, over any number of machines that see one lake.
+
+    The first process publishes and gets the version; the others train with it and get None.
+    """
+    checkpoints = checkpoints_of(study, lake, tokens, run)
+    if group.rank:
+        if group.agree():
+            write_run(None, checkpoints, study, tokens, run, group=group)
+        return None
+    needed = False
+
+    def write(directory: Path) -> Facts:
+        nonlocal needed
+        needed = group.agree(True)
+        return write_run(directory, checkpoints, study, tokens, run, progress=progress, group=group)
+
+    published = lake.publish(**publication(study, tokens, mixes, run), write=write)
+    if not needed:
+        group.agree(False)
+    checkpoints.remove()
+    return published
+
+
+def publication(study: Study, tokens: Published, mixes: Published, run: dict) -> dict:
+    """What the lake keys the run by. Raises `LakeError` for a run that is not in the plan."""
+    if run not in plan_runs(study, mixes):
+        raise LakeError(f"run {run['run']} is not in the plan of {mixes.uri}; plan the runs again")
+    return {
+        "dataset": f"studies/{study.name}/runs/{run['run']}",
+        "config": {"run": run, "training": study.training.model_dump(mode="json", exclude=UNSHAPING)},
+        "parents": [tokens],
+        "code": CODE,
+    }
+
+
+def checkpoints_of(study: Study, lake: Lake, tokens: Published, run: dict) -> Checkpoints:
+    identity = {
+        "run": run,
+        "training": study.training.model_dump(mode="json", exclude=UNSHAPING),
+        "tokens": tokens.digest,
+        "code": digest_code(*CODE),
+    }
+    name = f"studies/{study.name}/runs/{run['run']}"
+    return Checkpoints(lake, name, identity, tokens.file("tokenizer.json"), study.training.checkpoint_seconds)
 
 
 def _replay(published: Published, tracker: Tracker) -> None:
@@ -117,78 +175,5 @@ def _replay(published: Published, tracker: Tracker) -> None:
     for row in rows:
         if row["iid"] is not None or row["step"] % max(1, len(rows) // TRACKED_POINTS) == 0:
             held_out = {f"{name}_loss": row[name] for name in SETS if row[name] is not None}
-            metrics = {"train_loss": row["train_loss"], "learning_rate": row["learning_rate"], **held_out}
-            tracker.log_metrics(metrics, row["step"])
-
-
-def _write(
-    directory: Path,
-    study: Study,
-    tokens: Published,
-    run: dict,
-    tracker: Tracker | None,
-    progress: Progress | None,
-) -> Facts:
-    training, facts = study.training, tokens.extra
-    torch.set_num_threads(training.threads)
-    device = choose_device()
-    dtype = choose_precision(training.precision, device)
-    log.info("%s: %d steps on %s in %s, %d thread(s)", run["run"], run["steps"], device.type, dtype, training.threads)
-    held_out = evaluate.load(
-        tokens.file("validation.bin"),
-        tokens.file("validation.index.parquet"),
-        dtype=facts["dtype"],
-        boundary=facts["boundary"],
-        context=training.context,
-    )
-    sequences = data.mix(
-        {
-            stream["layout"]: data.open_stream(tokens.file(f"{stream['layout']}.bin"), facts["dtype"], stream["tokens"])
-            for stream in run["streams"]
-        },
-        f=run["f"],
-        steps=run["steps"],
-        batch=training.batch,
-        block=training.block,
-        context=training.context,
-        seed=run["seed"],
-    )
-    model = Decoder(training.model, vocab=facts["vocabulary"], context=training.context, seed=run["seed"]).to(device)
-    trained = fit(run["run"], model, sequences, held_out, training, dtype, tracker=tracker, progress=progress)
-
-    final = trained.final
-    total = len(sequences) * training.batch * training.context
-    synthetic = round(
-        sum(stream["sequences"] * stream["synthetic_share"] for stream in run["streams"]) * training.context
-    )
-    evaluation = {
-        "run": run["run"],
-        "recipe": run["recipe"],
-        "role": run["role"],
-        "share": run["share"],
-        "seed": run["seed"],
-        "losses": final.losses,
-        "by_position": final.by_position,
-        "finite": True,
-        "steps": run["steps"],
-        "tokens": {
-            # a synthetic stream may hold real copies, which count as real
-            "real": total - synthetic,
-            "synthetic": synthetic,
-            "total": total,
-        },
-        "streams": run["streams"],
-        "parameters": model.parameter_counts(),
-        "flops": model.flops_per_token() * total,
-        "seconds": round(trained.seconds, 3),
-        "tokens_per_second": round(total / trained.seconds, 1),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "precision": str(dtype).removeprefix("torch."),
-        "threads": training.threads,
-    }
-    (directory / "evaluation.json").write_text(json.dumps(evaluation, indent=1) + "\n", encoding="utf-8")
-    pq.write_table(trained.curve, directory / "curve.parquet")
-    pq.write_table(pa.Table.from_pylist(final.by_position), directory / "position.parquet")
-    export(model, tokens.file("tokenizer.json"), directory / "model")
-    facts = {"losses": final.losses, "steps": run["steps"], "seconds": evaluation["seconds"]}
-    return Facts(extra={**facts, "mlflow_run_id": getattr(tracker, "run_id", None)})
+            own = {name: row[name] for name in ("train_loss", "learning_rate", "gradient_norm")}
+            tracker.log_metrics(own | held_out, row["step"])

@@ -5,7 +5,10 @@ import torch
 from torch.nn import functional as F
 
 from palimpsest.config import Model, Optimizer
-from training.model import Decoder, LinearCrossEntropy, attend
+from training import loss as loss_module
+from training.attention import attend
+from training.loss import LinearCrossEntropy
+from training.model import Decoder
 from training.optim import AdamW, learning_rate
 
 
@@ -15,7 +18,7 @@ def decoder(seed=0, **change):
 
 
 def test_the_fused_loss_has_the_value_and_gradients_of_plain_cross_entropy(monkeypatch):
-    monkeypatch.setitem(__import__("training.model").model.LOGITS, "cpu", 320 * 7)  # several uneven chunks
+    monkeypatch.setitem(loss_module.LOGITS, "cpu", 320 * 7)  # several uneven chunks
     torch.manual_seed(0)
     hidden, output = torch.randn(50, 16, requires_grad=True), torch.randn(320, 16, requires_grad=True)
     targets = torch.randint(0, 320, (50,))

@@ -11,7 +11,8 @@ from transformers import LlamaForCausalLM
 
 from palimpsest.lake import LakeError, NotPublished
 from tests.training.conftest import make_study
-from training import pretrain
+from training import loop, pretrain
+from training import run as inside
 from training.__main__ import main
 
 CURVE = Path(__file__).parent / "curves" / "tiny.json"
@@ -20,7 +21,7 @@ CURVE = Path(__file__).parent / "curves" / "tiny.json"
 @pytest.fixture(autouse=True)
 def on_cpu(monkeypatch):
     """Bit-for-bit tests are about the CPU, also on a machine with a GPU."""
-    monkeypatch.setattr(pretrain, "choose_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(inside, "choose_device", lambda rank: torch.device("cpu"))
 
 
 def plan(small, study=None):
@@ -136,10 +137,9 @@ def test_tracker_and_progress_see_the_run_live(small, lake):
     assert {"train_loss", "learning_rate"} <= set(recorder.points[0][1])
 
 
-def test_a_batch_above_the_memory_limit_is_accumulated_to_the_same_losses(small, lake, monkeypatch):
+def test_a_batch_above_the_memory_limit_is_accumulated_to_the_same_losses(small, lake):
     whole = curve(train(small, lake, "real-s0"))["train_loss"]
-    monkeypatch.setattr("training.loop.MICRO_TOKENS", 33)
-    parts = curve(train(small, lake, "real-s0", study=make_study(evaluations=1)))["train_loss"]
+    parts = curve(train(small, lake, "real-s0", study=make_study(evaluations=1, micro_tokens=33)))["train_loss"]
     assert parts == pytest.approx(whole, rel=1e-3)
 
 
@@ -156,7 +156,7 @@ def test_a_mix_dealt_otherwise_than_the_mixer_deals_is_refused(small):
 
 @pytest.mark.parametrize(("setting", "expected"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 def test_precision_is_as_asked(setting, expected):
-    assert pretrain.choose_precision(setting, torch.device("cpu")) == expected
+    assert loop.choose_precision(setting, torch.device("cpu")) == expected
 
 
 def test_bf16_reaches_the_losses_of_fp32(small, lake):
@@ -170,7 +170,7 @@ def test_bf16_reaches_the_losses_of_fp32(small, lake):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_gpu_reaches_the_losses_of_a_cpu(small, lake, monkeypatch, precision):
     cpu = train(small, lake, "simple-s0").extra["losses"]["iid"]
-    monkeypatch.setattr(pretrain, "choose_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(inside, "choose_device", lambda rank: torch.device("cuda"))
     study = make_study(precision=precision, evaluations=3)
     assert train(small, lake, "simple-s0", study=study).extra["losses"]["iid"] == pytest.approx(cpu, abs=0.05)
 

@@ -1,0 +1,242 @@
+"""Checkpoints of a run: written whole or not at all, checked when read, exact to continue from.
+
+They lie in the lake beside the run, ``studies/<study>/runs/<run>/checkpoints/<identity>/step-<n>/``, so that whichever
+machine takes the run up finds them. ``identity`` is the digest of all that shapes the run's numbers: recipe, settings,
+tokens, code. A folder holds ``state.safetensors`` (weights, both moments of AdamW, the losses so far),
+``tokenizer.json`` and ``checkpoint.json``, written last, with the state's sha256. The data's position and the random
+stream of dropout are functions of the step, so the step is all that has to be kept of them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from palimpsest.lake import Corrupt, Lake, LakeError, digest_file, digest_json
+
+STATE, ABOUT = "state.safetensors", "checkpoint.json"
+KEPT = 2  # the newest, and the one before it in case the newest is damaged
+SHARE = 0.05  # of a run's time that may go into checkpoints, if checkpoint_seconds is not 0
+SCHEMA = 1
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that holds what it was written with."""
+
+    folder: Path
+    about: Mapping[str, object]
+
+    @property
+    def step(self) -> int:
+        return self.about["step"]
+
+    def tensor(self, name: str) -> torch.Tensor:
+        with safe_open(self.folder / STATE, "pt") as state:
+            return state.get_tensor(name)
+
+
+class Checkpoints:
+    """The checkpoints of one run with one identity; without a lake none are kept."""
+
+    def __init__(
+        self, lake: Lake | None, run: str, identity: Mapping[str, object], tokenizer: Path, seconds: float
+    ) -> None:
+        self.lake, self.run, self.identity, self.tokenizer, self.seconds = lake, run, identity, tokenizer, seconds
+        self.base = f"{run}/checkpoints"
+        self.name = f"{self.base}/{digest_json(identity)[:16]}"
+        self.last: str | None = None
+        """The newest good checkpoint, as a path in the lake."""
+        self._written, self._cost = time.monotonic(), 0.0
+
+    def due(self) -> bool:
+        """Whether the last one was long enough ago, also against what it cost."""
+        rest = max(self.seconds, self._cost / SHARE) if self.seconds else 0
+        return self.lake is not None and time.monotonic() - self._written >= rest
+
+    def save(self, tensors: Mapping[str, torch.Tensor], about: Mapping[str, object]) -> None:
+        """Writes one durably, then deletes all but the newest `KEPT`."""
+        started = time.monotonic()
+        name = f"{self.name}/step-{about['step']:09d}"
+        with self._place() as place:
+            save_file(dict(tensors), place / STATE)
+            shutil.copyfile(self.tokenizer, place / "tokenizer.json")
+            facts = {"schema": SCHEMA, "identity": self.identity, **about, "sha256": digest_file(place / STATE)}
+            (place / ABOUT).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+            self._commit(place, name)
+        self.last = name
+        for old in self._steps()[:-KEPT]:
+            self.lake.fs.rm(f"{self.lake.base}/{self.name}/{old}", recursive=True)
+        self._written = time.monotonic()
+        self._cost = self._written - started
+        log.info("%s: checkpoint %s (%.1f s)", self.run, name, self._cost)
+
+    @contextmanager
+    def newest(self) -> Iterator[Checkpoint | None]:
+        """The newest that is whole, readable inside the block; damaged ones are passed over, others' are named."""
+        if self.lake is None:
+            yield None
+            return
+        self._name_others()
+        for step in reversed(self._steps()):
+            name = f"{self.name}/{step}"
+            with self._fetched(name) as folder:
+                try:
+                    found = read(folder, self.identity)
+                except Corrupt as error:
+                    log.warning("%s: %s; the one before it is used", self.run, error)
+                    continue
+                self.last = name
+                yield found
+                return
+        yield None
+
+    def remove(self) -> None:
+        """Deletes them: the run is published."""
+        if self.lake is not None and self.lake.fs.exists(f"{self.lake.base}/{self.name}"):
+            self.lake.fs.rm(f"{self.lake.base}/{self.name}", recursive=True)
+            if not self._entries(self.base) and self.lake.local:
+                os.rmdir(f"{self.lake.base}/{self.base}")
+
+    def _steps(self) -> list[str]:
+        return [entry for entry in self._entries(self.name) if entry.startswith("step-")]
+
+    def _entries(self, name: str) -> list[str]:
+        place = f"{self.lake.base}/{name}"
+        self.lake.fs.invalidate_cache(place)
+        if not self.lake.fs.exists(place):
+            return []
+        return sorted(Path(str(entry)).name for entry in self.lake.fs.ls(place, detail=False))
+
+    @contextmanager
+    def _place(self) -> Iterator[Path]:
+        """Where to write: beside the others in a local lake (one name, so that a killed writer leaves no litter)."""
+        if not self.lake.local:
+            with tempfile.TemporaryDirectory() as folder:
+                yield Path(folder)
+            return
+        place = Path(self.lake.base) / self.name / ".partial"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        yield place
+
+    def _commit(self, place: Path, name: str) -> None:
+        target = f"{self.lake.base}/{name}"
+        files = sorted(place.iterdir(), key=lambda file: file.name == ABOUT)
+        if not self.lake.local:
+            for file in files:
+                self.lake.fs.put_file(str(file), f"{target}/{file.name}")
+            return
+        for path in [*files, place]:
+            _fsync(path)
+        shutil.rmtree(target, ignore_errors=True)  # a damaged one of the same step
+        os.rename(place, target)
+        _fsync(Path(target).parent)
+
+    @contextmanager
+    def _fetched(self, name: str) -> Iterator[Path]:
+        if self.lake.local:
+            yield Path(self.lake.base) / name
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            self.lake.fs.get(f"{self.lake.base}/{name}", f"{folder}/checkpoint", recursive=True)
+            yield Path(folder) / "checkpoint"
+
+    def _name_others(self) -> None:
+        mine = Path(self.name).name
+        for other in self._entries(self.base):
+            if other == mine:
+                continue
+            folder = f"{self.lake.base}/{self.base}/{other}"
+            abouts = sorted(str(file) for file in self.lake.fs.glob(f"{folder}/step-*/{ABOUT}"))
+            if abouts:
+                theirs = json.loads(self.lake.fs.cat_file(abouts[-1]))["identity"]
+                log.warning(
+                    "%s: checkpoints in %s are of another run and are not used (%s); delete them",
+                    self.run, folder, _differences(theirs, self.identity),
+                )  # fmt: skip
+
+
+def read(folder: Path, identity: Mapping[str, object] | None = None) -> Checkpoint:
+    """The checkpoint in a folder.
+
+    Raises `Corrupt` if it does not hold what was written, and `LakeError` if it is of another run than ``identity``,
+    naming what differs.
+    """
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        whole = about["sha256"] == digest_file(folder / STATE)
+        with safe_open(folder / STATE, "pt"):
+            pass
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise Corrupt(f"checkpoint {folder} is damaged ({error}); delete it") from None
+    if not whole:
+        raise Corrupt(f"checkpoint {folder} is damaged (its digest does not match); delete it")
+    if identity is not None and about["identity"] != json.loads(json.dumps(identity)):
+        raise LakeError(
+            f"checkpoint {folder} is of another run: {_differences(about['identity'], identity)}. "
+            "Train with what it was made with, or delete it to start over"
+        )
+    return Checkpoint(folder, about)
+
+
+def export_checkpoint(checkpoint: str, folder: Path) -> str:
+    """The weights of a checkpoint as a Hugging Face Llama folder; says which step of which run they are.
+
+    ``checkpoint`` is a folder, or a path in the lake that PALIMPSEST_LAKE names.
+    """
+    from palimpsest.config import Model
+    from training.export import export
+    from training.model import Decoder
+
+    lake = Lake.from_env()
+    place = Path(checkpoint)
+    with tempfile.TemporaryDirectory() as copies:
+        if not place.is_dir():
+            place = Path(copies) / "checkpoint"
+            if not lake.fs.exists(f"{lake.base}/{checkpoint}"):
+                raise LakeError(f"no checkpoint {checkpoint}, here or in lake {lake.root}")
+            lake.fs.get(f"{lake.base}/{checkpoint}", str(place), recursive=True)
+        found = read(place)
+        shape = dict(found.about["model"])
+        vocab, context = shape.pop("vocab"), shape.pop("context")
+        model = Decoder(Model.model_validate(shape), vocab=vocab, context=context)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(found.tensor(f"model.{name}"))
+        export(model, place / "tokenizer.json", folder)
+    return f"{folder}: step {found.step} of {found.about['steps']} of {found.about['identity']['run']['run']}"
+
+
+def _differences(theirs: Mapping, ours: Mapping) -> str:
+    theirs, ours = (_flat(json.loads(json.dumps(found))) for found in (theirs, ours))
+    changed = [key for key in sorted(theirs | ours) if theirs.get(key) != ours.get(key)]
+    return "; ".join(f"{key} was {theirs.get(key)}, is {ours.get(key)}" for key in changed[:5])
+
+
+def _flat(value: object, key: str = "") -> dict[str, object]:
+    if not isinstance(value, dict):
+        return {key: value}
+    return {name: leaf for k, v in value.items() for name, leaf in _flat(v, f"{key}.{k}".lstrip(".")).items()}
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,183 @@
+"""A run in several processes of this machine: torchrun as a child, its log passed on, its failure raised here.
+
+The first worker says what happens in lines of JSON on standard output, each marked; everything else the workers print
+goes to the log. If this process dies, the pipe breaks at the next step and the workers end too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from palimpsest.config import Study
+from palimpsest.lake import REPOSITORY, Facts, Lake, Published
+from training.processes import joined
+
+if TYPE_CHECKING:
+    from training.loop import Progress, Tracker
+
+MARK = "\x1epalimpsest "
+TAIL = 400  # lines kept to find what a worker said last
+GRACE_SECONDS = 30
+FAMILIES = {"ValueError": ValueError, "ConnectionError": ConnectionError, "TimeoutError": TimeoutError}
+ERROR = re.compile(r"^(?:\[\w+\]:)?\s*([\w.]*(?:Error|Exception|Interrupt)\b.*)$")
+SIGNALLED = re.compile(r"exitcode\s*:\s*-(\d+)")
+
+log = logging.getLogger(__name__)
+
+
+def launch(
+    study: Study,
+    lake: Lake,
+    tokens: Published,
+    run: dict,
+    directory: Path,
+    *,
+    tracker: Tracker | None = None,
+    progress: Progress | None = None,
+) -> Facts:
+    """Trains the run in ``training.processes`` processes, which write its files into ``directory``.
+
+    Raises what a worker raised, by its family, with its message; `ConnectionError` (tried again) where one was killed.
+    """
+    order = {
+        "study": study.model_dump(mode="json"),
+        "lake": lake.root,
+        "tokens": tokens.ref,
+        "run": run,
+        "directory": str(directory),
+        "mlflow_run_id": getattr(tracker, "run_id", None),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "order.json"
+        file.write_text(json.dumps(order), encoding="utf-8")
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command += ["--nproc-per-node", str(study.training.processes), "-m", "training.launch", str(file)]
+        paths = [str(REPOSITORY / "plugins"), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        environment.setdefault("OMP_NUM_THREADS", str(study.training.threads))  # or torchrun warns and sets it
+        child = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        )
+        try:
+            said, tail = _listen(child, tracker, progress)
+            status = child.wait()
+        finally:
+            _stop(child)
+    if status == 0 and "facts" in said:
+        return Facts(extra=said["facts"])
+    raise _failure(run["run"], status, said, tail)
+
+
+def _listen(child: subprocess.Popen, tracker: Tracker | None, progress: Progress | None) -> tuple[dict, deque[str]]:
+    said, tail = {}, deque(maxlen=TAIL)
+    for line in child.stdout:
+        other, mark, event = line.rstrip("\n").partition(MARK)
+        if other:
+            tail.append(other)
+            log.info("%s", other)
+        if not mark:
+            continue
+        event = json.loads(event)
+        if "progress" in event and progress:
+            progress(*event["progress"])
+        if "metrics" in event and tracker:
+            tracker.log_metrics(event["metrics"], event["step"])
+        if "failed" in event:
+            said.setdefault("failed", event["failed"])
+        if "facts" in event:
+            said["facts"] = event["facts"]
+    return said, tail
+
+
+def _stop(child: subprocess.Popen) -> None:
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+    child.stdout.close()
+
+
+def _failure(run: str, status: int, said: Mapping, tail: deque[str]) -> Exception:
+    if "failed" in said:
+        family, message = said["failed"]
+        return FAMILIES.get(family, RuntimeError)(message)
+    killed = next((int(found[1]) for line in tail if (found := SIGNALLED.search(line))), -min(status, 0))
+    if killed:
+        return ConnectionError(
+            f"run {run}: a process ended by {signal.Signals(killed).name}: someone ended it, or the machine ran out of "
+            "memory (then lower training.micro_tokens or training.processes); it goes on from its checkpoint when "
+            "tried again"
+        )
+    errors = [found[1] for line in tail if (found := ERROR.match(line)) and "ChildFailedError" not in line]
+    return RuntimeError(f"run {run}: torchrun ended with status {status}: {(errors or list(tail) or ['silent'])[-1]}")
+
+
+class _Sender:
+    """Tracker and progress of the first worker: a line each for the process that waits."""
+
+    def __init__(self, run_id: str | None) -> None:
+        self.run_id = run_id
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        _tell({"metrics": metrics, "step": step})
+
+    def progress(self, step: int, steps: int, loss: float) -> None:
+        _tell({"progress": [step, steps, loss]})
+
+
+def _tell(event: dict) -> None:
+    os.write(1, f"{MARK}{json.dumps(event)}\n".encode())
+
+
+def _work(file: str) -> None:
+    """One worker that torchrun started."""
+    from training.pretrain import checkpoints_of
+    from training.run import write_run
+
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: without torchrun nobody would stop it
+    logging.basicConfig(level=logging.INFO if os.environ["RANK"] == "0" else logging.WARNING, format="%(message)s")
+    order = json.loads(Path(file).read_text(encoding="utf-8"))
+    try:
+        with joined() as group:
+            first = group.rank == 0
+            sender = _Sender(order["mlflow_run_id"]) if first else None
+            study, lake, run = Study.model_validate(order["study"]), Lake(order["lake"]), order["run"]
+            tokens = lake.open(order["tokens"]["uri"], order["tokens"]["digest"])
+            facts = write_run(
+                Path(order["directory"]) if first else None,
+                checkpoints_of(study, lake, tokens, run),
+                study,
+                tokens,
+                run,
+                tracker=sender,
+                progress=sender.progress if first else None,
+                group=group,
+            )
+            if first:
+                _tell({"facts": facts.extra})
+    except BrokenPipeError:
+        raise SystemExit("the process that waits for this training is gone") from None
+    except Exception as error:
+        family = next((name for name, kind in FAMILIES.items() if isinstance(error, kind)), type(error).__name__)
+        _tell({"failed": [family, str(error) if family in FAMILIES else f"{type(error).__name__}: {error}"]})
+        raise
+
+
+if __name__ == "__main__":
+    _work(sys.argv[1])
