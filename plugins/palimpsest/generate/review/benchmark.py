@@ -29,7 +29,7 @@ CHOICES = ("choices", "options", "endings")
 
 
 class Benchmarks:
-    """The runs of all items, by the hash of their first five words."""
+    """The runs of all items, by the hash of their first five words; most texts share none of these."""
 
     def __init__(self, files: tuple[Path, ...]) -> None:
         self.digests: dict[str, str] = {}
@@ -44,9 +44,7 @@ class Benchmarks:
 
     def recited(self, text: Facts) -> str | None:
         """Which item's run the text holds, word by word, or None."""
-        if not self._places:
-            return None
-        for run in text.distinct_runs & self._places.keys():
+        for run in text.distinct_runs & self._firsts if self._firsts else ():
             for item, start, length in self._places[run]:
                 name, _, words = self._texts[item]
                 said = " ".join(words[start : start + length])
@@ -88,6 +86,7 @@ class Benchmarks:
             if owners[run] == 1:
                 first = runs(self._texts[item][2][start : start + NEAR_COPY_WORDS])[0]
                 self._places.setdefault(first, []).append((item, start, length))
+        self._firsts = frozenset(self._places)
 
     def _runs(self) -> Iterator[tuple[int, int, int, int]]:
         for item, (_, _, words) in enumerate(self._texts):

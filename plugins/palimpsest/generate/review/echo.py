@@ -14,7 +14,9 @@ def echo(text: Facts, source: Facts, prompt: str) -> str | None:
     own = tuple(line for line in prompt.split("\n") if line.strip() and line not in source.text)
     if not own or len(text.words) < ECHO_WORDS:
         return None
-    instructions = _runs(own)
+    first, instructions = _runs(own)
+    if first.isdisjoint(text.distinct_runs):
+        return None
     for place, run in enumerate(runs(text.words, ECHO_WORDS)):
         if run in instructions:
             said = " ".join(text.words[place : place + ECHO_WORDS])
@@ -24,6 +26,7 @@ def echo(text: Facts, source: Facts, prompt: str) -> str | None:
 
 
 @lru_cache(maxsize=1024)
-def _runs(lines: tuple[str, ...]) -> frozenset[int]:
-    """Runs inside each line and across their breaks; the same for every document that a prompt is filled with."""
-    return frozenset(runs(WORD.findall("\n".join(lines).lower()), ECHO_WORDS))
+def _runs(lines: tuple[str, ...]) -> tuple[frozenset[int], frozenset[int]]:
+    """Runs of five and of eight words, across line breaks; the same for every document that a prompt is filled with."""
+    words = WORD.findall("\n".join(lines).lower())
+    return frozenset(runs(words)), frozenset(runs(words, ECHO_WORDS))

@@ -14,8 +14,8 @@ UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u34
 """Thai, Lao, Burmese, Khmer, kana and Han put no space between words: each character is a unit of its own."""
 UNIT = re.compile(f"{UNSPACED.pattern}|(?:(?!{UNSPACED.pattern})[^\\W_])+")
 NUMBER = re.compile(r"\d+(?:[.,'\u00a0\u202f]\d{3}(?!\d))*(?:[.,]\d+)?")
-CAPITALISED = re.compile(r"[^\W\d_]+(?:[.'’-][^\W\d_]+)*")
-SENTENCE_STARTS = frozenset(".!?:;\n\"'“”‘’«»([{*#|-–—•\t>")
+CAPITALISED = re.compile(r"[^\W\d_a-zß-öø-ÿ](?<=[\w,;)%’] .)[^\W\d_]+(?:[.'’-][^\W\d_]+)*")
+"""A word after a word on the same line, with a capital (or a letter that has none: those are left out later)."""
 STEM, TERM = 6, 5
 """Characters of a word that are compared (a crude stem that needs no language), and of the shortest that count."""
 
@@ -68,17 +68,13 @@ class Facts:
 
     @cached_property
     def stems(self) -> frozenset[str]:
-        return frozenset(word[:STEM] for word in self.words)
+        return frozenset([word[:STEM] for word in self.words])
 
     @cached_property
     def names(self) -> frozenset[str]:
-        """Stems of words written with a capital that no sentence, line, quotation or bracket begins with."""
-        found, text = set(), self.text
-        for match in CAPITALISED.finditer(text):
-            word, start = match[0], match.start()
-            if word[0].isupper() and start > 1 and not (SENTENCE_STARTS & set(text[start - 2 : start])):
-                found.update(part[:STEM] for part in WORD.findall(word.lower()) if len(part) > 1)
-        return frozenset(found)
+        """Stems of words with a capital that no sentence, line, quotation or bracket begins with."""
+        written = [name for name in CAPITALISED.findall(self.text) if name[0].isupper()]
+        return frozenset(part[:STEM] for name in written for part in WORD.findall(name.lower()) if len(part) > 1)
 
     @cached_property
     def numbers(self) -> frozenset[str]:

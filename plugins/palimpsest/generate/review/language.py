@@ -6,7 +6,7 @@ from palimpsest.ingest import langid
 
 JUDGED = 200
 """Letters below which a text is not judged: names, numbers and code decide what so little looks like."""
-SAMPLE = 400
+SAMPLE = 200
 """Characters read at the beginning, in the middle and at the end: what the model knows it knows from these."""
 SURE = 0.6
 """Confidence, of the source and of the text, below which nothing is said."""

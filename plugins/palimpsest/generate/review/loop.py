@@ -12,8 +12,8 @@ from palimpsest.generate.review.facts import NEAR_COPY_WORDS, Facts, runs
 
 TAIL, INSIDE = (4, 16), (8, 48)
 """Times a piece follows itself, and words this takes: at the end of the text, and anywhere."""
-LONG_PIECE, LONG_TIMES = 8, 3
-"""Words of a piece that real text does not say three times on end."""
+LONG_PIECE, LONG_TAIL, LONG_INSIDE = 8, 3, 4
+"""Words of a long piece, and times it follows itself at the end and anywhere: fewer than of a short one."""
 REPEATED, REPEATED_RUNS = 0.5, 100
 """Share of runs that occurred before, in a text of at least so many."""
 MARKS = 120
@@ -22,9 +22,9 @@ MARKS = 120
 
 def loop(text: Facts, source: Facts) -> str | None:
     own = runs(text.units) if text.units is not text.words else text.runs
-    found = _back_to_back(text.units, own) or _marks(text.text)
+    found = _back_to_back(text, own, source) or _marks(text.text, source.text)
     if found is not None:
-        return found if not (_back_to_back(source.units, runs(source.units)) or _marks(source.text)) else None
+        return found
     share = repeated(own)
     if len(own) >= REPEATED_RUNS and share >= REPEATED and repeated(source.runs) < share / 2:
         return f"{share:.0%} of its runs of {NEAR_COPY_WORDS} words occurred before"
@@ -36,17 +36,17 @@ def repeated(found: list[int]) -> float:
     return 1 - len(set(found)) / len(found) if found else 0.0
 
 
-def _back_to_back(units: list[str], found: list[int]) -> str | None:
+def _back_to_back(text: Facts, found: list[int], source: Facts) -> str | None:
     if not found or len(set(found)) == len(found):
         return None
+    units = text.units
     for period, start, end in _pieces(found):
         times, length = (end - start) / period, end - start
         at_the_end = end >= len(units) - 3
-        if (
-            (times >= LONG_TIMES and period >= LONG_PIECE)
-            or (times >= INSIDE[0] and length >= INSIDE[1])
-            or (at_the_end and times >= TAIL[0] and length >= TAIL[1])
-        ):
+        bounds = [INSIDE, *([TAIL] if at_the_end else [])]
+        bounds += [(LONG_TAIL if at_the_end else LONG_INSIDE, 0)] if period >= LONG_PIECE else []
+        looping = any(times >= fewest and length >= words for fewest, words in bounds)
+        if looping and " ".join(units[start : start + 2 * period]) not in " ".join(source.units):
             piece = " ".join(units[start : start + min(period, 12)])
             return f"'{piece}' {int(times)} times on end{', and there it ends' if at_the_end else ''}"
     return None
@@ -67,10 +67,10 @@ def _pieces(found: list[int]):
         yield period, begin - period, len(found) + NEAR_COPY_WORDS - 1
 
 
-def _marks(text: str) -> str | None:
+def _marks(text: str, source: str) -> str | None:
     """The period of the last `MARKS` characters, if it is short (Knuth, Morris and Pratt's failure function)."""
     tail = text.rstrip()[-MARKS:]
-    if len(tail) < MARKS or len(set(tail)) > MARKS // 10:
+    if len(tail) < MARKS or len(set(tail)) > MARKS // 10 or tail[: MARKS // 2] in source:
         return None
     border = [0] * len(tail)
     size = 0

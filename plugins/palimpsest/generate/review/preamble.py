@@ -59,6 +59,7 @@ LEADS = [
 ]
 ROLE = re.compile(r"(?:<\|[a-z_]{2,30}\|>\s*)*assistant[ \t]*:?[ \t]*\n+|(?:<\|[a-z_]{2,30}\|>\s*)+")
 THOUGHT = re.compile(r"\s*<(think|thinking|reasoning)>.*?</\1>\s*", re.IGNORECASE | re.DOTALL)
+CUE_END = re.compile(r"[*_]{0,3}[ \t]*")
 MARKS = re.compile(r"[\s*#_>]*")
 CLOSES = [
     re.compile(
@@ -82,6 +83,12 @@ CLOSES = [
 ]
 
 
+def cue_of(prompt: str) -> str:
+    """The prompt's last line in lower case, if it is a short one that ends in a colon; else ''."""
+    last = plain(prompt[-80:].rstrip()).rsplit("\n", 1)[-1].strip()
+    return last if last.endswith(":") and 3 < len(last) <= 60 else ""
+
+
 @dataclass(frozen=True)
 class Around:
     """A text cut in three; a lead or closing that is not there is empty."""
@@ -91,13 +98,13 @@ class Around:
     closing: str
 
 
-def around(text: str, source: str) -> Around:
+def around(text: str, source: str, cue: str = "") -> Around:
     """The text without its lead-in and closing remark; nothing is cut that would leave no text, or that is content.
 
-    ``source``: in lower case.
+    ``source``: in lower case. ``cue``: the prompt's last words ('Rephrased article:'), which some models repeat.
     """
     start, whole = 0, len(text.rstrip())
-    while start < whole and (more := _lead(text[start:], source)):
+    while start < whole and (more := _lead(text[start:], source, cue)):
         start += more
     end = _closing(text, start, whole, source)
     if (start == 0 and end == whole) or not text[start:end].strip():
@@ -105,7 +112,7 @@ def around(text: str, source: str) -> Around:
     return Around(text[:start], text[start:end].strip(), text[end:])
 
 
-def _lead(text: str, source: str) -> int:
+def _lead(text: str, source: str, cue: str) -> int:
     """Where the text after one lead-in begins; 0: there is none."""
     if thought := THOUGHT.match(text):
         return thought.end()
@@ -114,6 +121,8 @@ def _lead(text: str, source: str) -> int:
     if role := ROLE.match(opening):
         return begin + role.end()
     marks = MARKS.match(opening).end()
+    if cue and opening.startswith(cue, marks) and cue not in source:
+        return begin + CUE_END.match(opening, marks + len(cue)).end()
     for pattern in LEADS:
         match = pattern.match(opening, marks)
         if match and not _said(match[0], source):

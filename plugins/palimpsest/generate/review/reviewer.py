@@ -22,7 +22,7 @@ from palimpsest.generate.review.faithfulness import COVERS, faithfulness
 from palimpsest.generate.review.language import language, of_source
 from palimpsest.generate.review.loop import loop
 from palimpsest.generate.review.personal import personal
-from palimpsest.generate.review.preamble import around
+from palimpsest.generate.review.preamble import around, cue_of
 from palimpsest.generate.review.refusal import refusal
 from palimpsest.generate.review.wrapper import wrapped
 
@@ -141,7 +141,7 @@ def _judge(part: Part, source: Facts, reviewer: Reviewer) -> tuple[str, dict[str
     found: dict[str, str] = {}
     kept = bare = part.text
     if reviewer.kind in ANSWERS:
-        for name, detail, inside in _layers(part.text, source):
+        for name, detail, inside in _layers(part, source):
             found.setdefault(name, detail)
             if kept is bare and getattr(reviewer.review, name) == "strip":
                 kept = inside
@@ -164,10 +164,11 @@ def _judge(part: Part, source: Facts, reviewer: Reviewer) -> tuple[str, dict[str
     return kept, found
 
 
-def _layers(text: str, source: Facts) -> Iterator[tuple[str, str, str]]:
+def _layers(part: Part, source: Facts) -> Iterator[tuple[str, str, str]]:
     """What stands around an answer, from the outside in: the defect, what was seen, and the text inside."""
+    text, cue = part.text, cue_of(_words_of(part.prompt)) if part.prompt else ""
     for _ in range(LAYERS):
-        cut = around(text, source.lower)
+        cut = around(text, source.lower, cue)
         if cut.body != text:
             text = cut.body
             yield "preamble", " … ".join(" ".join(e.split())[:90] for e in (cut.lead, cut.closing) if e.strip()), text

@@ -18,7 +18,8 @@ def wrapped(text: str, source: str) -> tuple[str, str] | None:
     if inside[:3] in ("```", "~~~"):
         return None if source.startswith(inside[:3]) else _fenced(inside)
     if inside[:1] in QUOTES:
-        return None if source[:1] in QUOTES else _quoted(inside)
+        speech = "\n" not in inside and any(mark in source for mark in QUOTES)
+        return None if speech or source[:1] in QUOTES else _quoted(inside)
     if inside[:1] == "<" and (match := TAG.fullmatch(inside)) and match[2]:
         tag = f"<{match[1]}"
         if tag.lower() not in source.lower() and inside.count(tag) == 1:
