@@ -118,7 +118,8 @@ class _Run:
 
     def close(self) -> None:
         self._soon(self.main.cancel)
-        self.thread.join()
+        if threading.current_thread() is not self.thread:  # an abandoned iterator may be collected in any thread
+            self.thread.join()
 
     def _soon(self, act: Callable[[], object]) -> None:
         try:

@@ -164,7 +164,8 @@ class Faulty:
             return web.json_response({"error": "Unauthorized"}, status=401)
         if self.fail:
             return web.json_response({"error": {"message": "all fail"}}, status=self.fail["status"])
-        fault, times = (FAULT.search(prompt) or [None, None, None])[1:3]
+        found = FAULT.search(prompt)
+        fault, times = found.groups() if found else (None, None)
         if fault and times is not None:
             self._times[prompt] += 1
             fault = fault if self._times[prompt] <= int(times) else None
@@ -195,7 +196,8 @@ class Faulty:
     async def _answer(self, request: web.Request, body: dict, prompt: str, fault: str | None) -> web.StreamResponse:
         if self.stuck or fault == "hang":
             await asyncio.sleep(3600)
-        await asyncio.sleep(self.delay_s)
+        if not (fault and fault.isdigit()):
+            await asyncio.sleep(self.delay_s)
         if fault == "crash":
             self.loop.create_task(self._crash(), name="_crash")
             await asyncio.sleep(3600)
