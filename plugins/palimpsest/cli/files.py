@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from palimpsest.config import check_files, corpora_dir, load_corpus, load_study
+from palimpsest.config import Study, check_files, corpora_dir, load_corpus, load_study
 
 
 def register(add) -> None:
@@ -23,7 +23,17 @@ def _validate(options) -> None:
             of_corpus = (corpora_dir() / f"{file}.yaml").exists()
         kind, loaded = ("corpus", load_corpus(file)) if of_corpus else ("study", load_study(file))
         check_files(loaded)
+        if isinstance(loaded, Study):
+            _check_prompts(loaded)
         print(f"{loaded.path}: valid {kind} '{loaded.name}'")
+
+
+def _check_prompts(study: Study) -> None:
+    from palimpsest.generate.prompts import prompt_of
+
+    for name, strategy in study.strategies.items():
+        if strategy.engine.kind == "vllm":
+            prompt_of(study, name)
 
 
 def _schema(options) -> None:

@@ -8,21 +8,22 @@ from palimpsest.lake import Lake
 
 
 def register(add) -> None:
-    add("plan", _plan, "what is to be generated, and what of it is left", "study")
+    add("plan", _plan, "what is to be generated, what of it is left, and what it will cost", "study")
     generate = add("generate", _generate, "generate what the ledger lacks, then publish", "study")
     generate.add_argument("--shard", type=int, help="only this shard; publishes nothing")
 
 
 def _plan(options) -> None:
-    from palimpsest.generate.plan import plan, remaining
+    from palimpsest.generate.estimate import estimate
+    from palimpsest.generate.ledger import Ledger
+    from palimpsest.generate.plan import plan
 
     study, lake = load_study(options.study), Lake.from_env()
-    split = lake.latest(f"studies/{study.name}/split")
-    planned = plan(study, lake, split=split)
-    left = remaining(lake, split=split, plan=planned)
+    planned = plan(study, lake, split=lake.latest(f"studies/{study.name}/split"))
+    found = estimate(study, lake, planned, Ledger(lake))
     print(summary(planned))
-    for name in study.strategies:
-        print(f"  {name}: {len(left.get(name, []))} requests left")
+    print(found.table())
+    print(found.reason(study))
 
 
 def _generate(options) -> None:

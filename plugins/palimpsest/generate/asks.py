@@ -16,7 +16,7 @@ from palimpsest.generate import chunks
 from palimpsest.generate.chunks import View
 from palimpsest.generate.engines import Augment, Recorded
 from palimpsest.generate.models import model_source
-from palimpsest.generate.prompts import Prompt, load_prompt
+from palimpsest.generate.prompts import Prompt, prompt_of
 from palimpsest.generate.requests import Rendered
 from palimpsest.lake import Lake, digest_file
 
@@ -58,7 +58,7 @@ class Asker:
         if self.engine == "vllm":
             self.server = study.servers[self.strategy.engine.server]
             self.source = model_source(self.server, lake)
-            self.template = load_prompt(self.strategy)
+            self.template = prompt_of(study, name)
             self.model = self.source.identity
             self.prompt, self.prompt_sha256 = self.template.label, self.template.sha256
             self.sampling |= self.strategy.sampling.canonical()
@@ -195,7 +195,9 @@ class Asker:
     def _words(self, texts: dict[str, str]) -> int:
         numbers = {n: 1000 for n, s in self.template.slots.items() if s.type == "integer"}
         rendered = self.template.render(**texts, **numbers)
-        return sum(tok.count(self.tokenizer, [content for _, content in rendered.messages] or [rendered.text]))
+        written = [content for _, content in rendered.messages] or rendered.text.split(tok.BOUNDARY)
+        boundaries = rendered.text.count(tok.BOUNDARY)  # each is one token, and no text
+        return sum(tok.count(self.tokenizer, written)) + boundaries
 
     def _starts(self, text: str) -> list[int]:
         return chunks.token_starts(self.tokenizer.encode(text, add_special_tokens=False).offsets)

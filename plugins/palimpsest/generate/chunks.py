@@ -126,10 +126,15 @@ def _back(text: str, starts: Sequence[int], ends: list[int], at: int, lead: int)
         return 0
     if not lead:
         return at
-    earliest = starts[token - lead]
-    first = bisect_left(ends, earliest)
-    if first < len(ends) and ends[first] < at:
-        return ends[first]
+    first = token - lead
+    if starts[first - 1] == starts[first]:  # inside a character of many tokens
+        first = bisect_right(starts, starts[first])
+    if first >= token:
+        return at
+    earliest = starts[first]
+    sentence = bisect_left(ends, earliest)
+    if sentence < len(ends) and ends[sentence] < at:
+        return ends[sentence]
     word = WORD_END.search(text, earliest, at)
     return word.end() if word else earliest
 

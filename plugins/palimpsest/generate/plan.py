@@ -92,7 +92,7 @@ def planned_requests(
     yield from _requests(split, plan, shard, keys, askers)
 
 
-def again(study: Study, request: Request, attempt: int) -> Request:
+def again(study: Study, lake: Lake, request: Request, attempt: int) -> Request:
     """The same request asked once more (``attempt`` 1, 2, …): another key and another seed, nothing else.
 
     Raises `ValueError` for engines that would only say the same again.
@@ -135,7 +135,9 @@ def _plan_strategy(
     slices: Writer,
 ) -> dict[str, int]:
     """One strategy's rows; ``counts`` has, or gets, each document's tokens of its model."""
-    facts: Counter[str] = Counter(documents=0, requests=0, prompts=0, input_tokens=0, expected_tokens=0, max_tokens=0)
+    facts: Counter[str] = Counter(
+        documents=0, requests=0, prompts=0, input_tokens=0, expected_tokens=0, max_tokens=0, input_truncated=0
+    )
     max_tokens = asker.strategy.sampling.max_tokens if asker.template else 0
     number = 0
     for documents in training_documents(split):

@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from palimpsest.config import ConfigError, Strategy, resolve
+from palimpsest.config import ConfigError, Strategy, Study, resolve
 from palimpsest.config.base import Strict, suggest
 from palimpsest.generate.requests import Rendered
 from palimpsest.lake import digest_json
@@ -131,6 +131,14 @@ class Prompt(Strict):
         return {key: _take_apart(key, text) for key, text in parts.items() if text is not None}
 
 
+def prompt_of(study: Study, name: str) -> Prompt:
+    """The prompt of one strategy of a study; a `ConfigError` names the study's file and key as well."""
+    try:
+        return load_prompt(study.strategies[name])
+    except ConfigError as error:
+        raise ConfigError(f"{study.path}: strategies.{name}.prompt: {error}") from None
+
+
 def load_prompt(strategy: Strategy) -> Prompt:
     """The prompt a strategy asks with; `ConfigError` names file and key if it cannot be used for its kind."""
     if strategy.prompt_file:
@@ -168,7 +176,9 @@ def read_prompt(file: Path) -> Prompt:
         return Prompt.model_validate(content)
     except ValidationError as error:
         lines = [
-            f"{file}: {'.'.join(map(str, e['loc'])) or 'file'}: {e['msg'].removeprefix('Value error, ')}"
+            ": ".join(
+                [str(file), *filter(None, [".".join(map(str, e["loc"]))]), e["msg"].removeprefix("Value error, ")]
+            )
             for e in error.errors()
         ]
         raise ConfigError("\n".join(lines)) from None
@@ -200,7 +210,7 @@ def _take_apart(key: str, text: str) -> list[tuple[str, str, str]]:
         raise ValueError(f"{key}: {{{{#{section}}}}} is not closed; write {{{{/{section}}}}} where it ends")
     pieces.append((text[at:], "", ""))
     for literal, _, _ in pieces:
-        if stray := re.search(r"\{\{.{0,20}|.{0,20}\}\}", literal):
+        if stray := re.search(r"\{\{[^{}]*\}{0,2}|\}\}", literal):
             raise ValueError(f"{key}: '{stray[0]}' is no slot; write {{{{name}}}} in lower case, or no double braces")
     return pieces
 

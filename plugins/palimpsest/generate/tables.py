@@ -86,7 +86,7 @@ class Writer:
         self.columns = {name: [] for name in self.schema.names}
 
 
-def planned_rows(plan: Published, names: Sequence[str], shard: int | None) -> Iterator[dict]:
+def planned_rows(plan: Published, names: Sequence[str], shard: int | None = None) -> Iterator[dict]:
     """These columns of the plan's requests, of one shard or all, in the plan's order."""
     columns = [*names, "shard"]
     with pq.ParquetFile(plan.file("requests.parquet"), buffer_size=1 << 20) as file:
