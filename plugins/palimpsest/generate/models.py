@@ -154,8 +154,11 @@ def _beside(server: Server) -> Callable[[str], Path | None]:
 
 def _on_hub(model: str, commit: str) -> Callable[[str], Path | None]:
     def fetch(name: str) -> Path | None:
-        from huggingface_hub import constants, errors, hf_hub_download
+        from huggingface_hub import constants, errors, hf_hub_download, try_to_load_from_cache
 
+        known = try_to_load_from_cache(model, name, revision=commit)
+        if known is not None:  # a path, or the mark that this commit has no such file
+            return Path(known) if isinstance(known, str) else None
         elsewhere = f"; or name a local copy under servers.<name>.tokenizer (model '{model}' at {commit[:12]})"
         try:
             return Path(hf_hub_download(model, name, revision=commit))
