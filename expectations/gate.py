@@ -49,7 +49,7 @@ def gate_documents(corpus: Corpus, lake: Lake, *, documents: Published) -> Publi
 
 def gate_study(study: Study, lake: Lake, *, split: Published, generations: Published, mixes: Published) -> Published:
     """``studies/<s>/gate``: the verdict on a study's generations, megadocs and mixes."""
-    of = {"train": split, "validation": split, "generations": generations}
+    of = {"train": split, "validation": split, "generations": generations, "generation_drops": generations}
     published = {name: of.get(name, mixes) for name in contracts.STUDY}
 
     def judge() -> Judged:
@@ -61,6 +61,7 @@ def gate_study(study: Study, lake: Lake, *, split: Published, generations: Publi
         if not profiles["tables"]["wrong_columns"].any():
             profiles["balances"] = measure.balances(_study_balances(split, generations))
             profiles["generations"] = measure.generations(connection, study)
+            profiles["defects"] = measure.defects(connection)
             profiles["megadocs"] = measure.megadocs(connection, study)
             profiles["mixes"] = measure.mixes(connection, study)
             chosen |= {"balances": suites.balances(), **suites.study(study)}
@@ -164,6 +165,8 @@ def _study_balances(split: Published, generations: Published) -> dict[str, tuple
         parts = sum(measure.stated_rows(split, name) for name in ("train", "validation"))
         balances["documents = training + validation"] = (split.manifest["rows"]["input"], parts)
     if generations.manifest["rows"]:
-        made = measure.stated_rows(generations, "generations")
-        balances["generations kept = generations found"] = (generations.manifest["rows"]["kept"], made)
+        stated = generations.manifest["rows"]
+        for side, table in ((stated["kept"], "generations"), (sum(stated["dropped"].values()), "generation_drops")):
+            kind = "kept" if table == "generations" else "dropped"
+            balances[f"generations {kind} = {table} found"] = (side, measure.stated_rows(generations, table))
     return balances

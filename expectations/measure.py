@@ -16,10 +16,10 @@ import pandas as pd
 from expectations.contracts import Contract, differences
 from expectations.overlap import source_overlaps, validation_leaks
 from palimpsest.config import Corpus, Study
+from palimpsest.generate.review import DEFECTS
+from palimpsest.generate.review.facts import NEAR_COPY_WORDS
 from palimpsest.lake import LakeError, Published
 
-NEAR_COPY_WORDS = 5
-"""Length of the word runs compared for near-copies (FineWeb and Gopher use 5 as well)."""
 SQL = Path(__file__).parent / "sql"
 
 
@@ -98,6 +98,12 @@ def generations(connection: duckdb.DuckDBPyConnection, study: Study) -> pd.DataF
     connection.register("near_copies", source_overlaps(connection, NEAR_COPY_WORDS))
     query = (SQL / "generations.sql").read_text()
     return connection.execute(query, {"near_copy_overlap": study.gates.near_copy_overlap}).df()
+
+
+def defects(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
+    """What the review found and what became of it; after `generations`, whose strategies it reads."""
+    connection.register("review_defects", pd.DataFrame({"defect": DEFECTS}))
+    return connection.execute((SQL / "defects.sql").read_text()).df()
 
 
 def megadocs(connection: duckdb.DuckDBPyConnection, study: Study) -> pd.DataFrame:

@@ -143,6 +143,22 @@ class GenerationsAreRarelyCopiesOfTheirSource(EveryStrategy):
     only: str = "is_written"
 
 
+class GenerationsAreFaithfulToTheirSource(EveryStrategy):
+    sentence = (
+        "The names, numbers and terms of a strategy's generations are those of their sources: on average {asked} of 1"
+    )
+    column: str = "faithfulness"
+    unit: Unit = "ratio"
+    only: str = "is_faithful_to"
+
+
+class SourcesAreShownWhole(EveryStrategy):
+    sentence = "No generation was asked for with a part of its source left out"
+    column: str = "input_truncated_share"
+    unit: Unit = "share"
+    maximum: float = 0
+
+
 class FewGenerationsAreMuchShorterThanTheirSource(EveryStrategy):
     sentence = "95 of 100 generations have {asked} times the words of their source"
     column: str = "length_ratio_p05"
@@ -153,6 +169,16 @@ class FewGenerationsAreMuchLongerThanTheirSource(EveryStrategy):
     sentence = "95 of 100 generations have {asked} times the words of their source"
     column: str = "length_ratio_p95"
     unit: Unit = "ratio"
+
+
+# ---------------------------------------------------------------- defects
+
+
+class GenerationsAreRarelyDropped(EveryRow):
+    sentence = "{asked} of a strategy's generations were dropped for any one defect"
+    key: str = "defect"
+    column: str = "dropped_share"
+    unit: Unit = "share"
 
 
 # ---------------------------------------------------------------- megadocs

@@ -51,9 +51,12 @@ def study(study: Study) -> Suites:
             s.GenerationsAreRarelyCutOff(maximum=gates.max_truncated_share),
             s.GenerationsRarelyRepeatEachOther(maximum=gates.max_duplicate_share),
             s.GenerationsAreRarelyCopiesOfTheirSource(maximum=gates.max_near_copy_share),
+            s.GenerationsAreFaithfulToTheirSource(minimum=gates.min_faithfulness),
+            s.SourcesAreShownWhole(severity="warning"),
             s.FewGenerationsAreMuchShorterThanTheirSource(minimum=gates.min_length_ratio, severity="warning"),
             s.FewGenerationsAreMuchLongerThanTheirSource(maximum=gates.max_length_ratio, severity="warning"),
         ],
+        "defects": [s.GenerationsAreRarelyDropped(maximum=gates.max_dropped_share)],
         "megadocs": [
             s.LayoutsHaveMegadocs(),
             s.MegadocsHaveText(),
@@ -76,4 +79,6 @@ def study(study: Study) -> Suites:
     }
     if not study.strategies:
         del suites["generations"]
+    if all(strategy.kind == "augment" for strategy in study.strategies.values()):
+        del suites["defects"]
     return suites

@@ -17,6 +17,8 @@ judged as (
         generations.kind,
         generations.truncated,
         generations.tokens,
+        generations.input_truncated,
+        generations.faithfulness,
         generations.text,
         len(words(generations.text)) / nullif(sources.words, 0) as length_ratio,
         trim(regexp_replace(lower(generations.text), '\s+', ' ', 'g')) as normal_text,
@@ -57,6 +59,11 @@ final as (
             )
         ) as unplanned,
         coalesce(avg(judged.truncated::int), 0) as truncated_share,
+        coalesce(avg(judged.input_truncated::int), 0) as input_truncated_share,
+        count(judged.strategy) > 0
+        and coalesce(any_value(asked_strategies.kind), '') in ('rephrase', 'rationale', 'continuation') as is_faithful_to,
+        avg(judged.faithfulness) as faithfulness,
+        coalesce(quantile_cont(judged.faithfulness, 0.05), 0) as faithfulness_p05,
         coalesce(1 - count(distinct judged.normal_text) / nullif(count(judged.text), 0), 0) as duplicate_share,
         coalesce(any_value(copies.near_copy_share), 0) as near_copy_share,
         coalesce(any_value(copies.overlap_p95), 0) as overlap_p95,

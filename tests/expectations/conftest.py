@@ -77,10 +77,35 @@ GENERATIONS = [
         "engine": "recorded",
         "model": "sample",
         "seed": g,
+        "prompt": "rephrase/encyclopedic:1",
         "prompt_sha256": "0" * 64,
+        "attempt": 0,
+        "parts": 1,
+        "input_tokens": 140,
+        "output_tokens": 75,
+        "input_truncated": False,
+        "defects": ["preamble"] if g else [],
+        "faithfulness": 0.75,
     }
     for d in TRAIN
     for g in range(2)
+]
+GENERATION_DROPS = [
+    {
+        "generation_id": f"{d['document_id']}-2",
+        "document_id": d["document_id"],
+        "url": d["url"],
+        "strategy": "rephrase",
+        "kind": "rephrase",
+        "g": 2,
+        "reason": "refusal",
+        "detail": "opens with: I cannot help",
+        "defects": ["refusal", "truncated"],
+        "attempt": 2,
+        "parts": 1,
+        "text": "I cannot help with your request.",
+    }
+    for d in TRAIN[:1]
 ]
 
 
@@ -161,6 +186,7 @@ TABLES = {
     "train": TRAIN,
     "validation": VALIDATION,
     "generations": GENERATIONS,
+    "generation_drops": GENERATION_DROPS,
     "megadoc_parts": PARTS,
     "megadocs": megadocs(PARTS),
     "mixes": [
@@ -172,7 +198,7 @@ TABLES = {
 STAGES = {
     "documents": ("documents", "document_drops"),
     "split": ("train", "validation"),
-    "generations": ("generations",),
+    "generations": ("generations", "generation_drops"),
     "mixes": ("megadoc_parts", "megadocs", "mixes"),
 }
 
@@ -198,11 +224,11 @@ class World:
     def publish(self, spoil: Spoil = lambda table, rows: rows) -> dict[str, Published]:
         tables = {name: typed(name, spoil(name, [dict(r) for r in rows])) for name, rows in TABLES.items()}
         kept, lost = len(TABLES["documents"]), len(TABLES["document_drops"])
-        planned = len(TABLES["generations"])
+        made, defective = len(TABLES["generations"]), len(TABLES["generation_drops"])
         rows = {
             "documents": Rows(kept + lost, kept, {"too_short": lost}),
             "split": Rows(kept, len(TRAIN), {"held_out": len(VALIDATION)}),
-            "generations": Rows(planned, planned),
+            "generations": Rows(made + defective, made, {"refusal": defective}),
         }
         pages = self._dataset("corpora/garden/pages/2026-10-03", tables, ("pages",))
         found = {}
@@ -240,7 +266,7 @@ def world(lake: Lake) -> World:
         "description": "Two layouts, two mixes.",
         "corpora": ["garden"],
         "validation": {"rule": "sites", "sites": ["none"]},
-        "strategies": {"rephrase": {"kind": "rephrase", "generations": 2, "engine": engine}},
+        "strategies": {"rephrase": {"kind": "rephrase", "generations": 3, "engine": engine}},
         "layouts": {"real": {"kind": "real"}, "stitched": {"kind": "stitched", "strategy": "rephrase"}},
         "mixes": {"real": {"layout": "real", "epochs": 4}, "stitched": {"layout": "stitched", "f": 0.75, "epochs": 1}},
         "reference": "real",

@@ -89,6 +89,22 @@ STUDY_DEFECTS = {
         change("generations", lambda rows: put(rows, [0], text="  " + rows[1]["text"].upper().replace(" ", "\n"))),
         {"generations_rarely_repeat_each_other"},
     ),
+    "generations have no faithfulness": (
+        change("generations", lambda rows: put(rows, range(18), faithfulness=None)),
+        {"generations_are_faithful_to_their_source"},
+    ),
+    "a generation is dropped twice": (
+        change("generation_drops", lambda rows: rows * 2),
+        {"every_row_has_its_own_key", "row_balances_add_up"},
+    ),
+    "generations are dropped that nobody counted": (
+        change("generation_drops", lambda rows: [{**rows[0], "g": g} for g in range(3)]),
+        {"row_balances_add_up", "generations_are_rarely_dropped"},
+    ),
+    "defects are no list": (
+        change("generations", lambda rows: put(rows, range(18), defects="preamble")),
+        {"tables_have_their_columns"},
+    ),
     "generations copy their source": (
         change("generations", lambda rows: put(rows, [0, 2, 4], text=lambda r: _source(r) + " And so on, and on.")),
         {"generations_are_rarely_copies_of_their_source"},

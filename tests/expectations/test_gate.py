@@ -6,11 +6,17 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
+import duckdb
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from expectations.gate import gate_documents, gate_study
+from expectations.measure import SQL
+from expectations.overlap import source_overlaps
 from expectations.verdicts import GateFailed, data_docs_dir
+from palimpsest.generate.review import DEFECTS
+from palimpsest.generate.review.facts import NEAR_COPY_WORDS, Facts, overlap
 from palimpsest.lake import REPOSITORY, Lake, LakeError, NotPublished
 from tests.expectations.defects import DOCUMENT_DEFECTS, STUDY_DEFECTS, change, put, validation_words
 
@@ -43,7 +49,7 @@ def test_good_data_passes_and_its_verdict_is_published(world, what):
         p["digest"] for p in verdict.manifest["parents"]
     }
     assert pq.read_table(verdict.file("verdicts.parquet")).num_rows >= 10
-    assert pq.read_table(verdict.file("profiles/tables.parquet")).num_rows == (2 if what == "documents" else 6)
+    assert pq.read_table(verdict.file("profiles/tables.parquet")).num_rows == (2 if what == "documents" else 7)
 
 
 @pytest.mark.parametrize(
@@ -73,11 +79,18 @@ def test_a_run_shorter_than_the_studys_is_no_leak(world):
         ({"max_synthetic_share": 0.46}, set()),
         ({"min_real_tokens": 910}, {"mixes_have_enough_real_text"}),
         ({"min_real_tokens": 909}, set()),
+        ({"min_faithfulness": 0.76}, {"generations_are_faithful_to_their_source"}),
+        ({"min_faithfulness": 0.75}, set()),
+        ({"max_dropped_share": 0.052}, {"generations_are_rarely_dropped"}),
+        ({"max_dropped_share": 0.053}, set()),
     ],
     ids=str,
 )
 def test_thresholds_come_from_the_study(world, gates, expected):
-    """The stitched mix takes 3/4 of its sequences from a stream that is 152/253 synthetic: 45.06%; 909 real tokens."""
+    """The stitched mix takes 3/4 of its sequences from a stream that is 152/253 synthetic: 45.06%; 909 real tokens.
+
+    Every generation is 0.75 faithful; one of 19 is dropped for a refusal, and none for being cut off.
+    """
     world.study = world.study.model_copy(update={"gates": world.study.gates.model_copy(update=gates)})
     found = world.publish()
     if expected:
@@ -98,8 +111,12 @@ def test_thresholds_come_from_the_study(world, gates, expected):
             ),
             "few_generations_are_much_shorter_than_their_source",
         ),
+        (
+            change("generations", lambda rows: put(rows, [3], input_truncated=True)),
+            "sources_are_shown_whole",
+        ),
     ],
-    ids=["an extra column", "one-word generations"],
+    ids=["an extra column", "one-word generations", "a source that did not fit"],
 )
 def test_a_warning_is_shown_and_does_not_block(world, caplog, spoil, expected):
     verdict = study_gate(world, world.publish(spoil))
@@ -196,3 +213,37 @@ def test_the_command_line_gates_the_latest_version(lake: Lake, capsys):
 
     assert main(["documents", "sample"]) == 1
     assert "corpora/sample/documents has never been published" in capsys.readouterr().err
+
+
+def test_the_profile_of_defects_says_what_became_of_each(world):
+    verdict = study_gate(world, world.publish())
+    rows = {row["defect"]: row for row in pq.read_table(verdict.file("profiles/defects.parquet")).to_pylist()}
+    assert len(rows) == len(DEFECTS)
+    counts = ("reviewed", "found", "kept", "dropped_for_it")
+    assert [rows["rephrase: preamble"][name] for name in counts] == [19, 9, 9, 0]
+    assert [rows["rephrase: refusal"][name] for name in counts] == [19, 1, 0, 1]
+    assert [rows["rephrase: truncated"][name] for name in counts] == [19, 1, 0, 0]
+    assert [rows["rephrase: loop"][name] for name in counts] == [19, 0, 0, 0]
+
+
+AWKWARD = [
+    "The tide rises twice a day, and the harbour_master's log-book (no. 12) says: the tide rises twice a day.",
+    "Ein Zug fährt über die BRÜCKE, spät, aber er fährt; ein Zug fährt über die Brücke immer spät.",
+    "日本語の文もあります。もう一つの文です。三つ目、四つ目、五つ目、六つ目の句。",
+    "½ ² Ⅷ x_y 👩‍👩‍👧 e\u0301tude naïve ПРИВЕТ мир снова и снова ١٢٣ ok",
+    "four words are short",
+    "",
+]
+
+
+def test_the_review_and_the_gate_mean_the_same_by_a_near_copy(world):
+    """The gate counts in SQL, the review in Python: the share of runs must be one figure."""
+    source = " ".join(AWKWARD)
+    texts = [*AWKWARD, source, source.upper(), source[len(source) // 3 :] + " and five words of its own"]
+    connection = duckdb.connect()
+    connection.execute((SQL / "macros.sql").read_text())
+    connection.register("train", pd.DataFrame({"document_id": ["d"], "text": [source]}))
+    connection.register("generations", pd.DataFrame({"strategy": "s", "document_id": "d", "text": texts}))
+    ours = [overlap(Facts(text), Facts(source)) for text in texts]
+    assert sorted(source_overlaps(connection, NEAR_COPY_WORDS)["overlap"]) == pytest.approx(sorted(ours))
+    assert len(set(ours)) >= 3

@@ -78,6 +78,8 @@ class Gates(Strict):
     """A generation sharing this share of its word 5-grams with its source is a near-copy."""
     validation_ngram: int = Field(default=13, ge=3)
     """No training row may hold a run of so many words of a validation document."""
+    max_dropped_share: float = Field(default=0.10, ge=0, le=1)
+    """Of a strategy's generations, those that the review drops for one and the same defect."""
     min_faithfulness: float = Field(default=0.0, ge=0, le=1)
     """Mean faithfulness of each strategy's generations to their sources (1: every name, number and run is covered)."""
     min_length_ratio: float = Field(default=0.05, ge=0)

@@ -5,6 +5,7 @@ Every rule is precise before it is complete: it must leave real text alone, what
 """
 
 from palimpsest.generate.review.decide import DEFECTS, Action, decide
+from palimpsest.generate.review.drops import DROPS, dropped
 from palimpsest.generate.review.faithfulness import faithfulness
 from palimpsest.generate.review.profile import Profile
 from palimpsest.generate.review.reviewer import JOINT, Part, Reviewed, Reviewer, open_reviewer, review_generation
@@ -15,6 +16,7 @@ CODE = ("plugins/palimpsest/generate/review", "plugins/palimpsest/ingest/pii.py"
 __all__ = [
     "CODE",
     "DEFECTS",
+    "DROPS",
     "JOINT",
     "Action",
     "Part",
@@ -22,6 +24,7 @@ __all__ = [
     "Reviewed",
     "Reviewer",
     "decide",
+    "dropped",
     "faithfulness",
     "open_reviewer",
     "review_generation",
