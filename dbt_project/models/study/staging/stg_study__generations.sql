@@ -13,7 +13,13 @@ final as (
             when kind = 'rationale' then '{{ var("think_open") }}' || text || '{{ var("think_close") }}'
             else text
         end as text,
-        tokens
+        tokens,
+        prompt,
+        attempt,
+        parts,
+        input_truncated,
+        defects,
+        faithfulness
     from source
 )
 
