@@ -122,43 +122,48 @@ class Asker:
         if self.kind == "self":
             return [Ask(View(0, 0, len(text)), samples, input_tokens=self._bare, expected_tokens=most)]
         starts = self._starts(text) if tokens > self._whole else None
+
+        def count(begin: int, end: int) -> int:
+            share = (end - begin) / max(len(text), 1)
+            return round(tokens * share) if starts is None else chunks.tokens_between(starts, begin, end)
+
         if self.kind == "rationale":
-            cuts = list(itertools.accumulate(map(len, slices)))[:-1]
-            views = [
-                chunks.around(text, starts, at, size=self.room) if starts else View(0, at, len(text)) for at in cuts
-            ]
-            return [
-                Ask(
-                    view,
-                    range(g, g + 1),
-                    0,
-                    1,
-                    self._bare + self._count(view.before, view.end, starts, tokens),
-                    min(most, tokens),
-                )
-                for g, view in enumerate(views)
-            ]
+            cuts = enumerate(itertools.accumulate(map(len, slices[:-1])))
+            views = [(self._around(text, starts, at), range(g, g + 1)) for g, at in cuts]
+            expected = min(most, tokens)
+            return [Ask(v, one, 0, 1, self._bare + count(v.before, v.end), expected) for v, one in views]
         if self.kind == "continuation":
-            at = chunks.beginning(text, self.strategy.prefix_share)
-            view = chunks.upto(text, starts, at, size=self.room) if starts else View(0, at, len(text))
-            before = self._count(view.before, at, starts, round(tokens * at / max(len(text), 1)))
-            left = self._count(at, len(text), starts, round(tokens * (1 - at / max(len(text), 1))))
-            return [Ask(view, samples, 0, 1, self._bare + before, min(most, left))]
-        if starts is None:
-            return [Ask(View(0, 0, len(text)), samples, 0, 1, self._bare + tokens, min(most, tokens))]
-        lead = max(self.room // LEAD_SHARE, self.room - self._whole) if "context" in self.template.slots else 0
-        views = chunks.chunks(text, starts, size=min(self._whole, self.room - lead), lead=lead)
+            view = self._beginning(text, starts)
+            shown, left = count(view.before, view.start), count(view.start, view.end)
+            return [Ask(view, samples, 0, 1, self._bare + shown, min(most, left))]
+        parts = self._chunks(text, starts)
         return [
             Ask(
-                view,
+                v,
                 samples,
                 part,
-                len(views),
-                self._framed + self._count(view.before, view.end, starts, tokens),
-                min(most, self._count(view.start, view.end, starts, tokens)),
+                len(parts),
+                self._own_words(v) + count(v.before, v.end),
+                min(most, count(v.start, v.end)),
             )
-            for part, view in enumerate(views)
+            for part, v in enumerate(parts)
         ]
+
+    def _around(self, text: str, starts: Sequence[int] | None, at: int) -> View:
+        return chunks.around(text, starts, at, size=self.room) if starts else View(0, at, len(text))
+
+    def _beginning(self, text: str, starts: Sequence[int] | None) -> View:
+        at = chunks.beginning(text, self.strategy.prefix_share)
+        return chunks.upto(text, starts, at, size=self.room) if starts else View(0, at, len(text))
+
+    def _chunks(self, text: str, starts: Sequence[int] | None) -> list[View]:
+        if starts is None:
+            return [View(0, 0, len(text))]
+        lead = max(self.room // LEAD_SHARE, self.room - self._whole) if "context" in self.template.slots else 0
+        return chunks.chunks(text, starts, size=min(self._whole, self.room - lead), lead=lead)
+
+    def _own_words(self, view: View) -> int:
+        return self._framed if view.before < view.start else self._bare
 
     def written_over(self, text: str, view: View) -> str:
         """The text of the document that one request is about: its part in the key."""
@@ -201,7 +206,3 @@ class Asker:
 
     def _starts(self, text: str) -> list[int]:
         return chunks.token_starts(self.tokenizer.encode(text, add_special_tokens=False).offsets)
-
-    @staticmethod
-    def _count(begin: int, end: int, starts: Sequence[int] | None, whole: int) -> int:
-        return whole if starts is None else chunks.tokens_between(starts, begin, end)
