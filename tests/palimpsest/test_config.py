@@ -7,6 +7,7 @@ import jsonschema
 import pytest
 import yaml
 
+from palimpsest import cli
 from palimpsest.config import ConfigError, check_files, corpora_dir, json_schema, load_corpus, load_study, studies_dir
 
 DEMO = studies_dir() / "demo.yaml"
@@ -175,3 +176,141 @@ def test_a_file_that_a_study_names_but_is_not_there_is_told_with_its_key(tmp_pat
         check_files(study)
     check_files(load_study("demo"))
     check_files(load_corpus("sample"))
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+HUB = {"model": "org/name", "revision": COMMIT}
+
+
+def asking(tmp_path: Path, server: dict | None = None, study: dict | None = None, **strategy: object) -> Path:
+    """The demo study with its rephrases asked of a model in place of recordings."""
+    content = yaml.safe_load(DEMO.read_text())
+    content["servers"] = {"main": server or HUB}
+    engine = {"kind": "vllm", "server": "main"}
+    content["strategies"]["rephrase"] = {"kind": "rephrase", "generations": 4, "engine": engine, **strategy}
+    content |= study or {}
+    file = tmp_path / "demo.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        HUB,
+        {"model": "gpt2", "revision": COMMIT},
+        {"model": "./models/mine", "gpus": 0},
+        {"model": "/models/mine", "arguments": {"--gpu_memory_utilization": 0.9, "enforce-eager": True}},
+        {"model": "run:demo/real-s0"},
+        {**HUB, "endpoints": ["http://host:8000/v1/", "https://other.example"]},
+    ],
+    ids=str,
+)
+def test_servers_of_every_kind_are_valid(tmp_path, server):
+    loaded = load_study(asking(tmp_path, server)).servers["main"]
+    assert loaded.is_hub_model == ("revision" in server) and loaded.is_run == server["model"].startswith("run:")
+    assert loaded.endpoints in ([], ["http://host:8000", "https://other.example"])
+    assert all(not key.startswith("-") and "_" not in key for key in loaded.arguments)
+
+
+@pytest.mark.parametrize(
+    ("server", "said"),
+    [
+        ({"model": "org/name"}, "servers.main: model 'org/name' needs the key 'revision': its commit"),
+        ({"model": "org/name", "revision": "main"}, "because a branch or tag may move"),
+        ({"model": "models/of/mine", "revision": COMMIT}, "is no hub id like 'org/name'; a folder begins with / or ./"),
+        ({"model": "run:demo"}, "model 'run:demo' names no run; write it like run:demo/real-s0"),
+        ({"model": "run:demo/real-s0", "revision": COMMIT}, "'revision' belongs to a hub model"),
+        ({**HUB, "endpoints": ["host:8000"]}, "'host:8000' is no base URL of a server"),
+        ({**HUB, "endpoints": ["http://user:word@host:8000"]}, "'host': secrets do not belong in a study file"),
+        ({**HUB, "endpoints": ["http://host:8000"], "gpus": 2}, "'gpus' and 'arguments' are not the study's to set"),
+        ({**HUB, "arguments": {"port": 8000}}, "'port' is set by the platform"),
+        ({**HUB, "arguments": {"--max_model_len": 8}}, "(the context is the key 'context')"),
+        ({**HUB, "arguments": {"hf-token": "x"}}, "'hf-token': secrets do not belong in a study file"),
+        ({**HUB, "arguments": {"data-parallel-size": 8}}, "set 'gpus': one server is started per GPU"),
+        ({**HUB, "context": 8}, "servers.main.context: Input should be greater than or equal to 64"),
+        ({**HUB, "contxt": 8}, "servers.main.contxt: unknown key; did you mean 'context'?"),
+    ],
+)
+def test_a_wrong_server_is_told(tmp_path, server, said):
+    with pytest.raises(ConfigError) as error:
+        load_study(asking(tmp_path, server))
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "said"),
+    [
+        ({"engine": {"kind": "vllm"}}, "engine 'vllm' needs the key 'server'"),
+        ({"engine": {"kind": "vllm", "server": "mian"}}, "'mian' is unknown; did you mean 'main'?"),
+        ({"engine": {"kind": "vllm", "server": "main", "file": "x"}}, "engine 'vllm' takes no 'file'"),
+        ({"sampling": {"max_tokens": 8192}}, "servers.main.context of 8192 tokens must hold the prompt as well"),
+        ({"sampling": {"temperature": 0}}, "temperature 0 makes 4 samples that are all the same"),
+        ({"sampling": {"temperature": 3}}, "sampling.temperature: Input should be less than or equal to 2"),
+        ({"sampling": {"stop": [""]}}, "sampling.stop.0: String should have at least 1 character"),
+        ({"kind": "rationale", "chunk_tokens": 99}, "'chunk_tokens' is for kind 'rephrase'"),
+        ({"kind": "augment"}, "kind 'augment' and engine 'augment' go together"),
+        ({"review": {"refusal": "strip"}}, "review.refusal: Input should be 'keep', 'drop' or 'again'"),
+        ({"review": {"attempts": 99}}, "review.attempts: Input should be less than or equal to 16"),
+    ],
+)
+def test_a_wrong_question_is_told(tmp_path, strategy, said):
+    content = {"layouts": {"real": {"kind": "real"}}, "mixes": {"real": {"layout": "real", "epochs": 1}}}
+    with pytest.raises(ConfigError) as error:
+        load_study(asking(tmp_path, study=content, **strategy))
+    assert said in str(error.value)
+
+
+def test_greedy_is_allowed_where_no_two_samples_would_be_the_same(tmp_path):
+    content = {"layouts": {"real": {"kind": "real"}}, "mixes": {"real": {"layout": "real", "epochs": 1}}}
+    assert load_study(asking(tmp_path, study=content, sampling={"temperature": 0}, generations=1))
+    assert load_study(asking(tmp_path, study=content, sampling={"temperature": 0}, kind="rationale"))
+
+
+@pytest.mark.parametrize(
+    "setting", [{"prompt": "rephrase/faq"}, {"sampling": {"temperature": 0.5}}, {"chunk_tokens": 512}], ids=str
+)
+def test_a_recording_takes_no_settings_of_a_model(tmp_path, setting):
+    content = yaml.safe_load(DEMO.read_text())
+    content["strategies"]["rephrase"] |= setting
+    (tmp_path / "demo.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match=f"engine 'recorded' takes no '{next(iter(setting))}'"):
+        load_study(tmp_path / "demo.yaml")
+
+
+def test_samples_of_itself_come_from_a_model(tmp_path):
+    with pytest.raises(ConfigError, match="kind 'self' samples from a model: its engine is 'vllm'"):
+        load_study(edited(tmp_path, "strategies", "rephrase", "kind", value="self"))
+
+
+def test_settings_that_are_off_stay_out_of_the_key(tmp_path):
+    plain = load_study(asking(tmp_path)).strategies["rephrase"].sampling
+    assert plain.canonical() == {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_tokens": 1024}
+    written = load_study(asking(tmp_path, sampling={"min_p": 0.0, "repetition_penalty": 1.0, "stop": []}))
+    assert written.strategies["rephrase"].sampling.canonical() == plain.canonical()
+    other = load_study(asking(tmp_path, sampling={"min_p": 0.1, "stop": ["END"]})).strategies["rephrase"].sampling
+    assert other.canonical() == plain.canonical() | {"min_p": 0.1, "stop": ["END"]}
+
+
+def test_files_of_a_generation_that_are_not_there_are_told_with_their_keys(tmp_path):
+    server = {"model": "/nowhere/model", "tokenizer": "/nowhere/tokenizer.json"}
+    review = {"benchmarks": ["/nowhere/*.jsonl"]}
+    with pytest.raises(ConfigError) as error:
+        check_files(load_study(asking(tmp_path, server, prompt="/nowhere/mine.yaml", review=review)))
+    for line in (
+        "servers.main.model: no file /nowhere/model/config.json",
+        "servers.main.tokenizer: no file /nowhere/tokenizer.json",
+        "strategies.rephrase.prompt: no file /nowhere/mine.yaml",
+        "strategies.rephrase.review.benchmarks[0]: no file /nowhere/*.jsonl",
+    ):
+        assert line in str(error.value)
+    check_files(load_study(asking(tmp_path, prompt="rephrase/faq")))
+
+
+def test_validate_reads_the_prompts(tmp_path, capsys):
+    assert cli.main(["validate", str(asking(tmp_path, prompt="rephrase/table"))]) == 0
+    assert cli.main(["validate", str(asking(tmp_path, prompt="rephrase/tabel"))]) == 1
+    assert "strategies.rephrase.prompt: prompt 'rephrase/tabel' is not shipped" in capsys.readouterr().err
+    (tmp_path / "mine.yaml").write_text("name: mine\nversion: 1\napi: chat\nuser: Write.\n")
+    assert cli.main(["validate", str(asking(tmp_path, prompt=str(tmp_path / "mine.yaml")))]) == 1
+    assert "kind 'rephrase' needs the slot 'document'" in capsys.readouterr().err

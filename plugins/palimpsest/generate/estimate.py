@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from palimpsest.config import Study
 from palimpsest.generate.ledger import Ledger
 from palimpsest.generate.tables import planned_rows
-from palimpsest.lake import Lake, LakeError, Published
+from palimpsest.lake import Lake, Published
 
 MEASURED = 20
 """Texts of the same prompt and model from which on their mean length is expected of the others."""
@@ -155,7 +155,7 @@ def estimate(study: Study, lake: Lake, plan: Published, ledger: Ledger) -> Estim
         pair = asked.get(name, ("", strategy.engine.kind))
         mean = written[pair] / texts[pair] if texts[pair] >= MEASURED else None
         output = expected[name] if mean is None else round(mean * left[name])
-        speed = (_measured(study, pair[1], server.gpus) or server.tokens_per_second) if server else None
+        speed = (_measured(pair[1], server.gpus) or server.tokens_per_second) if server else None
         costs.append(
             Cost(
                 strategy=name,
@@ -175,16 +175,14 @@ def estimate(study: Study, lake: Lake, plan: Published, ledger: Ledger) -> Estim
     return Estimate(tuple(costs))
 
 
-def _measured(study: Study, model: str, gpus: int) -> float | None:
+def _measured(model: str, gpus: int) -> float | None:
     """Output tokens per GPU and paid second of this model, as the catalog's throughput ledger has them."""
     from palimpsest.catalog import Catalog
 
-    try:
-        rows = [row for row in Catalog.from_env().usage(study.name) if row.get("model") == model]
-    except LakeError:  # no catalog yet: nothing was measured
-        return None
-    tokens = sum(row.get("output_tokens") or 0 for row in rows)
-    seconds = sum(row["paid_seconds"] for row in rows)
+    catalog = Catalog.from_env()
+    catalog.ready()
+    rows = [row for row in catalog.usage() if row["model"] == model]
+    tokens, seconds = (sum(row[name] for row in rows) for name in ("output_tokens", "paid_seconds"))
     return tokens / seconds / max(gpus, 1) if tokens and seconds else None
 
 
