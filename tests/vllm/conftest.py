@@ -22,6 +22,8 @@ from palimpsest import serve
 from palimpsest import tokenizer as tok
 from palimpsest.config import Study
 from palimpsest.lake import REPOSITORY, Facts, Lake
+from palimpsest.serve import folder as folders
+from palimpsest.serve import leftovers
 from tests.palimpsest.conftest import write_study
 from tests.training.conftest import make_study, parts_table, publish_mixes
 from training.pack import tokenize
@@ -70,6 +72,7 @@ def vllm_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
         yield state
         patch.setenv("PALIMPSEST_STATE", str(state))
         serve.stop(None)
+        assert [process for one in folders.folders() for process in leftovers.living(one.id)] == []
 
 
 def vllm_python() -> Path:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from palimpsest.serve.leftovers import born
 from palimpsest.state import state_dir
@@ -65,6 +66,12 @@ class Folder:
     def status(self) -> dict:
         """As the keeper wrote it last; empty if it has not yet."""
         return _read(self.path / "status.json")
+
+    def ports(self) -> list[int]:
+        """Where the replicas were last seen."""
+        now = self.status()
+        found = [urlsplit(replica["url"] or "").port or 0 for replica in now.get("replicas", [])]
+        return found or now.get("ports", [])
 
     def keeper(self) -> int | None:
         """Process id of the living keeper."""

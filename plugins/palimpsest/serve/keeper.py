@@ -31,6 +31,8 @@ class Keeper:
         key = machine_key()
         numbers = range(len(self.spec.replicas))
         self.replicas = [Replica(folder, self.spec, number, key, self.changed) for number in numbers]
+        for replica, port in zip(self.replicas, folder.ports(), strict=False):
+            replica.port = port
 
     def watch(self) -> None:
         """Fork the watchdog, which sweeps once this process is gone: it then reads the end of the pipe."""

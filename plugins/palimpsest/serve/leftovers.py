@@ -30,7 +30,7 @@ def living(server: str, replica: int | None = None) -> list[psutil.Process]:
             own = process.environ()
             if own.get(MARKER) == server and (replica is None or own.get(REPLICA) == str(replica)):
                 found |= {child.pid: child for child in [process, *process.children(recursive=True)]}
-    return [process for process in found.values() if _runs(process)]
+    return [process for process in found.values() if runs(process)]
 
 
 def sweep(server: str, replica: int | None = None, *, grace: float = 0.0) -> list[str]:
@@ -61,12 +61,13 @@ def born(pid: int) -> float:
     """When the process started, which tells it from a later one of the same number; 0 if it is gone."""
     try:
         process = psutil.Process(pid)
-        return process.create_time() if _runs(process) else 0.0
+        return process.create_time() if runs(process) else 0.0
     except psutil.Error:
         return 0.0
 
 
-def _runs(process: psutil.Process) -> bool:
+def runs(process: psutil.Process) -> bool:
+    """False for a zombie too: it holds nothing any more."""
     with contextlib.suppress(psutil.Error):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False

@@ -28,7 +28,7 @@ def begin(folder: Folder, spec: Spec) -> None:
         for killed in leftovers.sweep(spec.id):
             log.warning("killed %s, left by a server before", killed)
         folder.write_spec(spec)
-        folder.write_status({})
+        folder.write_status({"ports": folder.ports()})  # clients know them
     finally:
         os.close(lock)
     with (folder.path / "keeper.log").open("ab") as output:
@@ -42,7 +42,7 @@ def begin(folder: Folder, spec: Spec) -> None:
             check=True,
         )
     until = time.monotonic() + 60
-    while not folder.status():
+    while "keeper" not in folder.status():
         if time.monotonic() > until:
             raise ConnectionError(f"the keeper of a model server did not start; see {folder.path}/keeper.log")
         time.sleep(0.05)

@@ -71,7 +71,7 @@ def test_a_killed_api_server_is_back_at_its_port_and_its_engine_was_swept(make, 
     before = processes()
     psutil.Process(replica()["pid"]).kill()
     until(lambda: replica()["starts"] == 2 and replica()["state"] == "ready")
-    assert not any(process.is_running() for process in before)
+    assert not any(leftovers.runs(process) for process in before)
     assert serve.endpoints(study, "tiny", here) == [endpoint]
 
 
@@ -80,7 +80,7 @@ def test_a_killed_engine_takes_the_server_down_and_both_are_back(make, here):
     before = processes()
     engine().kill()
     until(lambda: replica()["starts"] == 2 and replica()["state"] == "ready")
-    assert not any(process.is_running() for process in before)
+    assert not any(leftovers.runs(process) for process in before)
 
 
 def test_nothing_outlives_a_killed_keeper_and_ensure_starts_again(make, here):
@@ -108,7 +108,7 @@ def test_what_outlives_keeper_and_watchdog_is_ended_by_the_next_who_comes(make, 
         serve.ensure(study, "tiny", here)
     else:
         assert len([line for line in serve.stop(study) if "killed" in line]) == len(orphans)
-    assert not any(process.is_running() for process in orphans)
+    assert not any(leftovers.runs(process) for process in orphans)
 
 
 def test_a_killed_watchdog_is_replaced(make, here):
@@ -216,7 +216,7 @@ def test_a_replica_that_died_leaves_the_others_alone(make, here, monkeypatch):
     others = leftovers.living(only().id, 1)
     psutil.Process(replica(0)["pid"]).kill()
     until(lambda: replica(0)["starts"] == 2 and replica(0)["state"] == "ready")
-    assert all(process.is_running() for process in others)
+    assert all(leftovers.runs(process) for process in others)
     assert replica(1)["starts"] == 1
 
 

@@ -1,0 +1,94 @@
+"""The keeper with a real vLLM: whoever is killed, the server is back, or nothing of it is left."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from palimpsest import serve
+from palimpsest.config import ConfigError, Study
+from palimpsest.serve import folder as folders
+from palimpsest.serve import leftovers
+from tests.vllm.conftest import Tiny, study_on
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def study(tiny: Tiny, tmp_path: Path) -> Study:
+    """Uses the session's server: the same settings are the same server."""
+    return study_on(tmp_path, {"tiny": tiny.server})
+
+
+@pytest.fixture
+def place(tiny: Tiny) -> folders.Folder:
+    return next(one for one in folders.folders() if tiny.endpoint.url in str(one.status()))
+
+
+def running(place: folders.Folder) -> dict[str, psutil.Process]:
+    """The server's processes by command line, or by the title vLLM gave them."""
+    return {" ".join(process.cmdline()).strip(): process for process in leftovers.living(place.id)}
+
+
+def nothing_left(place: folders.Folder, within_s: float) -> None:
+    end = time.monotonic() + within_s
+    while running(place):
+        assert time.monotonic() < end, running(place)
+        time.sleep(0.05)
+
+
+def answers(tiny: Tiny, endpoint: serve.Endpoint) -> bool:
+    body = {"model": endpoint.model, "prompt": "The tide", "max_tokens": 4}
+    headers = {"Authorization": f"Bearer {tiny.key}"}
+    return httpx.post(f"{endpoint.url}/v1/completions", json=body, headers=headers, timeout=60).is_success
+
+
+def test_every_process_of_vllm_carries_the_marker_and_none_shows_the_key(tiny, place):
+    processes = running(place)
+    assert {"VLLM::EngineCore", "VLLM::Worker"} <= processes.keys()
+    assert all(process.environ()[leftovers.MARKER] == place.id for process in processes.values())
+    assert not any(tiny.key in line for line in processes)
+
+
+@pytest.mark.parametrize("victim", ["api_server", "VLLM::EngineCore"])
+def test_a_killed_process_of_vllm_is_replaced_with_all_others(tiny, study, place, victim):
+    starts, before = place.status()["replicas"][0]["starts"], running(place)
+    next(process for line, process in before.items() if victim in line).kill()
+    end = time.monotonic() + 240
+    while (now := place.status()["replicas"][0])["starts"] == starts or now["state"] != "ready":
+        assert time.monotonic() < end, place.tail(0)
+        time.sleep(0.2)
+    assert not any(leftovers.runs(process) for process in before.values())
+    assert serve.endpoints(study, "tiny", tiny.lake) == [tiny.endpoint]
+    assert answers(tiny, tiny.endpoint)
+
+
+def test_vllm_ends_with_its_keeper_and_when_nobody_uses_it_and_comes_back(tiny, study, place, monkeypatch):
+    psutil.Process(place.keeper()).kill()
+    nothing_left(place, within_s=5)
+    with monkeypatch.context() as patch:
+        patch.setenv("PALIMPSEST_SERVER_IDLE_S", "3")
+        assert serve.ensure(study, "tiny", tiny.lake) == [tiny.endpoint]
+    nothing_left(place, within_s=60)
+    assert place.status()["state"] == "stopped"
+    assert serve.ensure(study, "tiny", tiny.lake) == [tiny.endpoint]
+    assert answers(tiny, tiny.endpoint)
+
+
+def test_what_vllm_says_of_a_model_it_cannot_serve_reaches_the_user(tiny, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "llama", "architectures": ["NoSuchModel"]}')
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"no weights")
+    study = study_on(tmp_path, {"broken": tiny.server | {"model": str(tmp_path / "model")}})
+    with pytest.raises(ConnectionError, match="before it was ready; the end of its log(.|\n)*NoSuchModel"):
+        serve.ensure(study, "broken", tiny.lake)
+
+
+def test_an_argument_vllm_does_not_know_is_told_at_the_first_start(tiny, tmp_path):
+    server = tiny.server | {"arguments": {"no-such-argument": 1}}
+    with pytest.raises(ConfigError, match="unrecognized arguments: --no-such-argument"):
+        serve.ensure(study_on(tmp_path, {"wrong": server}), "wrong", tiny.lake)
