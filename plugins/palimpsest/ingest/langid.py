@@ -22,6 +22,6 @@ def identify(text: str) -> tuple[str, float]:
     """ISO 639 code and confidence of the whole text; ('und', 0.0) if it holds no letter."""
     if not any(character.isalpha() for character in text):
         return "und", 0.0
-    line = " ".join(text.split())
+    line = " ".join(text.split()).encode(errors="ignore").decode()  # half a surrogate pair is no character
     labels, scores = _model().predict(line.lower() if line.isupper() else line, k=1)
     return labels[0].removeprefix("__label__"), round(min(float(scores[0]), 1.0), 4)

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 LONGEST, SHORTEST = 13, 8
 QUESTIONS = ("query", "question", "ctx", "goal", "prompt", "problem", "sentence", "text", "input")
-ANSWERS = ("answer", "label", "gold", "target", "correct_answer", "answers", "solution", "output")
+ANSWERS = ("answer", "answerKey", "label", "gold", "target", "correct_answer", "answers", "solution", "output")
 CHOICES = ("choices", "options", "endings")
 
 
@@ -57,7 +57,11 @@ class Benchmarks:
             raise ConfigError(f"review.benchmarks: no file {file}; correct 'benchmarks' in the study")
         content = file.read_bytes()
         self.digests[file.name] = hashlib.sha256(content).hexdigest()
-        for number, line in enumerate(content.decode("utf-8").splitlines(), 1):
+        try:
+            lines = content.decode("utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{file}: not UTF-8 ({error}); a benchmark is a file of JSON lines") from None
+        for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
@@ -98,19 +102,20 @@ class Benchmarks:
 def question_and_answer(row: dict[str, Any]) -> tuple[str, str]:
     """The question and the right answer of an item, as the common files spell them; '' for what is not there."""
     question = next((row[key] for key in QUESTIONS if isinstance(row.get(key), str)), "")
+    answer = next((row[key] for key in ANSWERS if row.get(key) is not None), "")
     choices = next((row[key] for key in CHOICES if row.get(key)), [])
+    labels: list[str] = []
     if isinstance(choices, dict):  # ARC as published: {"text": [...], "label": [...]}
         labels, choices = choices.get("label", []), choices.get("text", [])
-    else:
-        labels = []
-    answer = next((row[key] for key in ANSWERS if row.get(key) is not None), "")
+    if not choices and "sol1" in row:  # PIQA as published
+        choices = [row["sol1"], row.get("sol2", "")]
     if isinstance(answer, list):
         answer = answer[0] if answer else ""
-    if isinstance(answer, str) and answer in labels:
-        answer = labels.index(answer)
-    if isinstance(answer, int) and not isinstance(answer, bool) and choices:
-        answer = choices[answer] if 0 <= answer < len(choices) else ""
-    return question, answer if isinstance(answer, str) else str(answer)
+    if choices:
+        place = labels.index(answer) if answer in labels else answer
+        if isinstance(place, int) or (isinstance(place, str) and place.isdecimal()):
+            answer = choices[int(place)] if 0 <= int(place) < len(choices) else ""
+    return question, str(answer)
 
 
 def load(files: tuple[str, ...]) -> Benchmarks:

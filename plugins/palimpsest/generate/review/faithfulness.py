@@ -37,8 +37,8 @@ def faithfulness(text: Facts, source: Facts, *, covers: bool = True) -> float:
     for said, allowed, expected, covered in pairs:
         weight = min(1.0, len(said | expected if covers else said) / ENOUGH)
         if weight:
-            precision = len(said & allowed) / len(said) if said else 0.0
-            recall = len(expected & covered) / len(expected) if expected else 0.0
+            precision = len(said & allowed) / len(said) if said else 1.0
+            recall = len(expected & covered) / len(expected) if expected else 1.0
             total += weight * (_f(precision, recall) if covers else precision)
             weights += weight
     return total / weights if weights else 0.0

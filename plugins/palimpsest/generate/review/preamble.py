@@ -63,13 +63,13 @@ CUE_END = re.compile(r"[*_]{0,3}[ \t]*")
 MARKS = re.compile(r"[\s*#_>]*")
 CLOSES = [
     re.compile(
-        r"(?:please )?(?:let me know|feel free to (?:ask|let me know|reach out)|i hope|is there anything else|"
+        r"(?:please )?(?:let me know|feel free to (?:ask|let me know|reach out)|i hope|"
         r"would you like me|do you want me|if you (?:have any|need any|need|would like|'d like|want)\b)"
         rf"[^\n]{{0,300}}?(?:\b{DONE}\b|\brewrit\w*|"
         r"\brephras\w*|\b(?:further|additional|more) (?:assistance|help|changes|revisions|adjustments|modifications)\b|"
         r"\b(?:any|make) (?:\w+ )?(?:changes|adjustments|modifications|revisions|edits)\b|"
         r"\bmeets? your (?:needs|requirements|expectations)\b|"
-        r"\banything else (?:i can|you(?:'d| would| need))\b|\bhow (?:else )?i can (?:help|assist)\b)"
+        r"\bhow (?:else )?i can (?:help|assist)\b)|is there anything else (?:i can|you(?:'d| would| need))\b"
     ),
     re.compile(
         r"[(\[]?(?:please )?note(?: that)?[*_]{0,2}:?[*_]{0,2} (?:that )?(?:i(?:'ve| have)?\b|(?:the|this) (?:"

@@ -42,8 +42,9 @@ CERTAIN = re.compile(
     rf"{UNABLE}(?: to)? (?:assist|help)(?: you)? with (?:that|this)[.,])"
 )
 LIKELY = re.compile(
-    rf"(?:{SORRY}[,.;]? (?:but )?(?:that )?)?{UNABLE}(?: to| with)? {ACT}\b[^.\n]{{0,80}}?"
-    rf"(?:\b{REQUEST}|\bwith (?:that|this)\b)"
+    rf"(?:{SORRY}[,.;]? (?:but )?(?:that )?)?(?:{UNABLE}(?: to| with)? {ACT}\b[^.\n]{{0,80}}?"
+    rf"(?:\b{REQUEST}|\bwith (?:that|this)\b)|"
+    r"i (?:don't|do not) have (?:enough|sufficient) (?:information|context|text)\b)"
 )
 ASKS = re.compile(
     rf"(?:(?:provide|share|paste|send|supply|give me|upload)\b[^.?\n]{{0,60}}\b{MATERIAL}\b[^.?\n]{{0,60}}\b"
