@@ -249,6 +249,7 @@ def test_a_wrong_server_is_told(tmp_path, server, said):
         ({"sampling": {"temperature": 3}}, "sampling.temperature: Input should be less than or equal to 2"),
         ({"sampling": {"stop": [""]}}, "sampling.stop.0: String should have at least 1 character"),
         ({"kind": "rationale", "chunk_tokens": 99}, "'chunk_tokens' is for kind 'rephrase'"),
+        ({"prefix_share": 0.3}, "'prefix_share' is for kind 'continuation', not 'rephrase'"),
         ({"kind": "augment"}, "kind 'augment' and engine 'augment' go together"),
         ({"review": {"refusal": "strip"}}, "review.refusal: Input should be 'keep', 'drop' or 'again'"),
         ({"review": {"attempts": 99}}, "review.attempts: Input should be less than or equal to 16"),

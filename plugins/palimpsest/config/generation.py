@@ -198,6 +198,8 @@ class Strategy(Strict):
                     raise ValueError(f"engine '{self.engine.kind}' takes no '{key}'")
         if self.chunk_tokens and self.kind != "rephrase":
             raise ValueError("'chunk_tokens' is for kind 'rephrase'; the others see the document around one place")
+        if self.prefix_share != type(self).model_fields["prefix_share"].default and self.kind != "continuation":
+            raise ValueError(f"'prefix_share' is for kind 'continuation', not '{self.kind}'")
         same = self.engine.kind == "vllm" and self.kind != "rationale" and self.sampling.temperature == 0
         if same and self.generations > 1:
             raise ValueError(
