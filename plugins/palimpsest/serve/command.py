@@ -25,6 +25,10 @@ ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
 }
 
+ON_CPU: dict[str, bool | int | float | str] = {"enable-chunked-prefill": False}
+"""A seeded request whose prompt is cut in two ends the engine of vLLM 0.32 on a CPU ("CPU Generator does not use
+offset", v1/worker/gpu_model_runner.py): a server without GPU reads prompts whole, unless the study says otherwise."""
+
 
 def interpreter() -> Path:
     """The Python that has vLLM: PALIMPSEST_VLLM_PYTHON, or the one `make vllm` builds."""
@@ -59,7 +63,7 @@ def specification(server: Server, lake: Lake) -> Spec:
         "--generation-config=vllm",  # a model's own sampling defaults would change what the key says
         "--disable-uvicorn-access-log",
         f"--shutdown-timeout={SHUTDOWN_S}",
-        *rendered(server.arguments),
+        *rendered(({} if server.gpus else ON_CPU) | server.arguments),
     ]
     environment = ENVIRONMENT | ({} if server.is_hub_model else {"HF_HUB_OFFLINE": "1"})
     each = int(server.arguments.get("tensor-parallel-size", 1)) * int(server.arguments.get("pipeline-parallel-size", 1))

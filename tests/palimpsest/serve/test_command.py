@@ -43,6 +43,16 @@ def test_a_folder_is_served_without_asking_the_hub(make, here, model):
     assert spec.environment["VLLM_NO_USAGE_STATS"] == "1"
 
 
+def test_without_gpu_prompts_are_read_whole_unless_the_study_says_otherwise(make, here, monkeypatch):
+    """A seeded request whose prompt is cut ends vLLM's engine on a CPU."""
+    option = "--no-enable-chunked-prefill"
+    assert option in command.specification(make(arguments={}).servers["tiny"], here).command
+    own = make(arguments={"enable-chunked-prefill": True}).servers["tiny"]
+    assert "--enable-chunked-prefill" in command.specification(own, here).command
+    assert option not in command.specification(own, here).command
+    assert option not in command.specification(make(gpus=1, arguments={}).servers["tiny"], here).command
+
+
 def test_the_same_server_is_the_same_and_another_is_another(make, here, model, tmp_path, monkeypatch):
     def identity(**settings: object) -> str:
         return command.specification(make(**settings).servers["tiny"], here).id
