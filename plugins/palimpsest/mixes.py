@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from palimpsest import warehouse
 from palimpsest.config import Study
-from palimpsest.generate.run import THINK_CLOSE, THINK_OPEN
+from palimpsest.generate.publish import THINK_CLOSE, THINK_OPEN
 from palimpsest.lake import Facts, Lake, LakeError, Published
 from palimpsest.tokenizer import BOUNDARY
 

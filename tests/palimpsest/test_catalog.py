@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import shutil
+import subprocess
+import sys
+import threading
+import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -14,9 +19,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 
-from palimpsest.catalog import Catalog, trace_url
+from palimpsest.catalog import Catalog, store, trace_url
 from palimpsest.catalog.tables import Base
 from palimpsest.lake import Facts, Lake, LakeError, NotPublished, Published, Rows
+from palimpsest.liveness import identity
 
 URL = "https://garden.example/tomatoes"
 OTHER = "https://garden.example/beans"
@@ -201,7 +207,8 @@ def test_recording_a_version_that_was_published_again_replaces_it(catalog, lake)
 
 def test_sync_rebuilds_what_recording_made_and_keeps_the_throughput_ledger(catalog, world, lake):
     catalog.record(*world.values())
-    catalog.record_usage("toy", 0, "vllm", paid=10, useful=7, repaid=2, requests=40)
+    catalog.record_usage("a0", **line(wall=10, paid=9, useful=7, repaid=2))
+    catalog.record_failures([failure("k0")])
     recorded = tables(catalog)
     with catalog.engine.begin() as connection:
         connection.execute(text("delete from dataset_versions"))
@@ -237,12 +244,156 @@ def test_training_runs_are_listed_with_their_losses(catalog, world):
     assert run["losses"] == {"validation": 3.5, "long": None}
 
 
-def test_throughput_adds_up_by_engine(catalog):
-    for shard in (0, 1):
-        catalog.record_usage("toy", shard, "vllm", paid=10.5, useful=7, repaid=2, requests=40)
-    catalog.record_usage("other", 0, "vllm", paid=1, useful=1, repaid=0, requests=1)
+def line(
+    study="toy", shard=0, worker="", state="running", wall=0.0, paid=0.0, useful=0.0, repaid=0.0, failed=0.0, idle=None
+):
+    """What a worker says of an attempt."""
+    seconds = {"wall": wall, "paid": paid, "useful": useful, "repaid": repaid, "failed": failed}
+    seconds["idle"] = wall - paid if idle is None else idle
+    return {
+        "study": study,
+        "shard": shard,
+        "engine": "vllm",
+        "model": "org/model@c0ffee",
+        "worker": worker,
+        "state": state,
+        "started_at": dt.datetime.now(dt.UTC),
+        **{f"{name}_seconds": value for name, value in seconds.items()},
+        "requests": 40,
+        "input_tokens": 400,
+        "output_tokens": 4_000,
+    }
+
+
+def failure(key, **changes):
+    about = {"study": "toy", "strategy": "faq", "shard": 0, "url": URL, "g": 1, "part": 0}
+    return {"key": key, **about, "cause": "timeout", "detail": "no answer\0 in 5 s", **changes}
+
+
+def test_an_attempts_line_is_renewed_and_keeps_when_it_began(catalog):
+    catalog.record_usage("a0", **line(wall=10, paid=9, useful=7, repaid=2))
+    (first,) = catalog.usage("toy")
+    catalog.record_usage("a0", **line(wall=20, paid=18, useful=16, failed=2, state="done"))
+    catalog.record_usage("b0", **line(study="other", wall=1, paid=1, useful=1))
     (usage,) = catalog.usage("toy")
-    assert usage == {"engine": "vllm", "paid_seconds": 21, "useful_seconds": 14, "repaid_seconds": 4, "requests": 80}
+    assert (usage["wall_seconds"], usage["useful_seconds"], usage["state"]) == (20, 16, "done")
+    assert usage["started_at"] == first["started_at"] and usage["heartbeat_at"] > first["heartbeat_at"]
+    assert [row["study"] for row in catalog.usage()] == ["toy", "other"]
+
+
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        {"wall": 100, "paid": 90, "useful": 90, "idle": 12},
+        {"wall": 100, "paid": 90, "useful": 80, "failed": 8},
+        {"wall": 100, "paid": 100, "useful": 110, "repaid": -10},
+    ],
+)
+def test_seconds_that_do_not_add_up_to_one_percent_are_refused(catalog, seconds):
+    with pytest.raises(LakeError, match="study toy, shard 0: engine seconds do not add up: wall 100.00"):
+        catalog.record_usage("a0", **line(**seconds))
+    assert catalog.usage() == []
+    catalog.record_usage("a0", **line(wall=100, paid=90.5, useful=90, idle=10))
+
+
+def test_an_attempt_is_dead_when_its_process_is_or_when_it_is_silent(catalog):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    theirs = identity().replace(f"~{os.getpid()}~", f"~{child.pid}~").rsplit("~", 1)[0]
+    theirs += "~" + Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[19]
+    catalog.record_usage("mine", **line(worker=identity()))
+    catalog.record_usage("theirs", **line(worker=theirs))
+    catalog.record_usage("elsewhere", **line(worker="other~1234~1~7~7"))
+    catalog.record_usage("another shard", **line(shard=1, worker=theirs))
+
+    def states():
+        return {row["attempt"]: row["state"] for row in catalog.usage("toy")}
+
+    catalog.close_dead("toy", 0, older_than_s=60)
+    assert set(states().values()) == {"running"}
+    child.kill()
+    child.wait()
+    catalog.close_dead("toy", 0, older_than_s=60)
+    assert states() == {"mine": "running", "theirs": "dead", "elsewhere": "running", "another shard": "running"}
+    catalog.close_dead("toy", 0, older_than_s=0)
+    assert states() == {"mine": "dead", "theirs": "dead", "elsewhere": "dead", "another shard": "running"}
+
+
+def test_failed_requests_are_counted_until_they_have_a_text(catalog):
+    catalog.record_failures([failure("k1"), failure("k0", study="other")])
+    catalog.record_failures([failure("k1", cause="server_crash", detail=None)])
+    catalog.record_failures([failure("k1", cause="timeout"), failure("k2", detail="x" * 9_000)], tried=False)
+    two, one = sorted(catalog.failed_requests("toy"), key=lambda row: row["key"], reverse=True)
+    assert (one["tries"], one["cause"], one["detail"]) == (2, "server_crash", None)
+    assert one["first_at"] < one["last_at"]
+    assert (two["tries"], len(two["detail"])) == (1, 2_000)
+    assert catalog.failed_requests("other")[0]["detail"] == "no answer\ufffd in 5 s"
+    catalog.forget_failures(["k1", "k0", "unknown"])
+    assert [row["key"] for row in catalog.failed_requests()] == ["k2"]
+
+
+def test_a_lease_has_one_holder_until_it_is_given_back_or_over(catalog):
+    me, you = "here~1~1~1~1/a", "there~1~1~1~1/b"
+    assert catalog.take_leases({"1", "2"}, me, 30) == {"1", "2"}
+    assert catalog.take_leases({"2", "3"}, you, 30) == {"3"}
+    assert catalog.take_leases({"1", "2", "3"}, me, 0.2) == {"1", "2"}
+    time.sleep(0.3)
+    with catalog.keep_leases({"1", "2"}, me, 0.2) as kept:  # over, but nobody has taken them
+        assert kept == {"1", "2"}
+    time.sleep(0.3)
+    assert catalog.take_leases({"1"}, you, 30) == {"1"}
+    with catalog.keep_leases({"1", "2"}, me, 30) as kept:
+        assert kept == {"2"}
+    catalog.release_leases({"1", "2"}, me)
+    assert catalog.take_leases({"1", "2"}, you, 30) == {"1", "2"}
+    assert catalog.take_leases({"1"}, me, 30) == set()
+
+
+def test_what_a_dead_process_of_this_machine_held_is_free_at_once(catalog):
+    dead = identity().rsplit("~", 1)[0] + "~1/a"  # this process's number, another start
+    catalog.take_leases({"1"}, dead, 3600)
+    catalog.take_leases({"2"}, f"{identity()}/b", 3600)
+    assert catalog.take_leases({"1", "2"}, "there~1~1~1~1/c", 30) == {"1"}
+
+
+def test_nobody_takes_a_lease_while_its_holder_writes_under_it(catalog):
+    """Also one that is over: the write ends first, and whoever comes then finds it renewed."""
+    me, you = "here~1~1~1~1/a", "there~1~1~1~1/b"
+    catalog.take_leases({"1"}, me, 0.0)
+    other = Catalog(catalog.engine.url.render_as_string(hide_password=False))
+    found = []
+    taker = threading.Thread(target=lambda: found.append(other.take_leases({"1"}, you, 30)))
+    with catalog.keep_leases({"1"}, me, 30) as kept:
+        assert kept == {"1"}
+        taker.start()
+        time.sleep(0.3)
+    taker.join()
+    assert found == [set()]
+    other.close()
+
+
+def test_engine_seconds_of_before_are_taken_over(catalog):
+    catalog.migrate("0001")
+    row = "('toy', 3, 'recorded', 9, 6, 1, 40, '2026-10-03 12:00:00+00:00')"
+    columns = "(study, shard, engine, paid_seconds, useful_seconds, repaid_seconds, requests, recorded_at)"
+    with catalog.engine.begin() as connection:
+        connection.execute(text(f"insert into engine_usage {columns} values {row}"))
+    catalog.migrate()
+    (usage,) = catalog.usage("toy")
+    assert (usage["wall_seconds"], usage["failed_seconds"], usage["idle_seconds"]) == (9, 2, 0)
+    assert (usage["state"], usage["requests"], usage["started_at"].day) == ("done", 40, 3)
+    catalog.migrate("0001")
+    with catalog.engine.begin() as connection:
+        assert connection.execute(text("select paid_seconds, requests from engine_usage")).all() == [(9, 40)]
+
+
+def test_tables_are_made_where_they_are_missing_or_old(catalog):
+    for revision in ("base", "0001"):
+        catalog.migrate(revision)
+        catalog.ready()
+        assert catalog.failed_requests() == []
+    newest = sorted(Path(store.MIGRATIONS, "versions").glob("0*.py"))[-1]
+    assert newest.name.startswith(f"{store.HEAD}_")
+    catalog.ready()
 
 
 def test_two_processes_migrating_and_recording_at_once_both_succeed(catalog, world, lake):
@@ -252,15 +403,16 @@ def test_two_processes_migrating_and_recording_at_once_both_succeed(catalog, wor
     with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
         for run in [pool.submit(_record_often, url, lake.root, shard) for shard in range(4)]:
             run.result(timeout=120)
-    assert catalog.usage("toy")[0]["requests"] == 4 * 20
+    assert len(catalog.usage("toy")) == 4 * 20
     assert len(tables(catalog)["dataset_versions"]) == len(world)
 
 
 def _record_often(url: str, root: str, shard: int) -> None:
     catalog, lake = Catalog(url), Lake(root)
     catalog.migrate()
-    for _ in range(20):
-        catalog.record_usage("toy", shard, "vllm", paid=1, useful=1, repaid=0, requests=1)
+    for number in range(20):
+        catalog.record_usage(f"{shard}/{number}", **line(shard=shard, wall=1, paid=1, useful=1))
+        catalog.record_failures([failure(f"k{n}") for n in range(number, -1, -1)])
         catalog.record(*lake.all_latest())
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from palimpsest import tokenizer as tok
 from palimpsest.generate.plan import plan
-from palimpsest.generate.run import generate_shard, publish_generations
+from palimpsest.generate.publish import publish_generations
+from palimpsest.generate.run import generate_shard
 from palimpsest.lake import Lake, LakeError
 from palimpsest.mixes import build_mixes
 from palimpsest.split import split

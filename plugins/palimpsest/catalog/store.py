@@ -5,22 +5,22 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, delete, event, func, insert, literal, select, text
+from sqlalchemy import Connection, Engine, create_engine, delete, event, func, literal, select, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
+from palimpsest.catalog import work
 from palimpsest.catalog.read import finite, quarantine_rows, training_run
 from palimpsest.catalog.tables import (
     Base,
     DatasetParent,
     DatasetVersion,
-    EngineUsage,
     Quarantined,
     TrainingRun,
 )
@@ -33,6 +33,8 @@ LOCK = 0x70616C69
 SQLITE_WAIT_S = 60
 """How long a process waits for another one's write to a SQLite catalog."""
 BATCH = 1_000
+HEAD = "0002"
+"""The newest migration."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,16 @@ class Catalog:
     def from_env(cls) -> Catalog:
         """The catalog at PALIMPSEST_CATALOG (an SQLAlchemy URL); by default a SQLite file in the state folder."""
         return cls(os.environ.get("PALIMPSEST_CATALOG") or f"sqlite:///{state_dir() / 'catalog.db'}")
+
+    def ready(self) -> None:
+        """See that the tables are those of this code; costs one query where they are."""
+        try:
+            with self._transaction() as connection:
+                if connection.scalar(text("select version_num from catalog_version")) == HEAD:
+                    return
+        except (LakeError, DatabaseError):
+            pass  # no tables yet
+        self.migrate()
 
     def migrate(self, revision: str = "head") -> None:
         """Bring the tables to ``revision``; an older one takes them back ('base' removes them)."""
@@ -106,21 +118,63 @@ class Catalog:
         """Everything made from the version, nearest first."""
         return self._relatives(uri, DatasetParent.parent_uri, DatasetParent.child_uri)
 
-    def record_usage(
-        self, study: str, shard: int, engine: str, *, paid: float, useful: float, repaid: float, requests: int
-    ) -> None:
-        """Add a line to the throughput ledger (seconds of engine; what was paid is useful, repaid or wasted)."""
-        row = {"study": study, "shard": shard, "engine": engine, "requests": requests, "recorded_at": _now()}
-        seconds = {"paid_seconds": paid, "useful_seconds": useful, "repaid_seconds": repaid}
-        with self._transaction() as connection:
-            connection.execute(insert(EngineUsage), [row | seconds])
+    def record_usage(self, attempt: str, **row: Any) -> None:
+        """Add or renew an attempt's line of the throughput ledger (columns of `tables.EngineUsage`).
 
-    def usage(self, study: str) -> list[dict[str, Any]]:
-        """Per engine of a study: seconds paid, useful and repaid, and requests."""
-        sums = [func.sum(c).label(c.key) for c in (*_SECONDS, EngineUsage.requests)]
-        query = select(EngineUsage.engine, *sums).where(EngineUsage.study == study).group_by(EngineUsage.engine)
+        Raises `LakeError` unless wall = paid + idle and paid = useful + repaid + failed, each to 1% of wall.
+        """
         with self._transaction() as connection:
-            return [dict(row) for row in connection.execute(query.order_by(EngineUsage.engine)).mappings()]
+            work.write_usage(connection, {"attempt": attempt, "heartbeat_at": _now(), **row})
+
+    def close_dead(self, study: str, shard: int, older_than_s: float) -> None:
+        """Attempts of a shard whose process is gone, or silent for so long, are dead."""
+        with self._transaction() as connection:
+            work.close_dead(connection, study, shard, older_than_s)
+
+    def usage(self, study: str | None = None) -> list[dict[str, Any]]:
+        """Every attempt of a study, or of all, oldest first: engine, model, state, times, seconds, requests, tokens."""
+        with self._transaction() as connection:
+            return work.read_usage(connection, study)
+
+    def record_failures(self, rows: Sequence[Mapping[str, Any]], *, tried: bool = True) -> None:
+        """Requests that ended without a text (columns of `tables.FailedRequest`, without tries and times).
+
+        ``tried``: just now, so one more try of those known; else only those not known yet are added.
+        """
+        with self._transaction() as connection:
+            work.write_failures(connection, rows, tried=tried)
+
+    def forget_failures(self, keys: Iterable[str]) -> None:
+        """These requests have a text now."""
+        with self._transaction() as connection:
+            work.delete_failures(connection, keys)
+
+    def failed_requests(self, study: str | None = None) -> list[dict[str, Any]]:
+        """What failed for good, of one study or all, newest first."""
+        with self._transaction() as connection:
+            return work.read_failures(connection, study)
+
+    def take_leases(self, names: Iterable[str], holder: str, ttl_s: float) -> set[str]:
+        """Those of ``names`` that are the holder's now, for ``ttl_s`` seconds.
+
+        A holder is named '<liveness.identity>/<anything>'. What another one holds is taken only if its time is over
+        or its process is known to be dead.
+        """
+        with self._transaction() as connection:
+            return work.take(connection, names, holder, ttl_s)
+
+    @contextmanager
+    def keep_leases(self, names: Iterable[str], holder: str, ttl_s: float) -> Iterator[set[str]]:
+        """Those of ``names`` that still are the holder's, renewed; nobody can take them while the block runs.
+
+        A lease whose time is over but that nobody took is still its holder's.
+        """
+        with self._transaction() as connection:
+            yield work.renew(connection, names, holder, ttl_s)
+
+    def release_leases(self, names: Iterable[str], holder: str) -> None:
+        with self._transaction() as connection:
+            work.release(connection, names, holder)
 
     def training_runs(self, study: str) -> list[dict[str, Any]]:
         query = select(TrainingRun.__table__).where(TrainingRun.study == study)
@@ -172,9 +226,6 @@ class Catalog:
                     f"catalog {place} has no tables yet; create them with: python -m palimpsest sync"
                 ) from error
             raise ConnectionError(f"catalog {place} cannot be used: {error.orig}; check PALIMPSEST_CATALOG") from error
-
-
-_SECONDS = (EngineUsage.paid_seconds, EngineUsage.useful_seconds, EngineUsage.repaid_seconds)
 
 
 def _engine(url: str) -> Engine:

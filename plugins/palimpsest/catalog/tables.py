@@ -64,18 +64,62 @@ class Quarantined(Base):
 
 
 class EngineUsage(Base):
-    """The throughput ledger: seconds of engine paid for, of these useful, of these paid a second time after a crash."""
+    """The throughput ledger: where the seconds of each attempt to generate a shard went.
+
+    ``wall = paid + idle`` and ``paid = useful + repaid + failed``. While an attempt runs, what is in flight and what
+    is not yet stored stand under repaid: that is what they will be if it dies.
+    """
 
     __tablename__ = "engine_usage"
     id: Mapped[int] = mapped_column(primary_key=True)
+    attempt: Mapped[str] = mapped_column(unique=True)
     study: Mapped[str] = mapped_column(index=True)
     shard: Mapped[int]
     engine: Mapped[str]
+    model: Mapped[str]
+    worker: Mapped[str]
+    """`palimpsest.liveness.identity` of its process."""
+    state: Mapped[str]
+    """running, done, failed (an error ended it) or dead (killed)."""
+    started_at: Mapped[dt.datetime]
+    heartbeat_at: Mapped[dt.datetime]
+    wall_seconds: Mapped[float]
     paid_seconds: Mapped[float]
     useful_seconds: Mapped[float]
     repaid_seconds: Mapped[float]
+    failed_seconds: Mapped[float]
+    idle_seconds: Mapped[float]
     requests: Mapped[int] = mapped_column(BigInteger)
-    recorded_at: Mapped[dt.datetime]
+    input_tokens: Mapped[int] = mapped_column(BigInteger)
+    output_tokens: Mapped[int] = mapped_column(BigInteger)
+
+
+class Lease(Base):
+    """What one worker alone may do for now: generate the documents of a lane, merge the ledger's segments."""
+
+    __tablename__ = "leases"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    holder: Mapped[str] = mapped_column(index=True)
+    expires_at: Mapped[float]
+    """Seconds since 1970 by the database's clock; whoever comes later may take it over."""
+
+
+class FailedRequest(Base):
+    """A request that ended without a text: final until it is replayed."""
+
+    __tablename__ = "failed_requests"
+    key: Mapped[str] = mapped_column(primary_key=True)
+    study: Mapped[str] = mapped_column(index=True)
+    strategy: Mapped[str]
+    shard: Mapped[int]
+    url: Mapped[str]
+    g: Mapped[int]
+    part: Mapped[int]
+    cause: Mapped[str]
+    detail: Mapped[str | None]
+    tries: Mapped[int]
+    first_at: Mapped[dt.datetime]
+    last_at: Mapped[dt.datetime]
 
 
 class TrainingRun(Base):

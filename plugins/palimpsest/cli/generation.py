@@ -11,6 +11,8 @@ def register(add) -> None:
     add("plan", _plan, "what is to be generated, what of it is left, and what it will cost", "study")
     generate = add("generate", _generate, "generate what the ledger lacks, then publish", "study")
     generate.add_argument("--shard", type=int, help="only this shard; publishes nothing")
+    generate.add_argument("--replay", action="store_true", help="ask once more for what had failed for good")
+    add("failures", _failures, "requests that failed for good: cause, what the engine said, how to replay", "study")
 
 
 def _plan(options) -> None:
@@ -27,23 +29,34 @@ def _plan(options) -> None:
 
 
 def _generate(options) -> None:
-    from rich.progress import Progress
-
-    from palimpsest.generate.run import generate_shard, publish_generations
+    from palimpsest.cli.bar import Bar
+    from palimpsest.generate.publish import publish_generations
+    from palimpsest.generate.run import generate_shard
 
     study, lake = load_study(options.study), Lake.from_env()
     split, plan = (lake.latest(f"studies/{study.name}/{stage}") for stage in ("split", "plan"))
-    shards = range(study.shards) if options.shard is None else [options.shard]
-    with Progress() as bar:
-        for shard in shards:
-            task = bar.add_task(f"shard {shard}", total=None)
-            generate_shard(
-                study,
-                lake,
-                split=split,
-                plan=plan,
-                shard=shard,
-                progress=lambda done, total, task=task: bar.update(task, completed=done, total=total),
-            )
+    if options.shard is not None and options.shard not in range(study.shards):
+        raise ValueError(f"--shard {options.shard}: study '{study.name}' has shards 0 to {study.shards - 1}")
+    with Bar() as bar:
+        for shard in range(study.shards) if options.shard is None else [options.shard]:
+            show = bar.shard(shard)
+            generate_shard(study, lake, split=split, plan=plan, shard=shard, replay=options.replay, progress=show)
     if options.shard is None:
         print(summary(publish_generations(study, lake, split=split, plan=plan)))
+
+
+def _failures(options) -> None:
+    from palimpsest.catalog import Catalog
+
+    study = load_study(options.study)
+    catalog = Catalog.from_env()
+    catalog.ready()
+    rows = catalog.failed_requests(study.name)
+    for row in rows:
+        part = f" part {row['part']}" if row["part"] else ""
+        tries = f"{row['tries']} {'try' if row['tries'] == 1 else 'tries'}"
+        print(f"{row['cause']}: {row['strategy']} sample {row['g']}{part} of {row['url']} ({tries}, {row['key']})")
+        if row["detail"]:
+            print(f"    {row['detail']}")
+    again = f"; ask for them again with: python -m palimpsest generate {study.name} --replay" if rows else ""
+    print(f"{len(rows)} requests of study '{study.name}' failed{again}")

@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,6 +28,25 @@ log = logging.getLogger(__name__)
 
 FOLDER, DAMAGED = "ledger/segments", "ledger/damaged"
 NAME = re.compile(r"[0-9a-f]{64}\.parquet")
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("text", pa.string()),  # null: the engine could not answer; see cause
+        ("cause", pa.string()),
+        ("detail", pa.string()),
+        ("finish_reason", pa.string()),
+        ("engine", pa.string()),
+        ("model", pa.string()),
+        ("seed", pa.int64()),
+        ("engine_seconds", pa.float64()),
+        ("input_tokens", pa.int64()),
+        ("output_tokens", pa.int64()),
+    ]
+)
+GROUP_ROWS = 2_048
+"""Rows per row group: so many texts of a segment are in memory at once."""
+
+Row = dict[str, Any]
 
 
 class Segments:
@@ -108,7 +128,9 @@ class Segments:
                 stream = self._stream(name)
                 if hashlib.file_digest(stream, "sha256").hexdigest() == name.removesuffix(".parquet"):
                     stream.seek(0)
-                    return pq.ParquetFile(stream)
+                    file = pq.ParquetFile(stream)
+                    if "key" in file.schema_arrow.names:
+                        return file
             except FileNotFoundError:
                 return None
             except pa.ArrowInvalid:
@@ -155,3 +177,32 @@ class Segments:
             self.lake.fs.mv(path, aside)
             self.damaged.append(name)
             log.warning("ledger segment %s is damaged: moved to %s; its rows will be generated again", path, aside)
+
+
+def serialized(table: pa.Table) -> bytes:
+    """The table as a segment's content."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", row_group_size=GROUP_ROWS)
+    return buffer.getvalue()
+
+
+def rows_of(file: pq.ParquetFile, keys: Container[str] | None, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """A segment's rows of ``keys``, or all, by row group; a column that an old segment lacks is null."""
+    present = [name for name in names if name in file.schema_arrow.names]
+    for group in range(file.num_row_groups):
+        mask = None
+        if keys is not None:
+            mask = pa.array([key in keys for key in file.read_row_group(group, ["key"])["key"].to_pylist()], pa.bool_())
+            if not mask.true_count:
+                continue
+        table = file.read_row_group(group, present)
+        for name in names:
+            if name not in present:
+                table = table.append_column(name, pa.nulls(table.num_rows, SCHEMA.field(name).type))
+        table = table.select(names).cast(pa.schema([SCHEMA.field(name) for name in names]))
+        yield from (table if mask is None else table.filter(mask)).to_batches()
+
+
+def preference(row: Row) -> tuple:
+    """Sorts rows of one key: a text before a failure, then by content, wherever they were found."""
+    return (row["text"] is None, *((row[name] is None, str(row[name])) for name in SCHEMA.names))
