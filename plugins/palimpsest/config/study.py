@@ -81,7 +81,7 @@ class Gates(Strict):
     max_dropped_share: float = Field(default=0.10, ge=0, le=1)
     """Of a strategy's generations, those that the review drops for one and the same defect."""
     min_faithfulness: float = Field(default=0.0, ge=0, le=1)
-    """Mean faithfulness of each strategy's generations to their sources (1: every name, number and run is covered)."""
+    """Mean faithfulness of each strategy's generations to their sources (1: the same names, numbers and terms)."""
     min_length_ratio: float = Field(default=0.05, ge=0)
     max_length_ratio: float = Field(default=5.0, gt=0)
     """Words of a generation over words of its source: bounds on the 5% and the 95% quantile of each strategy."""

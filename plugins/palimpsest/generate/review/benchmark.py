@@ -44,7 +44,9 @@ class Benchmarks:
 
     def recited(self, text: Facts) -> str | None:
         """Which item's run the text holds, word by word, or None."""
-        for run in text.distinct_runs & self._firsts if self._firsts else ():
+        if self._firsts.isdisjoint(text.distinct_runs):
+            return None
+        for run in filter(self._firsts.__contains__, text.runs):  # in order: the same item is named every time
             for item, start, length in self._places[run]:
                 name, _, words = self._texts[item]
                 said = " ".join(words[start : start + length])
