@@ -100,7 +100,7 @@ def write_study(folder: Path, **changes: object) -> Study:
         },
     }
 
-    file = folder / "small.yaml"
+    file = folder / f"{changes.get('name', 'small')}.yaml"
     file.write_text(yaml.safe_dump({**content, **changes}))
     return load_study(file)
 
