@@ -69,7 +69,7 @@ def test_a_killed_process_of_vllm_is_replaced_with_all_others(tiny, study, place
 
 def test_vllm_ends_with_its_keeper_and_when_nobody_uses_it_and_comes_back(tiny, study, place, monkeypatch):
     psutil.Process(place.keeper()).kill()
-    nothing_left(place, within_s=5)
+    nothing_left(place, within_s=10)
     with monkeypatch.context() as patch:
         patch.setenv("PALIMPSEST_SERVER_IDLE_S", "3")
         assert serve.ensure(study, "tiny", tiny.lake) == [tiny.endpoint]

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ from palimpsest.state import state_dir
 
 STARTED = "---- started by the keeper"
 """Begins each start in a log."""
+KEPT_S = 7 * 86_400
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,17 @@ def base() -> Path:
 
 
 def folders() -> list[Folder]:
-    return [Folder(file.parent) for file in sorted((state_dir() / "servers").glob("*/spec.json"))]
+    return [Folder(file.parent) for file in sorted((state_dir() / "servers").glob("*/status.json"))]
+
+
+def prune() -> None:
+    """Remove what servers left that nobody has used for a week: their logs."""
+    for folder in folders():
+        if time.time() - (folder.path / "status.json").stat().st_mtime > KEPT_S and not folder.users():
+            lock = folder.hold(wait_s=0)
+            if lock is not None:
+                shutil.rmtree(folder.path)
+                os.close(lock)
 
 
 def used_by(user: str) -> list[Folder]:

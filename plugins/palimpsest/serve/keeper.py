@@ -26,7 +26,7 @@ class Keeper:
     def __init__(self, folder: Folder) -> None:
         self.folder, self.spec = folder, folder.spec()
         self.state, self.error, self.final, self.stopping = "starting", "", False, False
-        self.pipe, self.watchdog = -1, 0
+        self.began, self.pipe, self.watchdog = time.monotonic(), -1, 0
         self.watch()
         key = machine_key()
         numbers = range(len(self.spec.replicas))
@@ -99,7 +99,7 @@ class Keeper:
                 self.watch()
             for replica in self.replicas:
                 replica.rotate()
-            if not self.folder.users(self.spec.idle_s):
+            if time.monotonic() - self.began > self.spec.idle_s and not self.folder.users(self.spec.idle_s):
                 print(f"nobody has used the server for {self.spec.idle_s:g} s", flush=True)
                 self.end()
             await asyncio.sleep(TICK_S)

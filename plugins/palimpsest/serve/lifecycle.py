@@ -12,7 +12,7 @@ import time
 from palimpsest.config import ConfigError
 from palimpsest.lake import REPOSITORY
 from palimpsest.serve import leftovers
-from palimpsest.serve.folder import Folder, Spec, deciding
+from palimpsest.serve.folder import Folder, Spec, deciding, prune
 
 LOG_S = 10.0
 SWEEP_S = 75.0  # a watchdog is through in a second, or says after a minute that it cannot be
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 def begin(folder: Folder, spec: Spec) -> None:
     """A keeper for the folder, once the one before and everything of it is gone."""
+    prune()
     lock = folder.hold(wait_s=spec.shutdown_s + SWEEP_S)
     if lock is None:
         raise ConnectionError(f"the server before this one does not end; see {folder.path}/keeper.log")
@@ -54,7 +55,11 @@ def await_ready(folder: Folder, user: str, within_s: float) -> None:
     while True:
         folder.use(user)
         alive, now = folder.keeper() is not None, folder.status()
-        if alive and now["replicas"] and all(replica["state"] == "ready" for replica in now["replicas"]):
+        states = [replica["state"] for replica in now["replicas"]] if alive else []
+        if "ready" in states and set(states) <= {"ready", "failed"}:  # one may give up once all have been running
+            for replica in now["replicas"]:
+                if replica["state"] == "failed":
+                    log.warning("server %s goes on without replica %s: %s", user, replica["replica"], replica["error"])
             return
         waited = time.monotonic() - started
         late = waited > within_s
@@ -66,8 +71,8 @@ def await_ready(folder: Folder, user: str, within_s: float) -> None:
             raise ConnectionError(f"server {user} {why}; the end of {folder.log(0)}:\n{folder.tail(0)}")
         if time.monotonic() - said > LOG_S:
             said = time.monotonic()
-            states = ", ".join(replica["state"] for replica in now["replicas"])
-            log.info("server %s: %s for %.0f s;%s", user, states, waited, folder.tail(0, 1).removeprefix("  |"))
+            last = folder.tail(0, 1).removeprefix("  |")
+            log.info("server %s: %s for %.0f s;%s", user, ", ".join(states), waited, last)
         time.sleep(0.2)
 
 

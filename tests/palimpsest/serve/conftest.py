@@ -63,7 +63,7 @@ def processes() -> list[psutil.Process]:
     return leftovers.living(only().id)
 
 
-def until(holds: Callable[[], object], within_s: float = 20) -> None:
+def until(holds: Callable[[], object], within_s: float = 60) -> None:
     end = time.monotonic() + within_s
     while not holds():
         assert time.monotonic() < end, f"not within {within_s} s"

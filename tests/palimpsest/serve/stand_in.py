@@ -2,7 +2,8 @@
 
 It starts an 'engine' that starts a 'worker', both deaf to SIGTERM and in sessions of their own, as hard to find as
 processes get. ``ok``; ``usage`` (ends with status 2); ``crash`` (before it is ready); ``second`` (crashes the first
-time); ``mute`` (never answers); ``other`` (serves another model).
+time); ``until_broken`` (crashes once there is a file 'broken' in the model's folder); ``mute`` (never answers);
+``other`` (serves another model).
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def main() -> None:
         print("error: unrecognized arguments: --no-such-thing", flush=True)
         sys.exit(2)
     before = Path(options["model"]) / "started"
-    if behaviour == "crash" or (behaviour == "second" and not before.exists()):
+    broken = behaviour == "until_broken" and (Path(options["model"]) / "broken").exists()
+    if broken or behaviour == "crash" or (behaviour == "second" and not before.exists()):
         before.touch()
         print("CUDA out of memory: the GPU is taken", flush=True)
         sys.exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import threading
 import time
@@ -87,7 +88,7 @@ def test_nothing_outlives_a_killed_keeper_and_ensure_starts_again(make, here):
     study = make()
     serve.ensure(study, "tiny", here)
     psutil.Process(only().keeper()).kill()
-    until(lambda: not processes(), within_s=5)
+    until(lambda: not processes(), within_s=10)
     assert serve.status()[0].state == "dead"
     assert serve.endpoints(study, "tiny", here) == []
     assert len(serve.ensure(study, "tiny", here)) == 1
@@ -118,7 +119,7 @@ def test_a_killed_watchdog_is_replaced(make, here):
     watchdog.kill()
     until(lambda: len(keeper.children()) == 2 and watchdog.pid not in [child.pid for child in keeper.children()])
     keeper.kill()
-    until(lambda: not processes(), within_s=5)
+    until(lambda: not processes(), within_s=10)
 
 
 def test_a_server_that_cannot_start_is_given_up_with_the_end_of_its_log(make, here):
@@ -151,14 +152,14 @@ def test_a_server_for_another_model_is_never_ready(make, here):
 
 
 def test_a_server_nobody_uses_stops_itself(make, here, monkeypatch):
-    monkeypatch.setenv("PALIMPSEST_SERVER_IDLE_S", "2")
+    monkeypatch.setenv("PALIMPSEST_SERVER_IDLE_S", "4")
     study = make()
     serve.ensure(study, "tiny", here)
-    for _ in range(8):
+    for _ in range(12):
         time.sleep(0.5)
         serve.touch(study, "tiny", here)
     assert replica()["state"] == "ready"
-    until(lambda: serve.status()[0].state == "stopped", within_s=10)
+    until(lambda: serve.status()[0].state == "stopped", within_s=30)
     assert processes() == []
 
 
@@ -239,3 +240,26 @@ def test_what_runs_already_is_asked_whether_it_is_the_right_one(make, here, mode
 def test_an_unknown_server_is_named(make, here):
     with pytest.raises(ConfigError, match="'tinny' is unknown"):
         serve.ensure(make(), "tinny", here)
+
+
+def test_one_replica_that_cannot_come_back_does_not_stop_the_others(make, here, model, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    study = make(behaviour="until_broken", gpus=2)
+    assert len(serve.ensure(study, "tiny", here)) == 2
+    (model / "broken").touch()
+    psutil.Process(replica(0)["pid"]).kill()
+    until(lambda: replica(0)["state"] == "failed")
+    assert [endpoint.replica for endpoint in serve.ensure(study, "tiny", here)] == [1]
+    assert "out of memory" in replica(0)["error"]
+    psutil.Process(replica(1)["pid"]).kill()
+    until(lambda: serve.status()[0].state == "failed")
+    assert processes() == []
+
+
+def test_what_a_server_left_is_removed_after_a_week(make, here):
+    serve.ensure(make(), "tiny", here)
+    serve.stop(None)
+    old, week = only(), 8 * 86_400
+    os.utime(old.path / "status.json", (time.time() - week, time.time() - week))
+    serve.ensure(make(context=4096), "tiny", here)
+    assert not old.path.exists()
