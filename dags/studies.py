@@ -7,7 +7,7 @@ import datetime as dt
 from airflow.sdk import Asset, AssetAny, dag
 
 from palimpsest_airflow import definitions
-from palimpsest_airflow.tasks import common, study
+from palimpsest_airflow.tasks import common, serving, study
 
 DOC = """
 {description}
@@ -21,8 +21,10 @@ and seed, and reports how many times its real tokens each mix is worth. File: `d
 experiment `{name}`
 
 **When it is red** Open the failed task's log; its last line names the file and the fix.
-`plan`: the study file or a file it names is wrong. `generate`: an engine is away (tried again by itself) or the
-recordings do not fit. `build`: a dbt test failed; its name and rows are in the log.
+`plan`: the study file or a file it names is wrong. `approve` (studies with model servers): waits for an answer under
+*Required Actions*, or was rejected. `serve`: the server's own last lines are in the log. `generate`: an engine is away
+(tried again by itself) or the recordings do not fit; the button *Generation* shows servers, cost and failed requests,
+which a run with `replay` asks again. `build`: a dbt test failed; its name and rows are in the log.
 `gate`: the table in the log says what was expected and found; see Data Docs, then change the study or its `gates`.
 `train`: a mapped row is one run; clear that row only. Clear the failed task to go on: what is published already
 is not made again, and no generation is paid twice.
@@ -49,6 +51,7 @@ def build(s):
         start_date=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
         catchup=False,
         max_active_runs=1,
+        params=serving.params(s),
         default_args={**common.DEFAULTS, "owner": s.owner},
         tags=["study", *s.corpora],
     )
@@ -56,6 +59,8 @@ def build(s):
         planned = study.plan(s.name)
         shards = study.generate.partial(study=s.name, so_far=planned).expand(shard=list(range(s.shards)))
         generations = study.collect(s.name, planned, shards)
+        if serving.servers(s):
+            serving.around(s.name, planned, shards, generations)
         mixes = study.build(s.name, generations)
         checked = study.gate(s.name, mixes)
         orders = study.tokenize(s.name, checked)

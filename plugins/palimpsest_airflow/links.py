@@ -1,4 +1,4 @@
-"""Buttons on a task's page: to its report, its Data Docs, its MLflow run."""
+"""Buttons on a task's page: to its report, its Data Docs, its study's generation, its MLflow run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ PREFIX = "/palimpsest"
 """Where the plugin's pages are mounted in the API server."""
 
 
-def page(address: str) -> str:
-    """A page of this plugin as the browser sees it, behind whatever base URL Airflow has."""
+def airflow(address: str) -> str:
+    """A page of Airflow's UI as the browser sees it, behind whatever base URL it has."""
     from airflow.configuration import conf
 
-    return f"{(conf.get('api', 'base_url', fallback='') or '').rstrip('/')}{PREFIX}/{address}"
+    return f"{(conf.get('api', 'base_url', fallback='') or '').rstrip('/')}/{address}"
+
+
+def page(address: str) -> str:
+    """A page of this plugin as the browser sees it."""
+    return airflow(f"{PREFIX.strip('/')}/{address}")
 
 
 def mlflow(address: str = "") -> str:
@@ -60,6 +65,14 @@ class DataDocsLink(BaseOperatorLink):
         return page(address) if address else ""
 
 
+class GenerationLink(BaseOperatorLink):
+    name = "Generation"
+
+    def get_link(self, operator, *, ti_key: TaskInstanceKey) -> str:
+        address = kept(ti_key, self.name)
+        return page(address) if address else ""
+
+
 class MlflowLink(BaseOperatorLink):
     name = "MLflow"
 
@@ -68,4 +81,4 @@ class MlflowLink(BaseOperatorLink):
         return mlflow(address) if address else ""
 
 
-LINKS = [ReportLink(), DataDocsLink(), MlflowLink()]
+LINKS = [ReportLink(), DataDocsLink(), GenerationLink(), MlflowLink()]

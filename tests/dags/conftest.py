@@ -13,6 +13,7 @@ import pytest
 
 from palimpsest.lake import REPOSITORY
 
+EXAMPLE = REPOSITORY / "docs" / "examples" / "rephrase_vllm.yaml"
 PARSE = """
 import json, sys
 from airflow.dag_processing.dagbag import DagBag
@@ -49,6 +50,21 @@ def parse(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict]:
 @pytest.fixture(scope="session")
 def parsed(parse) -> dict:
     return parse()
+
+
+@pytest.fixture(scope="session")
+def served(parse, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """The demo study and the example of a study with a model server."""
+    folder = tmp_path_factory.mktemp("studies")
+    for file in (REPOSITORY / "dags" / "studies" / "demo.yaml", EXAMPLE):
+        (folder / file.name).write_text(file.read_text())
+    return parse(PALIMPSEST_STUDIES=str(folder))
+
+
+@pytest.fixture(params=["parsed", "served"])
+def each(request: pytest.FixtureRequest) -> dict:
+    """The shipped Dags, and those with a model server."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture

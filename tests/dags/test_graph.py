@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 PICTURE = Path(__file__).with_name("graph.json")
+SERVED = Path(__file__).with_name("graph_vllm.json")
 
 
 def picture(dag: dict) -> dict:
@@ -20,6 +21,7 @@ def picture(dag: dict) -> dict:
             "pool": found.get("pool", "default_pool"),
             "mapped": bool(task.get("_is_mapped")),
             "outlets": [outlet["__var"]["name"] for outlet in found.get("outlets", [])],
+            **{key: found[key] for key in ("is_setup", "is_teardown", "trigger_rule") if key in found},
             "then": sorted(task.get("downstream_task_ids", [])),
         }
     timetable = dag["timetable"]
@@ -36,8 +38,36 @@ def picture(dag: dict) -> dict:
     }
 
 
-def test_the_graph_is_the_one_checked_in(parsed):
-    found = {name: picture(dag) for name, dag in sorted(parsed["dags"].items())}
+def compared(found: dict, file: Path) -> None:
     if os.environ.get("RENEW_GRAPH"):
-        PICTURE.write_text(json.dumps(found, indent=2) + "\n")
-    assert found == json.loads(PICTURE.read_text())
+        file.write_text(json.dumps(found, indent=2) + "\n")
+    assert found == json.loads(file.read_text())
+
+
+def test_the_graph_is_the_one_checked_in(parsed):
+    compared({name: picture(dag) for name, dag in sorted(parsed["dags"].items())}, PICTURE)
+
+
+def test_a_study_with_model_servers_asks_starts_and_stops_around_its_generation(served):
+    assert served["errors"] == {}
+    found, plain = (picture(served["dags"][f"study_{name}"]) for name in ("rephrase_vllm", "demo"))
+    compared(found, SERVED)
+    assert found["tasks"].keys() - plain["tasks"].keys() == {"approve", "serve", "stop_serving"}
+
+
+def test_stopping_runs_whatever_happened_and_decides_nothing(served):
+    dag = served["dags"]["study_rephrase_vllm"]
+    tasks = {task["__var"]["task_id"]: task["__var"] for task in dag["tasks"]}
+    assert tasks["serve"]["is_setup"] is True
+    assert tasks["stop_serving"]["is_teardown"] is True
+    assert tasks["stop_serving"]["trigger_rule"] == "all_done"
+    assert not tasks["stop_serving"].get("_on_failure_fail_dagrun")
+    assert [name for name, task in tasks.items() if not task.get("downstream_task_ids")] == ["report"]
+
+
+def test_only_a_study_with_model_servers_offers_to_replay_failed_requests(served):
+    params = {name: dict(dag["params"]) for name, dag in served["dags"].items()}
+    assert params["study_demo"] == {}
+    replay = params["study_rephrase_vllm"]["replay"]
+    assert replay["default"] is False
+    assert replay["schema"]["__var"]["type"] == "boolean"

@@ -30,12 +30,12 @@ def test_every_file_becomes_a_dag_without_import_errors(parsed):
     assert set(parsed["dags"]) == files
 
 
-def test_reading_the_dags_loads_no_heavy_library(parsed):
-    assert HEAVY & set(parsed["modules"]) == set()
+def test_reading_the_dags_loads_no_heavy_library(each):
+    assert HEAVY & set(each["modules"]) == set()
 
 
-def test_every_dag_says_what_it_does_and_what_to_do_when_it_is_red(parsed):
-    for dag in parsed["dags"].values():
+def test_every_dag_says_what_it_does_and_what_to_do_when_it_is_red(each):
+    for dag in each["dags"].values():
         for part in ("**What**", "**Reads**", "**Writes**", "**When it is red**"):
             assert part in dag["doc_md"]
         assert not re.search(r"[{}]", dag["doc_md"]), "an unfilled placeholder"
@@ -43,16 +43,16 @@ def test_every_dag_says_what_it_does_and_what_to_do_when_it_is_red(parsed):
         assert dag["tags"]
 
 
-def test_no_dag_catches_up_by_itself_or_runs_twice_at_a_time(parsed):
-    for dag in parsed["dags"].values():
+def test_no_dag_catches_up_by_itself_or_runs_twice_at_a_time(each):
+    for dag in each["dags"].values():
         assert dag.get("catchup", False) is False
         assert dag["max_active_runs"] == 1
 
 
-def test_every_task_has_an_owner_a_doc_retries_and_a_pool_that_exists(parsed):
+def test_every_task_has_an_owner_a_doc_retries_and_a_pool_that_exists(each):
     known = {"default_pool", *pools()}
-    shared = {name: dag.get("default_args", {}).get("__var", {}) for name, dag in parsed["dags"].items()}
-    for dag_id, task in all_tasks(parsed):
+    shared = {name: dag.get("default_args", {}).get("__var", {}) for name, dag in each["dags"].items()}
+    for dag_id, task in all_tasks(each):
         found = {**shared[dag_id], **with_partial(task)}
         assert found["owner"] not in ("", "airflow"), task["task_id"]
         assert found["retries"] >= 1, task["task_id"]
@@ -61,8 +61,8 @@ def test_every_task_has_an_owner_a_doc_retries_and_a_pool_that_exists(parsed):
         assert found.get("doc_md"), task["task_id"]
 
 
-def test_rows_of_mapped_tasks_have_names(parsed):
-    mapped = [(dag_id, task) for dag_id, task in all_tasks(parsed) if task.get("_is_mapped")]
+def test_rows_of_mapped_tasks_have_names(each):
+    mapped = [(dag_id, task) for dag_id, task in all_tasks(each) if task.get("_is_mapped")]
     assert {task["task_id"] for _, task in mapped} == {"generate", "train"}
     for _, task in mapped:
         assert with_partial(task).get("map_index_template")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +31,13 @@ class Server:
     settings: Settings
     api: Api
     anonymous: httpx.Client
+    studies: Path
+    """The folder of study files that it reads."""
+
+    def page(self, path: str) -> httpx.Response:
+        """As a browser gets it that is logged in."""
+        token = {"Authorization": self.api.http.headers["Authorization"], "Accept": "text/html"}
+        return self.anonymous.get(path, headers=token)
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +54,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
     settings = Settings(folder / "state", str(folder / "lake"), free_port(), free_port())
     publish_something(settings)
-    environment = settings.environment()
+    studies = folder / "studies"
+    shutil.copytree(REPOSITORY / "dags" / "studies", studies)
+    environment = {**settings.environment(), "PALIMPSEST_STUDIES": str(studies)}
     databases.make(settings, environment)
     running = Processes(settings.home / "processes.json", settings.logs)
     api = Api(settings)
@@ -54,7 +64,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         running.start("api-server", stack.COMPONENTS["api-server"], environment, REPOSITORY)
         stack.wait(running, "api-server", api.ready)
         api.login()
-        yield Server(settings, api, httpx.Client(base_url=settings.airflow_url, timeout=30, trust_env=False))
+        anonymous = httpx.Client(base_url=settings.airflow_url, timeout=30, trust_env=False)
+        yield Server(settings, api, anonymous, studies)
     finally:
         running.stop()
 

@@ -11,13 +11,9 @@ PAGES = [
     "/palimpsest/data-docs/",
     "/palimpsest/data-docs/index.html",
     "/palimpsest/dbt-docs/",
+    "/palimpsest/generation/study_demo/",
 ]
 REDIRECTS_AND_CHECKS = ["/palimpsest/session", "/palimpsest/mlflow"]
-
-
-def get(server, path: str, accept: str = "text/html"):
-    token = {"Authorization": server.api.http.headers["Authorization"], "Accept": accept}
-    return server.anonymous.get(path, headers=token)
 
 
 def test_airflow_loads_the_plugin_with_every_view_and_link(server):
@@ -25,7 +21,7 @@ def test_airflow_loads_the_plugin_with_every_view_and_link(server):
     (plugin,) = (p for p in server.api.get("plugins")["plugins"] if p["name"] == "palimpsest")
     views = {view["name"]: view["destination"] for view in plugin["external_views"]}
     assert views == {"Palimpsest": "nav", "Data Docs": "nav", "dbt docs": "nav", "MLflow": "nav", "Report": "dag"}
-    assert len(plugin["global_operator_extra_links"]) == 3
+    assert len(plugin["global_operator_extra_links"]) == 4
     assert plugin["fastapi_apps"][0]["url_prefix"] == "/palimpsest"
 
 
@@ -39,6 +35,7 @@ def test_the_list_of_pages_below_is_complete(airflow_home):
 
     routes = {route.path for route in app.routes}
     served = {"/", "/report/{dag_id}/{file:path}", "/data-docs/{file:path}", "/dbt-docs/{file:path}"}
+    served |= {"/generation/{dag_id}/", "/generation/{dag_id}/metrics/{server}/{replica}/"}
     assert routes == served | {"/session", "/mlflow"}
 
 
@@ -55,7 +52,7 @@ def test_no_page_answers_without_the_login(server, path):
 
 @pytest.mark.parametrize("path", PAGES)
 def test_with_the_login_every_page_is_there_and_no_script_may_touch_airflow(server, path):
-    answer = get(server, path)
+    answer = server.page(path)
     assert answer.status_code == 200
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy
@@ -79,14 +76,14 @@ def test_with_the_login_every_page_is_there_and_no_script_may_touch_airflow(serv
     ],
 )
 def test_no_path_leads_out_of_the_published_folder(server, path):
-    answer = get(server, path)
+    answer = server.page(path)
     assert answer.status_code == 404 or "No report" in answer.text or answer.url.path.startswith("/airflow")
     for secret in (server.settings.password, server.settings.secrets["jwt"], "not for readers", "root:"):
         assert secret not in answer.text
 
 
 def test_a_study_without_report_says_what_will_write_it(server):
-    answer = get(server, "/palimpsest/report/study_other/")
+    answer = server.page("/palimpsest/report/study_other/")
     assert answer.status_code == 200
     assert "No report yet" in answer.text
-    assert "No report here" in get(server, "/palimpsest/report/corpus_sample/").text
+    assert "No report here" in server.page("/palimpsest/report/corpus_sample/").text

@@ -27,7 +27,7 @@ COMPONENTS = {
     "dag-processor": [*AIRFLOW, "dag-processor"],
 }
 STATE_ENTRIES = ("airflow", "catalog.db*", "mlflow.db*", "*.lock", "demo.json", "home", "logs")
-STATE_ENTRIES += ("data_docs", "dbt", "dbt_docs", "gx", "mlartifacts")
+STATE_ENTRIES += ("data_docs", "dbt", "dbt_docs", "gx", "mlartifacts", "models", "servers")
 LAKE_ENTRIES = ("corpora", "ledger", "studies")
 PATIENCE = 180.0
 """Seconds a component may take to answer; a cold start on a busy two-core machine takes a third of it."""
@@ -119,6 +119,17 @@ def down(settings: Settings) -> None:
     names = running.alive()
     running.stop()
     print(f"stopped {', '.join(names)}" if names else "nothing was running")
+    stop_model_servers(settings)
+
+
+def stop_model_servers(settings: Settings) -> None:
+    """End what the studies of this state folder serve; a server outlives the task that started it, and the stack."""
+    if (settings.state / "servers").exists():
+        stop = [sys.executable, "-m", "palimpsest", "serve", "stop"]
+        done = subprocess.run(stop, env=settings.environment(), cwd=REPOSITORY, capture_output=True, text=True)
+        if done.returncode:
+            raise Refused(f"a model server could not be stopped: {done.stderr.strip()}")
+        print(f"model servers: {done.stdout.strip()}")
 
 
 def airflow(settings: Settings, arguments: list[str]) -> int:
@@ -156,6 +167,7 @@ def reset(settings: Settings) -> None:
             raise Refused(f"{folder} holds {', '.join(foreign[:5])}, which is not the platform's: delete it by hand")
     with locked(settings):
         processes(settings).stop()
+        stop_model_servers(settings)
         shutil.rmtree(settings.mlflow_socket.parent)
         for folder in ours:
             if folder.exists():

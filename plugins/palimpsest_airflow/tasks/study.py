@@ -2,50 +2,62 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from airflow.sdk import get_current_context
 
+from palimpsest_airflow.tasks import serving
 from palimpsest_airflow.tasks.common import Ref, keep_data_docs, keep_links, opened, stage, work
 
+log = logging.getLogger(__name__)
 Refs = dict[str, Ref]
 """Everything published so far in this run, by stage name; each task adds its own."""
 
 
 @stage()
 def plan(study: str) -> Refs:
-    """Training and validation documents, and every generation request with its content key."""
+    """Training and validation documents, every generation request with its content key, and what asking them costs."""
     from palimpsest.config import load_study
     from palimpsest.generate.plan import plan
     from palimpsest.split import split
 
     loaded = load_study(study)
+    serving.keep_generation_link(study)
     with work() as lake:
         documents = corpora_versions(get_current_context(), loaded.corpora, lake)
         divided = split(loaded, lake, documents=documents)
-        return {"split": divided.ref, "plan": plan(loaded, lake, split=divided).ref}
+        planned = plan(loaded, lake, split=divided)
+        if serving.servers(loaded):
+            serving.keep_estimate(loaded, lake, planned)
+        return {"split": divided.ref, "plan": planned.ref}
 
 
 @stage(pool="gpu", map_index_template="shard {{ task.op_kwargs['shard'] }}")
 def generate(study: str, so_far: Refs, shard: int) -> dict[str, Any]:
     """What the generation ledger lacks of one shard; a shard that has everything costs nothing."""
-    from palimpsest.catalog import Catalog
     from palimpsest.config import load_study
     from palimpsest.generate.run import generate_shard
 
+    loaded = load_study(study)
+    serving.keep_generation_link(study)
     with work() as lake:
-        counts = generate_shard(load_study(study), lake, **_open(lake, so_far, "split", "plan"), shard=shard)
-        catalog = Catalog.from_env()
-        for engine, seconds in counts["engines"].items():
-            catalog.record_usage(study, shard, engine, **seconds)
-        return counts
+        serving.with_keys(loaded)
+        return generate_shard(
+            loaded,
+            lake,
+            **_open(lake, so_far, "split", "plan"),
+            shard=shard,
+            replay=bool(get_current_context()["params"].get("replay")),
+            progress=lambda progress: log.info("shard %d: %s", shard, progress.line()),
+        )
 
 
 @stage()
 def collect(study: str, so_far: Refs, shards: list[dict[str, Any]]) -> Refs:
     """The plan's generations as one table, with counts of those that could not be made."""
     from palimpsest.config import load_study
-    from palimpsest.generate.run import publish_generations
+    from palimpsest.generate.publish import publish_generations
 
     with work() as lake:
         published = publish_generations(load_study(study), lake, **_open(lake, so_far, "split", "plan"))

@@ -16,10 +16,16 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
 from fastapi.responses import Response as AnyResponse
 
+from palimpsest.catalog import Catalog
+from palimpsest.config import Study
 from palimpsest.lake import Lake, NotPublished
 from palimpsest.state import state_dir
-from palimpsest_airflow.links import mlflow
+from palimpsest_airflow import definitions
+from palimpsest_airflow.links import airflow, mlflow
+from palimpsest_airflow.ui.generation import generation_page, metrics_page
 from palimpsest_airflow.ui.index import index_page, message_page
+from palimpsest_airflow.ui.standing import known_servers, planned_at, progress, servings
+from palimpsest_airflow.ui.vitals import metrics
 
 NOTHING_FOREIGN = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 DOCUMENT = (
@@ -69,6 +75,40 @@ def report(dag_id: str, file: str) -> AnyResponse:
     return _serve(published.path, file or "report.html", DOCUMENT)
 
 
+@router.get("/generation/{dag_id}/", dependencies=[Depends(requires_access_dag("GET"))])
+def generation(dag_id: str) -> HTMLResponse:
+    """What a study's generation has done and cost, its servers, and what failed."""
+    study = _study(dag_id)
+    lake, catalog = Lake.from_env(), Catalog.from_env()
+    try:
+        planned = lake.latest(f"studies/{study.name}/plan")
+    except NotPublished:
+        return _page(message_page("Nothing planned yet", f"The task plan of {dag_id} writes the plan."))
+    failures = catalog.failed_requests(study.name)
+    content = generation_page(
+        study,
+        planned_at(planned),
+        progress(study, lake, planned, failures),
+        catalog.usage(study.name),
+        servings(study),
+        failures,
+        airflow(f"dags/{dag_id}"),
+    )
+    return _page(content)
+
+
+@router.get("/generation/{dag_id}/metrics/{server}/{replica}/", dependencies=[Depends(requires_access_dag("GET"))])
+def server_metrics(dag_id: str, server: str, replica: int) -> HTMLResponse:
+    """What one of the study's servers says at /metrics, as text; only servers of the study are asked."""
+    for one in known_servers(_study(dag_id)):
+        if one.name == f"{server}/{replica}" and one.url:
+            try:
+                return _page(metrics_page(one.name, one.url, metrics(one.url)))
+            except ConnectionError as error:
+                return _page(message_page("No metrics", str(error)), 502)
+    raise HTTPException(404, f"{dag_id} has no server {server}/{replica} now")
+
+
 @router.get("/data-docs/{file:path}")
 def data_docs(file: str) -> AnyResponse:
     """Great Expectations' pages of all gates."""
@@ -85,6 +125,14 @@ def dbt_docs(file: str) -> AnyResponse:
     if not (root / "static_index.html").exists():
         return _page(message_page("No dbt docs yet", "`make up` writes them when it starts; look again in a minute."))
     return _serve(root, file or "static_index.html", APPLICATION)
+
+
+def _study(dag_id: str) -> Study:
+    kind, _, name = dag_id.partition("_")
+    found = {study.name: study for study in definitions.studies()} if kind == "study" else {}
+    if name not in found:
+        raise HTTPException(404, f"no study makes a Dag {dag_id}")
+    return found[name]
 
 
 def _serve(root: Path, file: str, policy: str) -> FileResponse:

@@ -1,0 +1,48 @@
+"""The question a study asks a person before it spends more GPU hours than its budget."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+DOC = """Waits for a person where the plan's estimate is above `budget_gpu_hours`; goes on by itself where it is not.
+
+The estimate and the two answers are under *Required Actions*. Waiting takes no worker and no pool slot. Rejecting ends
+the run; the log then says what to change."""
+
+
+class Approve(ApprovalOperator):
+    """The answer to the estimate that task ``plan`` left: whose, and when; rejecting it fails the run for good.
+
+    Failing, because a run that was to end in a report and has none did not succeed.
+    """
+
+    def __init__(self, *, study: str, **options: Any) -> None:
+        super().__init__(subject=f"Generate for study {study}?", doc_md=DOC, **options)
+        self.study = study
+
+    def execute(self, context: Any) -> Any:
+        estimate = context["ti"].xcom_pull(task_ids="plan", key="estimate")
+        if not estimate["ask"]:
+            self.log.info("no approval needed: %s", estimate["reason"])
+            return {"approved_by": None, "reason": estimate["reason"]}
+        self.log.info("waiting for approval: %s\n%s", estimate["reason"], estimate["table"])
+        self.body = f"{estimate['reason']}\n\n{estimate['table']}"
+        return super().execute(context)
+
+    def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
+        answer = event["chosen_options"][0] if event.get("chosen_options") else None
+        person = (event.get("responded_by_user") or {}).get("name") or "nobody"
+        when = event["responded_at"].isoformat(timespec="seconds") if event.get("responded_at") else None
+        if answer == self.REJECT:
+            raise AirflowFailException(
+                f"study {self.study}: generating was rejected by {person} at {when}. Ask for less in the study file "
+                "(fewer 'generations' or strategies, a smaller model) or raise its 'budget_gpu_hours'; then clear the "
+                "task plan with everything downstream. To be asked once more, clear this task with downstream"
+            )
+        super().execute_complete(context, event)
+        self.log.info("approved by %s at %s", json.dumps(person), when)
+        return {"approved_by": person, "at": when}

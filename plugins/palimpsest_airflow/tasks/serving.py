@@ -1,0 +1,122 @@
+"""Tasks around a study's generation on model servers: the question, the start and the stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Connection, Param, TriggerRule, get_current_context
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from palimpsest_airflow.tasks.approve import Approve
+from palimpsest_airflow.tasks.common import keep_links, stage, work
+
+if TYPE_CHECKING:
+    from palimpsest.config import Study
+    from palimpsest.lake import Lake, Published
+
+log = logging.getLogger(__name__)
+
+
+def servers(study: Study) -> list[str]:
+    """The servers that a strategy of the study asks; others in its file are not started."""
+    return sorted({s.engine.server for s in study.strategies.values() if s.engine.server})
+
+
+def params(study: Study) -> dict[str, Param]:
+    """What a run by hand may choose, in the form that opens before it starts."""
+    if not servers(study):
+        return {}
+    text = "Ask again for what failed for good: the requests listed on the page Generation."
+    return {"replay": Param(False, type="boolean", title="Replay failed requests", description=text)}
+
+
+def around(study: str, planned: Any, shards: Any, generations: Any) -> None:
+    """The chain plan → approve → serve → generate → stop_serving → collect, of tasks that are there already.
+
+    Airflow keeps a teardown from running where its setup failed; but a start that failed, or whose process was killed,
+    may have left a server behind, so this one runs whatever happened. It decides nothing about the run: after a
+    generate that failed there is no collect, whether or not the servers could be stopped.
+    """
+    approved, served = Approve(task_id="approve", study=study), serve(study)
+    stopped = stop_serving(study).as_teardown(setups=served)
+    stopped.operator.trigger_rule = TriggerRule.ALL_DONE
+    planned >> approved >> served >> shards >> stopped >> generations
+
+
+def keep_estimate(study: Study, lake: Lake, planned: Published) -> None:
+    """What the generation will cost, as a table in the log and for the tasks `approve` and `serve`."""
+    from palimpsest.generate.estimate import estimate
+    from palimpsest.generate.ledger import Ledger
+
+    found = estimate(study, lake, planned, Ledger(lake))
+    reason, table = found.reason(study), found.table()
+    log.info("%s", reason)
+    for line in table.splitlines():
+        log.info("%s", line)
+    kept = {"ask": found.over_budget(study), "reason": reason, "table": table, "servers": found.servers}
+    get_current_context()["ti"].xcom_push("estimate", kept)
+
+
+@stage()
+def serve(study: str) -> list[str]:
+    """The model servers this study generates on, ready for requests; none where nothing is left to generate.
+
+    A server that dies later is started again without this task, and a shard that is cleared brings it up by itself.
+    """
+    from palimpsest import serve
+    from palimpsest.config import load_study
+
+    loaded = load_study(study)
+    keep_generation_link(study)
+    needed = get_current_context()["ti"].xcom_pull(task_ids="plan", key="estimate")["servers"]
+    found = []
+    with work() as lake:
+        with_keys(loaded)
+        for name in servers(loaded):
+            if name not in needed:
+                log.info("server %s: nothing is left to ask it, so it is not started", name)
+                continue
+            urls = [endpoint.url for endpoint in serve.ensure(loaded, name, lake)]
+            log.info("server %s is ready: %s", name, ", ".join(urls))
+            found += urls
+    return found
+
+
+@stage()
+def stop_serving(study: str) -> list[str]:
+    """Stops the servers the Dag started, whatever happened before; endpoints that the study names are left alone."""
+    from palimpsest import serve
+
+    done = serve.stop(study)
+    log.info("%s", "; ".join(done) or "no server of this study was running")
+    return done
+
+
+def keep_generation_link(study: str) -> None:
+    keep_links(Generation=f"generation/study_{study}/")
+
+
+def with_keys(study: Study) -> None:
+    """The passwords of the Airflow connections that servers name, where the library looks for API keys.
+
+    Airflow masks a password it has handed out in everything the task writes to its log.
+    """
+    from palimpsest.config import ConfigError
+    from palimpsest.serve import key_variable
+
+    for name in servers(study):
+        connection = study.servers[name].connection
+        if not connection:
+            continue
+        try:
+            password = Connection.get(connection).password
+        except AirflowNotFoundException:
+            password = None
+        if not password:
+            raise ConfigError(
+                f"{study.path}: servers.{name}.connection: Airflow has no connection '{connection}' with a password; "
+                "add it under Admin, Connections (type generic, the servers' API key as password)"
+            )
+        os.environ[key_variable(study.servers[name])] = password
