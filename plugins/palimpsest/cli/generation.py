@@ -22,7 +22,7 @@ def _plan(options) -> None:
 
     study, lake = load_study(options.study), Lake.from_env()
     planned = plan(study, lake, split=lake.latest(f"studies/{study.name}/split"))
-    found = estimate(study, lake, planned, Ledger(lake))
+    found = estimate(study, planned, Ledger(lake))
     print(summary(planned))
     print(found.table())
     print(found.reason(study))

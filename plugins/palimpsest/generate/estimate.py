@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from palimpsest.config import Study
 from palimpsest.generate.ledger import Ledger
 from palimpsest.generate.tables import planned_rows
-from palimpsest.lake import Lake, Published
+from palimpsest.lake import Published
 
 MEASURED = 20
 """Texts of the same prompt and model from which on their mean length is expected of the others."""
@@ -118,7 +118,7 @@ class Estimate:
         return "\n".join([head, rule, *lines, "", *(_note(cost) for cost in self.costs)])
 
 
-def estimate(study: Study, lake: Lake, plan: Published, ledger: Ledger) -> Estimate:
+def estimate(study: Study, plan: Published, ledger: Ledger) -> Estimate:
     """The costs of a plan, given what the ledger holds now; the catalog knows how fast models were."""
     facts = plan.extra["strategies"]
     strategy_of: dict[str, str] = {}

@@ -83,7 +83,7 @@ def planned_generations(
             yield Generation(
                 document["text"],
                 tuple(parts),
-                tuple((r, *(again(study, lake, r, n + 1) for n in range(attempts))) for r in requests),
+                tuple((r, *(again(study, r, n + 1) for n in range(attempts))) for r in requests),
             )
 
 

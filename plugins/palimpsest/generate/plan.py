@@ -92,7 +92,7 @@ def planned_requests(
     yield from _requests(split, plan, shard, keys, askers)
 
 
-def again(study: Study, lake: Lake, request: Request, attempt: int) -> Request:
+def again(study: Study, request: Request, attempt: int) -> Request:
     """The same request asked once more (``attempt`` 1, 2, …): another key and another seed, nothing else.
 
     Raises `ValueError` for engines that would only say the same again.

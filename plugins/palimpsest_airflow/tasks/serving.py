@@ -50,7 +50,7 @@ def keep_estimate(study: Study, lake: Lake, planned: Published) -> None:
     from palimpsest.generate.estimate import estimate
     from palimpsest.generate.ledger import Ledger
 
-    found = estimate(study, lake, planned, Ledger(lake))
+    found = estimate(study, planned, Ledger(lake))
     reason, table = found.reason(study), found.table()
     log.info("%s", reason)
     for line in table.splitlines():

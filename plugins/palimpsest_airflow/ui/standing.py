@@ -97,6 +97,6 @@ def _costs(study: Study, lake: Lake, planned: Published) -> Any:
     place = f"{lake.root} {planned.uri} {planned.digest}"
     counted = _COUNTED.get(place)
     if not counted or time.monotonic() - counted[0] > FRESH_S:
-        found = estimate(study, lake, planned, Ledger(lake)).costs
+        found = estimate(study, planned, Ledger(lake)).costs
         counted = _COUNTED[place] = (time.monotonic(), found)
     return counted[1]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palimpsest import tokenizer as tok
@@ -36,6 +36,7 @@ def starts(tokenizer):
     return lambda text: chunks.token_starts(tokenizer.encode(text, add_special_tokens=False).offsets)
 
 
+@settings(deadline=None)
 @given(TEXTS, st.integers(1, 40), st.integers(0, 30))
 def test_chunks_join_to_the_document_and_fit(starts, text, size, lead):
     tokens = starts(text)
@@ -49,6 +50,7 @@ def test_chunks_join_to_the_document_and_fit(starts, text, size, lead):
         assert view.before <= view.start < view.end or not text
 
 
+@settings(deadline=None)
 @given(TEXTS, st.integers(1, 40), st.integers(0, 30))
 def test_whatever_is_cut_inside_a_sentence_or_out_of_view_is_marked(starts, text, size, lead):
     ends = {0, *chunks.sentence_ends(text)}
@@ -57,6 +59,7 @@ def test_whatever_is_cut_inside_a_sentence_or_out_of_view_is_marked(starts, text
         assert view.truncated == (not whole)
 
 
+@settings(deadline=None)
 @given(TEXTS, st.integers(1, 40), st.data())
 def test_a_window_keeps_what_is_nearest_to_the_split_point(starts, text, size, data):
     tokens = starts(text)
@@ -70,6 +73,7 @@ def test_a_window_keeps_what_is_nearest_to_the_split_point(starts, text, size, d
         assert not view.truncated
 
 
+@settings(deadline=None)
 @given(TEXTS, st.floats(0.01, 0.99))
 def test_a_beginning_is_some_of_the_text_and_ends_before_white_space(text, share):
     at = chunks.beginning(text, share)

@@ -72,7 +72,7 @@ def cost(found, name: str = "asked"):
 
 def test_a_prompt_is_counted_once_for_all_its_samples(lake, make, planned):
     rows = rows_of(planned)
-    found = estimate(make(), lake, planned, Ledger(lake))
+    found = estimate(make(), planned, Ledger(lake))
     asked = cost(found)
     assert (asked.requests, asked.held, asked.left) == (len(rows), 0, len(rows)) == (20 * G, 0, 20 * G)
     assert asked.input_tokens == sum(row["input_tokens"] for row in rows) / G
@@ -87,45 +87,45 @@ def test_what_the_ledger_holds_is_not_paid_again(lake, make, planned):
     whole, some = rows[: 3 * G], rows[3 * G : 3 * G + 2]
     ledger.append(answers(whole))
     ledger.append(answers(some[:1]) + answers(some[1:], None, "too_long"))
-    asked = cost(estimate(make(), lake, planned, ledger))
+    asked = cost(estimate(make(), planned, ledger))
     assert (asked.held, asked.left) == (3 * G + 2, 17 * G - 2)
     assert asked.input_tokens == sum(row["input_tokens"] for row in rows[3 * G :]) / G, "the fourth still has samples"
     ledger.append(answers(rows[3 * G + 1 :]))
-    found = estimate(make(), lake, planned, ledger)
+    found = estimate(make(), planned, ledger)
     assert cost(found).left == 0 and found.servers == [] and found.gpu_hours == 0
     assert not found.over_budget(make())
 
 
 def test_lengths_so_far_are_expected_of_the_rest(lake, make, planned):
     rows, ledger = rows_of(planned), Ledger(lake)
-    guessed = cost(estimate(make(), lake, planned, ledger)).output_tokens / len(rows)
+    guessed = cost(estimate(make(), planned, ledger)).output_tokens / len(rows)
     ledger.append(answers(rows[:19], tokens=7))
-    assert cost(estimate(make(), lake, planned, ledger)).output_tokens / (len(rows) - 19) == pytest.approx(guessed, 0.1)
+    assert cost(estimate(make(), planned, ledger)).output_tokens / (len(rows) - 19) == pytest.approx(guessed, 0.1)
     ledger.append(answers(rows[19:20], tokens=7))
-    assert cost(estimate(make(), lake, planned, ledger)).output_tokens == 7 * (len(rows) - 20)
+    assert cost(estimate(make(), planned, ledger)).output_tokens == 7 * (len(rows) - 20)
 
 
 def test_hours_of_a_model_of_unknown_speed_are_unknown_and_ask_for_approval(lake, make, planned):
-    found = estimate(make(), lake, planned, Ledger(lake))
+    found = estimate(make(), planned, Ledger(lake))
     assert found.gpu_hours is None and found.over_budget(make())
     assert "nothing is known of the speed of server main" in found.reason(make())
     assert "unknown" in found.table()
-    on_cpu = estimate(make(gpus=0), lake, planned, Ledger(lake))
+    on_cpu = estimate(make(gpus=0), planned, Ledger(lake))
     assert on_cpu.gpu_hours == 0 and not on_cpu.over_budget(make(gpus=0))
 
 
 def test_the_study_says_how_fast_until_it_was_measured(lake, make, planned):
     slow, fast = make(tokens_per_second=1.0), make(tokens_per_second=1e6)
-    said = estimate(slow, lake, planned, Ledger(lake))
+    said = estimate(slow, planned, Ledger(lake))
     assert said.gpu_hours == pytest.approx(cost(said).output_tokens / 3600)
     assert said.over_budget(slow) and "above the budget of 0.01" in said.reason(slow)
-    within = estimate(fast, lake, planned, Ledger(lake))
+    within = estimate(fast, planned, Ledger(lake))
     assert not within.over_budget(fast) and "within the budget of 0.01" in within.reason(fast)
     use(rows_of(planned)[0]["model"], tokens=5000, paid=10.0)
     use("another model", tokens=10**9, paid=1.0)
-    assert cost(estimate(slow, lake, planned, Ledger(lake))).tokens_per_second == 500
+    assert cost(estimate(slow, planned, Ledger(lake))).tokens_per_second == 500
     two = make(gpus=2)
-    assert cost(estimate(two, lake, planned, Ledger(lake))).tokens_per_second == 250, "of each GPU"
+    assert cost(estimate(two, planned, Ledger(lake))).tokens_per_second == 250, "of each GPU"
 
 
 def use(model: str, *, tokens: int, paid: float) -> None:
@@ -150,7 +150,7 @@ def use(model: str, *, tokens: int, paid: float) -> None:
 
 
 def test_the_table_is_markdown_and_reads_well_in_a_terminal(lake, make, planned):
-    lines = estimate(make(tokens_per_second=100.0), lake, planned, Ledger(lake)).table().splitlines()
+    lines = estimate(make(tokens_per_second=100.0), planned, Ledger(lake)).table().splitlines()
     assert len({len(line) for line in lines[:5]}) == 1 and lines[5] == ""
     assert all(line.startswith("|") and line.endswith("|") and line.count("|") == 9 for line in lines[:5])
     assert set(lines[1]) <= set("|-:")

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palimpsest import tokenizer as tok
@@ -125,6 +125,7 @@ SAMPLING = st.dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(st.text(), st.text(), st.text(), SAMPLING, st.integers(0, 2000))
 def test_the_fast_way_to_a_key_is_the_key(document, prompt, model, sampling, sample):
     group = content.Document(document).group(prompt, model, sampling)
@@ -312,12 +313,12 @@ def test_asked_again_it_is_another_request_of_the_same(lake, vllm_study):
     study, parts = vllm_study(), publish_split(lake, TEXTS)
     planned = plan(study, lake, split=parts)
     first, second = list(planned_requests(study, lake, split=parts, plan=planned))[:2]
-    once, twice, neighbour = again(study, lake, first, 1), again(study, lake, first, 2), again(study, lake, second, 1)
+    once, twice, neighbour = again(study, first, 1), again(study, first, 2), again(study, second, 1)
     assert len({r.key for r in (first, second, once, twice, neighbour)}) == 5
     assert len({r.seed for r in (first, second, once, twice, neighbour)}) == 5
     assert neighbour.group == once.group and neighbour.seed == once.seed + 1
     assert (once.document, once.prompt, once.g, once.attempt) == (first.document, first.prompt, first.g, 1)
-    assert again(study, lake, once, 2) == twice, "whatever was asked before"
+    assert again(study, once, 2) == twice, "whatever was asked before"
     assert once.key == request_key(
         first.document,
         first.prompt.canonical(),
@@ -331,7 +332,7 @@ def test_a_recording_is_not_asked_again(lake, study, documents):
     parts = split(study, lake, documents=[documents])
     request = next(planned_requests(study, lake, split=parts, plan=plan(study, lake, split=parts)))
     with pytest.raises(ValueError, match="only what was asked in words can be asked again"):
-        again(study, lake, request, 1)
+        again(study, request, 1)
 
 
 def test_an_unchanged_plan_is_not_made_again(lake, vllm_study, monkeypatch):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palimpsest.config import ConfigError, Strategy
@@ -87,6 +87,7 @@ def test_a_section_is_there_only_with_its_slot(write):
     assert prompt.render(document="D", part=2, context="C").messages[1][1] == "Before: C\nPart 2 {of} it: D END"
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.sampled_from(
