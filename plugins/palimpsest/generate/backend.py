@@ -19,7 +19,7 @@ from palimpsest.generate.routing import Flight
 log = logging.getLogger(__name__)
 
 FEW = 8
-"""Requests with one strike that are in flight together, apart from others (more of them where there are many)."""
+"""Requests with two strikes that are in flight together, apart from others (more of them where there are many)."""
 ALIVE_WITHIN_S = 120.0
 """A server that does not generate one token in this time, and answers nothing else, hangs."""
 
@@ -42,7 +42,7 @@ class Limits:
 
 
 class Backend:
-    """Three lanes: 'open'; 'few' for requests that were in flight at one crash; 'alone' for those at more.
+    """Three lanes: 'open'; 'few' for requests that were in flight at two crashes; 'alone' for those at more.
 
     Requests of different lanes are never in flight together, so a crash in 'few' strikes few, and one in 'alone' one.
     """
@@ -72,7 +72,7 @@ class Backend:
         self._probes: dict[str, asyncio.Task[bool]] = {}
 
     def put(self, flight: Flight, *, first: bool = False) -> None:
-        lane = self.queue if not flight.strikes else self.few if flight.strikes == 1 else self.alone
+        lane = self.queue if not flight.apart else self.few if flight.strikes == 2 else self.alone
         if first:
             lane.appendleft(flight)
         else:

@@ -120,13 +120,13 @@ class Dispatcher:
         return self.backlog < max(LOOKAHEAD, windows) and self.unread() < UNREAD
 
     def _route(self, flight: Flight) -> None:
-        """To the server its place hashes to among those that are up; with strikes, to where it got them."""
+        """To the server its place hashes to among those that are up; if it is kept apart, to where it was struck."""
         if not self.running:
             return
-        backend = flight.home if flight.strikes and flight.home in self.backends else self._nearest(flight)
+        backend = flight.home if flight.apart and flight.home in self.backends else self._nearest(flight)
         again = flight.troubled_at is not None
-        backend.put(flight, first=again and not flight.strikes)
-        self.backlog += 0 if flight.strikes else flight.n
+        backend.put(flight, first=again and not flight.apart)
+        self.backlog += 0 if flight.apart else flight.n
         self._pump(backend)
 
     def _nearest(self, flight: Flight) -> Backend:
@@ -144,7 +144,7 @@ class Dispatcher:
 
     def _pump(self, backend: Backend) -> None:
         while self.running and (flight := backend.next(self._steal)) is not None:
-            self.backlog -= 0 if flight.strikes else flight.n
+            self.backlog -= 0 if flight.apart else flight.n
             backend.flying.add(flight)
             backend.window.take(flight.n)
             self._start(self._fly(backend, flight))

@@ -7,13 +7,15 @@ bad_request    one answer (400, 404, 413, 422)
 bad_answer     `TRIES` answers that are not the protocol, or samples without a text
 server_error   `TRIES` errors with seconds of backoff between; `REFUSALS` times 503 while others are answered
 timeout        `OVERDUE` times the server's ``request_timeout_s``
-server_crash   `STRIKES` crashes: one among all that was in flight, one among few, two alone on the server
+server_crash   `STRIKES` crashes: two among all that was in flight, one among few, two alone on the server
 =============  ==============================================================================================
 
-The others go on, but for a server that crashed: what was in flight there is sent again in small numbers, apart from
-the rest. A request is given up only after its server has answered something else; where it answers nothing, the
-server is at fault: it counts as down, and after ``ready_within_s`` the run ends with a `ConnectionError` that loses
-nothing.
+The others go on. After one crash, which may have had any cause (a kill, the machine), everything is sent again at full
+speed; what was in flight at two is sent in small numbers, apart from the rest of that server's. Alone it takes two
+crashes, because the one may be somebody's kill.
+
+A request is given up only after its server has answered something else; where it answers nothing, the server is at
+fault: it counts as down, and after ``ready_within_s`` the run ends with a `ConnectionError` that loses nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from palimpsest.generate.client import Fault
 from palimpsest.generate.concurrency import backoff
 from palimpsest.generate.routing import Flight
 
-TRIES, OVERDUE, REFUSALS, STRIKES = 4, 2, 16, 4
+TRIES, OVERDUE, REFUSALS, STRIKES = 4, 2, 16, 5
 SETTLE_S = 0.25
 """From a 5xx to the question whether the server is well: the API server outlives its engine for a moment."""
 

@@ -35,6 +35,11 @@ class Flight:
     """Cause and detail it ends with once its server has shown that it answers others."""
 
     @property
+    def apart(self) -> bool:
+        """One crash may have had any cause; what was in flight at two is kept apart from the rest."""
+        return self.strikes > 1
+
+    @property
     def n(self) -> int:
         return len(self.requests)
 

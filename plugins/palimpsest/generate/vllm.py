@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import queue
 import resource
@@ -100,7 +101,7 @@ class _Run:
         self.chat = bool(first.requests[0].prompt and first.requests[0].prompt.messages)
         self.outcomes: queue.SimpleQueue[list[Outcome] | BaseException | None] = queue.SimpleQueue()
         self.given = self.taken = 0
-        self.pool = ThreadPoolExecutor(2, thread_name_prefix="plan")
+        self.pool = ThreadPoolExecutor(4, thread_name_prefix="plan")
         self.loop = asyncio.new_event_loop()
         self.main = self.loop.create_task(self._main())
         self.thread = threading.Thread(target=self._work, name="vllm", daemon=True)
@@ -177,7 +178,8 @@ class _Run:
 
     async def _touch(self) -> None:
         while not self.engine.server.endpoints:
-            await self._aside(lambda: serve.touch(self.engine.study, self.engine.server_name, self.engine.lake))
+            with contextlib.suppress(OSError):  # the next touch is soon enough
+                await self._aside(lambda: serve.touch(self.engine.study, self.engine.server_name, self.engine.lake))
             await asyncio.sleep(TOUCH_S)
 
     async def _aside(self, work: Callable[[], Any]) -> Any:

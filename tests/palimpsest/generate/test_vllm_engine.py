@@ -304,11 +304,12 @@ def test_a_poison_that_crashes_the_server_is_found_and_nobody_else_is_blamed(eng
         outcomes = list(engine(server).generate(asked))
         assert check(outcomes, asked) == {"999-0": "server_crash", "999-1": "server_crash"}
         assert server.crashes == faults.STRIKES
-        among_all, among_few, alone, again = server.together
-        assert len(among_all) > 8 >= len(among_few) and alone == again == ["page 999 [[crash]]"]
+        among_all, _, among_few, alone, again = server.together
+        assert len(among_all) > 8 >= len(among_few)
+        assert alone == again == ["page 999 [[crash]]"]
 
 
-def test_two_poisons_cost_no_more_than_three_crashes_more(engine):
+def test_two_poisons_cost_no_more_than_twice_as_many_crashes(engine):
     asked = [*requests(20), *poison("crash"), *requests(20, start=100), *poison("crash", 998)]
     with Faulty(delay_s=0.05, down_s=0.2) as server:
         assert set(check(list(engine(server).generate(asked)), asked)) == {"999-0", "998-0"}
@@ -368,11 +369,26 @@ def test_a_server_that_comes_back_gets_work_again(engine):
         assert len(other.asked()) > 50
 
 
+def test_after_one_crash_everything_goes_on_at_full_speed(engine):
+    asked = requests(300)
+    with Faulty(delay_s=0.2, slots=60) as server:
+        outcomes = []
+        for outcome in engine(server).generate(asked):
+            outcomes.append(outcome)
+            if len(outcomes) == 60:
+                server._do(server._crash())
+                server.most = 0
+            if len(outcomes) == 70:
+                assert server.most == 60
+        assert check(outcomes, asked) == {}
+
+
 def test_a_poison_stops_one_server_while_the_other_goes_on(engine):
     asked = [*requests(100), *poison("crash")]
     with Faulty(delay_s=0.05) as one, Faulty(delay_s=0.05) as other:
         assert check(list(engine(one, other).generate(asked)), asked) == {"999-0": "server_crash"}
-        assert sorted([one.crashes, other.crashes]) == [0, faults.STRIKES]
+        assert one.crashes + other.crashes == faults.STRIKES
+        assert min(one.crashes, other.crashes) <= 1  # it failed over once; from the second crash on it stays
 
 
 def test_a_server_restarted_at_another_port_is_found_there(engine, monkeypatch):
