@@ -54,7 +54,7 @@ def launch(
     order = {
         "study": study.model_dump(mode="json"),
         "lake": lake.root,
-        "tokens": tokens.ref,
+        "tokens": {"lake": tokens.lake.root, **tokens.ref},
         "run": run,
         "directory": str(directory),
         "mlflow_run_id": getattr(tracker, "run_id", None),
@@ -113,16 +113,19 @@ def _stop(child: subprocess.Popen) -> None:
 
 
 def _failure(run: str, status: int, said: Mapping, tail: deque[str]) -> Exception:
-    if "failed" in said:
-        family, message = said["failed"]
-        return FAMILIES.get(family, RuntimeError)(message)
+    family, message = said.get("failed", ("", ""))
+    if family in FAMILIES:
+        return FAMILIES[family](message)
+    # the others then fail too, for want of the one that was killed
     killed = next((int(found[1]) for line in tail if (found := SIGNALLED.search(line))), -min(status, 0))
-    if killed:
+    if killed not in (0, signal.SIGTERM, signal.SIGINT):
         return ConnectionError(
             f"run {run}: a process ended by {signal.Signals(killed).name}: someone ended it, or the machine ran out of "
             "memory (then lower training.micro_tokens or training.processes); it goes on from its checkpoint when "
             "tried again"
         )
+    if message:
+        return RuntimeError(f"run {run}: {message}")
     errors = [found[1] for line in tail if (found := ERROR.match(line)) and "ChildFailedError" not in line]
     return RuntimeError(f"run {run}: torchrun ended with status {status}: {(errors or list(tail) or ['silent'])[-1]}")
 
@@ -158,7 +161,7 @@ def _work(file: str) -> None:
             first = group.rank == 0
             sender = _Sender(order["mlflow_run_id"]) if first else None
             study, lake, run = Study.model_validate(order["study"]), Lake(order["lake"]), order["run"]
-            tokens = lake.open(order["tokens"]["uri"], order["tokens"]["digest"])
+            tokens = Lake(order["tokens"]["lake"]).open(order["tokens"]["uri"], order["tokens"]["digest"])
             facts = write_run(
                 Path(order["directory"]) if first else None,
                 checkpoints_of(study, lake, tokens, run),

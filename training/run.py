@@ -39,6 +39,8 @@ def write_run(
 ) -> Facts:
     """Trains the run and writes its files, unless ``directory`` is None: then this process only takes part."""
     training, facts = study.training, tokens.extra
+    if group.world > training.batch:
+        raise ValueError(f"training.batch {training.batch} is less than the {group.world} processes torchrun started")
     torch.set_num_threads(training.threads)
     device = choose_device(group.local_rank)
     dtype = choose_precision(training.precision, device)

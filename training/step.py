@@ -29,6 +29,8 @@ class Batch:
     """(rows, context + 1) ids: inputs are ``[:, :-1]``, targets ``[:, 1:]``."""
     count: int
     """Targets of the whole batch, over all processes, that the loss is the mean of."""
+    most: int
+    """Rows of the process that has most of them."""
     segments: Tensor | None = None
     """(rows, context): what each input may attend within; none: the whole window."""
     counted: Tensor | None = None
@@ -59,7 +61,8 @@ class Feed:
         if self.loss_on == "real":
             real = documents.real_targets(sequences, self.parts, step)
             count, counted = max(1, int(real.sum())), _on(real[rows], device)
-        return Batch(_on(sequences.at(step, rows), device), count, found, counted)
+        most = -(-sequences.batch // group.world)
+        return Batch(_on(sequences.at(step, rows), device), count, most, found, counted)
 
 
 def _on(array: np.ndarray, device: torch.device) -> Tensor:
@@ -88,7 +91,7 @@ class Learner:
             torch.manual_seed(int(place.generate_state(1)[0]))
         rows = max(1, self.micro_tokens // batch.tokens.shape[1])
         total = torch.zeros((), device=batch.tokens.device)
-        starts = range(0, len(batch.tokens), rows)
+        starts = range(0, batch.most, rows)
         for start in starts:
             with unsynchronized(self.module or self.model, start != starts[-1]):
                 total = total + self._backward(batch, slice(start, start + rows))
@@ -98,10 +101,13 @@ class Learner:
         return total, whole(norm)
 
     def _backward(self, batch: Batch, rows: slice) -> Tensor:
+        spare = rows.start >= len(batch.tokens)  # others have a row more; FSDP needs all to call the model as often
+        rows = slice(1) if spare else rows
         tokens = batch.tokens[rows]
         options = {name: getattr(batch, name) for name in ("segments", "counted")}
         options = {name: found[rows] for name, found in options.items() if found is not None}
         loss = (self.module or self.model)(tokens[:, :-1], tokens[:, 1:], self.dtype, **options) / batch.count
+        loss = loss * 0 if spare else loss
         # DDP and FSDP take the mean over the processes of what is here a sum
         (loss * self.group.world if self.group.world > 1 else loss).backward()
         return loss.detach()

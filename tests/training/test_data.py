@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -86,3 +88,37 @@ def test_a_token_file_shorter_than_its_mix_is_refused(tmp_path):
 def test_a_fraction_without_its_stream_is_refused():
     with pytest.raises(LakeError, match="takes 2 stream"):
         data.mix({"real": REAL}, f=0.5, steps=1, batch=1, block=1, context=4, seed=0)
+
+
+def counted(sequences, number):
+    """Times each place of a stream is a target, one batch after the other; tokens of these streams are unique."""
+    rows = np.concatenate([sequences.at(step)[:, 1:] for step in range(len(sequences))])
+    first = sequences.streams[number][0]
+    mine = rows[(rows >= first) & (rows <= sequences.streams[number][-1])] - first
+    return np.bincount(mine, minlength=len(sequences.streams[number]))
+
+
+@pytest.mark.parametrize(
+    ("f", "steps", "batch", "block", "context"), [(0.75, 67, 6, 32, 16), (0.29, 211, 4, 50, 64), (0.5, 9, 2, 4, 2000)]
+)
+def test_every_token_is_seen_exactly_as_often_as_the_windows_dealt_say(f, steps, batch, block, context):
+    sequences = mixed(f=f, steps=steps, batch=batch, block=block, context=context)
+    for number in (0, 1):
+        starts, times = data.exposures(sequences, number)
+        length = len(sequences.streams[number])
+        expected = np.repeat(times, np.diff(starts, append=length))
+        found = counted(sequences, number)
+        assert (found == expected).all()
+        passes = data.sequences_per_stream(steps, batch, block, f)[number] / data.windows(length, context)
+        if context <= length:
+            wrapped = 2 * math.ceil(passes)  # the last window runs on into the first tokens
+            assert math.floor(passes) <= found.min() and found.max() <= wrapped
+        assert found.sum() == data.sequences_per_stream(steps, batch, block, f)[number] * context
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+def test_processes_divide_a_batch_without_gap_or_overlap(world):
+    sequences = mixed()
+    parts = [sequences.at(11, data.divide(6, rank, world)) for rank in range(world)]
+    assert (np.concatenate(parts) == sequences.at(11)).all()
+    assert {len(part) for part in parts} <= {6 // world, -(-6 // world)}

@@ -5,7 +5,9 @@ import torch
 from torch.nn import functional as F
 
 from palimpsest.config import Model, Optimizer
+from training import attention
 from training import loss as loss_module
+from training import model as model_module
 from training.attention import attend
 from training.loss import LinearCrossEntropy
 from training.model import Decoder
@@ -47,6 +49,92 @@ def test_the_future_is_not_seen_and_every_earlier_token_is():
     before, after = model.logits(tokens), model.logits(changed)
     assert torch.equal(before[:, :20], after[:, :20])
     assert (before[:, 20:] != after[:, 20:]).any(-1).all()
+
+
+SEGMENTS = torch.tensor([[0] * 13 + [1] * 20 + [2] * 7, [0] * 40])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_masked_at_boundaries_a_window_has_the_logits_of_its_documents_alone(dtype, kv_heads):
+    model, tokens = decoder(kv_heads=kv_heads), torch.randint(0, 320, (2, 40))
+    close = {"atol": 1e-5, "rtol": 1e-4} if dtype == torch.float32 else {"atol": 0.02, "rtol": 0.05}
+    found = model.logits(tokens, dtype, SEGMENTS)
+    for cut in (slice(0, 13), slice(13, 33), slice(33, 40)):
+        torch.testing.assert_close(found[:1, cut], model.logits(tokens[:1, cut], dtype), **close)
+    torch.testing.assert_close(found[1:], model.logits(tokens[1:], dtype), **close)
+    assert not torch.allclose(found[:1], model.logits(tokens[:1], dtype), **close)
+
+
+def test_flex_attention_gives_the_logits_of_the_dense_mask(monkeypatch):
+    """On a CPU FlexAttention has no backward: there the dense mask trains, and Flex is held to its logits."""
+    model, tokens, found = decoder(kv_heads=2), torch.randint(0, 320, (2, 40)), []
+    for mask in (attention.dense_mask, attention.block_mask):
+        monkeypatch.setattr(model_module, "segment_mask", mask)
+        with torch.no_grad():
+            found.append(model.requires_grad_(False).logits(tokens, segments=SEGMENTS))
+    torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_gpu_learns_within_documents_as_the_dense_mask_does(compiled):
+    tokens, found = torch.randint(0, 320, (2, 41)), []
+    for device in ("cpu", "cuda"):
+        model = decoder().to(device)
+        if compiled and device == "cuda":
+            model.blocks[0].compile()
+        call = (tokens[:, :-1].to(device), tokens[:, 1:].to(device))
+        loss = model.loss(*call, segments=SEGMENTS.to(device))
+        loss.backward()
+        found.append([loss.detach().cpu(), *(p.grad.cpu() for p in model.parameters())])
+    torch.testing.assert_close(found[1], found[0], atol=1e-2, rtol=1e-2)
+
+
+def test_the_fused_loss_smooths_labels_as_torch_does(monkeypatch):
+    monkeypatch.setitem(loss_module.LOGITS, "cpu", 320 * 7)
+    torch.manual_seed(0)
+    hidden, output = torch.randn(50, 16, requires_grad=True), torch.randn(320, 16, requires_grad=True)
+    targets = torch.randint(0, 320, (50,))
+    loss = F.cross_entropy(hidden @ output.T, targets, label_smoothing=0.2, reduction="sum")
+    expected = torch.autograd.grad(loss, (hidden, output))
+    ours = LinearCrossEntropy.apply(hidden, output, targets, 0.2)
+    torch.testing.assert_close(ours, loss)
+    torch.testing.assert_close(torch.autograd.grad(ours, (hidden, output)), expected)
+
+
+def test_only_counted_targets_are_learned():
+    model, tokens = decoder(), torch.randint(0, 320, (3, 41))
+    counted = torch.rand(3, 40) < 0.4
+    model.loss(tokens[:, :-1], tokens[:, 1:], counted=counted).backward()
+    ours = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+    losses = F.cross_entropy(model.logits(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
+    (losses * counted.flatten()).sum().backward()
+    torch.testing.assert_close(ours, [p.grad for p in model.parameters()], atol=1e-4, rtol=1e-4)
+    nothing = model.loss(tokens[:, :-1], tokens[:, 1:], counted=torch.zeros(3, 40, dtype=torch.bool))
+    assert nothing.item() == 0
+
+
+def test_dropout_drops_while_training_only():
+    config = Model(layers=2, width=32, mlp=64, heads=4)
+    model = Decoder(config, vocab=320, context=48, dropout=0.5)
+    tokens = torch.randint(0, 320, (2, 41))
+    call = (tokens[:, :-1], tokens[:, 1:])
+    assert model(*call) != model(*call)
+    model.eval()
+    assert torch.equal(model(*call), model(*call))
+    assert torch.equal(model(*call), decoder().eval()(*call))
+
+
+def test_nothing_in_a_block_stops_the_compiler_and_it_computes_the_same():
+    """The tracing half of torch.compile; its code generator takes a minute on a CPU."""
+    model, tokens = decoder(), torch.randint(0, 320, (2, 41))
+    expected = model.loss(tokens[:, :-1], tokens[:, 1:])
+    for block in model.blocks:
+        block.compile(backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(model.loss(tokens[:, :-1], tokens[:, 1:]), expected)
 
 
 def test_a_seed_fixes_the_weights():

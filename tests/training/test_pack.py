@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from palimpsest import tokenizer as tok
-from palimpsest.lake import LakeError, NotPublished
+from palimpsest.lake import REPOSITORY, Lake, LakeError, NotPublished
 from tests.training.conftest import make_study, parts_table, publish_mixes, publish_split
+from training import pack
 from training.pack import tokenize
 
 VALIDATION = [
@@ -58,6 +63,56 @@ def test_row_order_of_the_parts_file_does_not_matter(lake):
     second = tokenize(study, lake, split=split, mixes=shuffled)
     assert first.uri != second.uri
     assert first.digest == second.digest
+
+
+def test_the_parts_say_where_each_text_is_and_whose(lake):
+    study, split, mixes = packed(lake)
+    tokens = tokenize(study, lake, split=split, mixes=mixes)
+    rows = pq.read_table(tokens.file("stretched.parts.parquet")).to_pylist()
+    assert [(row["position"], row["part"], row["document_id"], row["ends_row"]) for row in rows] == [
+        (0, 0, "d0", False), (0, 1, "d0", False), (0, 2, "d0", True), (1, 0, "d1", True),
+    ]  # fmt: skip
+    assert [row["start"] for row in rows] == [0, *np.cumsum([row["tokens"] for row in rows])[:-1].tolist()]
+
+
+def test_streams_are_the_same_in_pieces_of_any_size(lake, tmp_path, monkeypatch):
+    study, split, mixes = packed(lake)
+    whole = tokenize(study, lake, split=split, mixes=mixes)
+    monkeypatch.setattr(pack, "CHUNK_TOKENS", 3)
+    monkeypatch.setattr(pack, "ENCODE_TEXTS", 2)
+    pieces = tokenize(study, Lake(tmp_path / "other"), split=split, mixes=mixes)
+    assert pieces.digest == whole.digest
+
+
+MEASURE = """
+import resource, sys
+from palimpsest.lake import Lake
+from tests.training.conftest import make_study
+from training.pack import tokenize
+lake = Lake(sys.argv[1])
+split, mixes = lake.latest("studies/small/split"), lake.latest("studies/small/mixes")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+tokens = tokenize(make_study(), lake, split=split, mixes=mixes)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, tokens.extra["streams"]["real"])
+"""
+
+
+def test_memory_grows_with_the_number_of_texts_not_with_their_length(lake, tmp_path):
+    """8 times the text in as many parts takes nowhere near 8 times the memory."""
+    grown = []
+    for words in (2_000, 16_000):
+        own = Lake(tmp_path / str(words))
+        study = make_study()
+        split, tokenizer = publish_split(own, VALIDATION)
+        megadocs = [[(f"{number} " + "tide " * words, True)] for number in range(200)]
+        publish_mixes(own, study, parts_table(tokenizer, {"real": megadocs, "simple": megadocs[:1]}))
+        command = [sys.executable, "-c", MEASURE, own.root]
+        paths = {"PYTHONPATH": f"{REPOSITORY / 'plugins'}:{REPOSITORY}", "TOKENIZERS_PARALLELISM": "false"}
+        output = subprocess.run(command, env={**os.environ, **paths}, capture_output=True, text=True, check=True).stdout
+        grown.append([int(value) for value in output.split()])
+    (small, tokens), (large, more) = grown
+    assert more > 7 * tokens
+    assert large < 3 * small + 20_000, f"KiB above the start: {small}, {large} for {tokens}, {more} tokens"
 
 
 def test_a_boundary_mark_inside_a_text_stays_text(lake):

@@ -1,0 +1,222 @@
+"""Runs in two real processes that torchrun starts, over gloo."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from palimpsest.lake import REPOSITORY, Lake, NotPublished
+from tests.training.conftest import make_study
+from training import pretrain
+from training.run import open_feed
+
+RUN = "simple-s0"
+TIED = {"layers": 2, "width": 32, "mlp": 64, "heads": 2, "tied": True}
+
+
+@pytest.fixture(autouse=True)
+def on_cpu(monkeypatch):
+    """Two processes, at most one GPU: they share the CPU."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+class Recorder:
+    run_id = None
+
+    def __init__(self):
+        self.points = {}
+
+    def log_metrics(self, metrics, step):
+        self.points[step] = dict(metrics)
+
+
+def planned(small, study, name=RUN):
+    return next(run for run in pretrain.plan_runs(study, small.mixes) if run["run"] == name)
+
+
+def train(small, lake, study, name=RUN, **options):
+    run = planned(small, study, name)
+    return pretrain.train(study, lake, tokens=small.tokens, mixes=small.mixes, run=run, **options)
+
+
+def curve(published):
+    return pq.read_table(published.file("curve.parquet")).to_pydict()
+
+
+def settings(**change):
+    """Dropout is left out: each process drops features of its own."""
+    return make_study(**{"batch": 5, "block": 8} | change)
+
+
+@pytest.fixture
+def odd(small, lake):
+    """Batches of 5 do not divide by 2: the mixes are planned again for them."""
+    from dataclasses import replace
+
+    from tests.training.conftest import publish_mixes
+
+    study = settings()
+    parts = pq.read_table(small.mixes.file("megadoc_parts.parquet"))
+    return replace(small, study=study, mixes=publish_mixes(lake, study, parts))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"parallel": "fsdp"}, {"micro_tokens": 66, "loss_on": "real", "attention": "megadocs"},
+     {"parallel": "fsdp", "micro_tokens": 66, "model": TIED}],
+    ids=["ddp", "fsdp", "ddp in parts", "fsdp in parts"],
+)  # fmt: skip
+def test_two_processes_reach_the_losses_of_one(odd, tmp_path, change):
+    one = train(odd, Lake(tmp_path / "one"), settings(**change))
+    recorder, seen = Recorder(), []
+    two = train(
+        odd, Lake(tmp_path / "two"), settings(**change, processes=2),
+        tracker=recorder, progress=lambda *step: seen.append(step),
+    )  # fmt: skip
+    expected, found = curve(one), curve(two)
+    for column in ("train_loss", "gradient_norm"):
+        assert found[column] == pytest.approx(expected[column], rel=1e-4)
+    about = [json.loads(run.file("evaluation.json").read_text()) for run in (one, two)]
+    assert about[1]["losses"] == pytest.approx(about[0]["losses"], rel=1e-4)
+    assert about[1]["exposures"] == about[0]["exposures"]
+    assert (about[0]["processes"], about[1]["processes"]) == (1, 2)
+    assert [step for step, *_ in seen] == found["step"]
+    assert recorder.points[len(seen)]["iid_loss"] == about[1]["losses"]["iid"]
+
+
+RECORD = """
+import json, os, sys
+from pathlib import Path
+from training import launch
+from training.data import Sequences
+at = Sequences.at
+seen = []
+def recorded(self, step, rows=slice(None)):
+    batch = slice(step * self.batch, (step + 1) * self.batch)
+    seen.append([step, self.stream[batch][rows].tolist(), self.window[batch][rows].tolist()])
+    return at(self, step, rows)
+Sequences.at = recorded
+launch._work(sys.argv[1])
+Path(sys.argv[1]).with_name(f"seen-{os.environ['RANK']}.json").write_text(json.dumps(seen))
+"""
+
+
+def test_however_many_processes_a_step_has_the_same_windows(odd, lake, tmp_path):
+    """What each of 2 and 3 real processes reads from the streams, put together, is what one run is dealt."""
+    whole = open_feed(settings(), odd.tokens, planned(odd, settings())).sequences
+    steps = [slice(step * 5, (step + 1) * 5) for step in range(len(whole))]
+    dealt = [[whole.stream[rows].tolist(), whole.window[rows].tolist()] for rows in steps]
+    for processes in (2, 3):
+        study = settings(processes=processes)
+        folder = tmp_path / str(processes)
+        folder.mkdir()
+        (folder / "record.py").write_text(RECORD)
+        order = {
+            "study": study.model_dump(mode="json"), "lake": lake.root, "tokens": {"lake": lake.root, **odd.tokens.ref},
+            "run": planned(odd, study), "directory": str(folder), "mlflow_run_id": None,
+        }  # fmt: skip
+        (folder / "order.json").write_text(json.dumps(order))
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        subprocess.run([*command, str(folder / "record.py"), str(folder / "order.json")], check=True, env=environment())
+        seen = [json.loads((folder / f"seen-{rank}.json").read_text()) for rank in range(processes)]
+        assert dealt == [
+            [sum((part[kind] for part in parts), []) for kind in (1, 2)] for parts in zip(*seen, strict=True)
+        ]
+
+
+def environment():
+    return {**os.environ, "PYTHONPATH": f"{REPOSITORY / 'plugins'}:{REPOSITORY}", "OMP_NUM_THREADS": "1"}
+
+
+def test_divergence_in_the_workers_is_raised_here_with_their_words(odd, lake):
+    study = settings(processes=2, optimizer={"lr": 1e6, "clip": 1e9, "warmup": 0.0})
+    with pytest.raises(ValueError, match=rf"run {RUN} diverged at step \d+: .*documents of its batch: d\d"):
+        train(odd, lake, study)
+    with pytest.raises(NotPublished):
+        lake.latest(f"studies/small/runs/{RUN}")
+
+
+def workers(of: int) -> list[psutil.Process]:
+    return [child for child in psutil.Process(of).children(recursive=True) if "training.launch" in child.cmdline()]
+
+
+def test_a_killed_worker_is_weather_and_the_run_goes_on_where_it_was(odd, lake, caplog):
+    study = settings(processes=2, checkpoint_seconds=0)
+    killed = []
+
+    def kill(step, steps, loss):
+        if step == 12:
+            killed.append(workers(os.getpid())[-1])
+            killed[0].kill()
+
+    with pytest.raises(ConnectionError, match=rf"run {RUN}: a process ended by SIGKILL"):
+        train(odd, lake, study, progress=kill)
+    assert workers(os.getpid()) == []
+    seen = []
+    with caplog.at_level(logging.WARNING):  # by one process, from the checkpoint of two
+        train(odd, lake, settings(), progress=lambda step, *_: seen.append(step))
+    assert seen[0] > 1
+    assert "made with processes 2, now 1: equal up to rounding" in caplog.text
+
+
+def test_fsdp_checkpoints_hold_the_whole_model_and_are_exact(odd, lake, tmp_path):
+    study = settings(processes=2, parallel="fsdp", checkpoint_seconds=0)
+
+    def cut(step, steps, loss):
+        if step == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(odd, lake, study, progress=cut)
+    assert workers(os.getpid()) == [], "stopped with the process that waited for them"
+    seen = []
+    again = train(odd, lake, study, progress=lambda step, *_: seen.append(step))
+    assert seen[0] > 1
+    straight = train(odd, Lake(tmp_path / "straight"), study)
+    assert curve(again) == curve(straight)
+    weights = [run.file("model/model.safetensors").read_bytes() for run in (again, straight)]
+    assert weights[0] == weights[1]
+
+
+def test_workers_end_when_the_process_that_waits_for_them_is_killed(odd, lake, tmp_path):
+    study = settings(processes=2, checkpoint_seconds=0)
+    (tmp_path / "study.json").write_text(study.model_dump_json())
+    from tests.training.test_checkpoint import DRIVER
+
+    child = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, lake.root, str(tmp_path / "study.json"), RUN],
+        env=environment(), stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    child.stdout.readline()
+    family = psutil.Process(child.pid).children(recursive=True)
+    assert len(family) >= 3
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    _, alive = psutil.wait_procs(family, timeout=30)
+    assert alive == []
+
+
+def test_torchrun_by_hand_trains_and_publishes_once(odd, lake, tmp_path, monkeypatch):
+    import yaml
+
+    (tmp_path / "corpora").mkdir()
+    (tmp_path / "corpora" / "sample.yaml").touch()
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(settings().model_dump(mode="json")))
+    monkeypatch.setenv("PALIMPSEST_CORPORA", str(tmp_path / "corpora"))
+    monkeypatch.setenv("PALIMPSEST_STUDIES", str(tmp_path))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "training", "train", "small", "--run", RUN]
+    for _ in range(2):  # the second time it is there already
+        done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("studies/small/runs/simple-s0/") == 1
+    found = json.loads(lake.latest(f"studies/small/runs/{RUN}").file("evaluation.json").read_text())
+    assert found["processes"] == 2
