@@ -19,7 +19,7 @@ COMMIT_S = 1.0
 TICK_S = 1.0
 UNCOMMITTED = 2_048
 """Outcomes that may wait for a slow commit; then the engine does."""
-JOIN_S = 10.0
+JOIN_S = 5.0
 """How long an engine may take to abort what is in flight; a thread that is stuck ends with the process."""
 
 
@@ -88,9 +88,9 @@ class _Pump:
 
     def stop(self) -> list[Outcome]:
         """Abort what is in flight; the outcomes that were there already."""
-        self._stopped.set()
         found = []
-        deadline = time.monotonic() + JOIN_S
+        deadline = time.monotonic() + (0.0 if self._stopped.is_set() else JOIN_S)
+        self._stopped.set()
         while self._thread.is_alive() and time.monotonic() < deadline:
             found.append(self.next(0.1))
         while not self._items.empty():

@@ -123,8 +123,10 @@ class Worker:
             if name in self.reviewers:
                 review = _Review(self, name, mine)
                 self._ask(name, chain(requests, review.again()))
-                while review.asked:
+                while review.waiting:
                     self._ask(name, review.again())
+                    if not review.asked:  # what is still open was answered, and its segment is damaged since
+                        break
             else:
                 self._ask(name, requests)
             lanes -= mine
@@ -232,13 +234,13 @@ class _Review:
         self.worker, self.strategy, self.lanes = worker, strategy, lanes
         self.reviewer: Reviewer = worker.reviewers[strategy]
         self.final: set[int] = set()
-        self.asked = 0
-        """In the last pass."""
+        self.asked = self.waiting = 0
+        """In the last pass: requests asked again, and generations that are not final yet."""
 
     def again(self) -> Iterator[Request]:
         """One pass over what is not final yet; an answer that is still awaited is left to the next."""
         worker = self.worker
-        self.asked = 0
+        self.asked = self.waiting = 0
         rows = worker.ledger.in_order(key for _, generation in self._left() for key in generation.keys)
         for number, generation in self._left():
             found = fate(generation, list(islice(rows, generation.size)), self.reviewer)
@@ -248,6 +250,8 @@ class _Review:
             wanted = tuple(request for request in wanted if request.key not in worker.asked)
             if not found.open and not wanted:
                 self.final.add(number)
+                continue
+            self.waiting += 1
             for request in wanted:
                 worker.places[request.key] = (lane_name(generation.planned[0]), self.strategy)
                 worker.reporter.total += 1

@@ -168,7 +168,7 @@ def stored(lake: Lake) -> Counter:
     return found
 
 
-@pytest.mark.parametrize("shards", [(1, 1), (2, 5)])
+@pytest.mark.parametrize("shards", [(1, 1), (1, 3)])
 def test_the_same_requests_planned_by_two_studies_at_once_are_generated_once(
     lake, make_study, documents, start, shards
 ):
