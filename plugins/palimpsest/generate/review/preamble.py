@@ -69,7 +69,7 @@ CLOSES = [
         r"\brephras\w*|\b(?:further|additional|more) (?:assistance|help|changes|revisions|adjustments|modifications)\b|"
         r"\b(?:any|make) (?:\w+ )?(?:changes|adjustments|modifications|revisions|edits)\b|"
         r"\bmeets? your (?:needs|requirements|expectations)\b|"
-        r"\bhow (?:else )?i can (?:help|assist)\b)|is there anything else (?:i can|you(?:'d| would| need))\b"
+        r"\bhow (?:else )?i can (?:help|assist)\b)|is there anything else (?:i can|you need|you(?:'d| would) like me)\b"
     ),
     re.compile(
         r"[(\[]?(?:please )?note(?: that)?[*_]{0,2}:?[*_]{0,2} (?:that )?(?:i(?:'ve| have)?\b|(?:the|this) (?:"

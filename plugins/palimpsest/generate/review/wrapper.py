@@ -8,7 +8,14 @@ FENCE = re.compile(r"^[ ]{0,3}(`{3,}|~{3,})[ \t]*([^\n`]*?)[ \t]*$", re.MULTILIN
 PROSE = frozenset(["markdown", "md", "text", "txt", "plaintext", "plain", "wiki", "wikitext", "mediawiki", "article"])
 """What models call a fence around prose; a fence with any other name is code, and content."""
 QUOTES = {'"': '"', "“": "”", "«": "»", "„": "“", "「": "」", "『": "』"}
-TAG = re.compile(r"<([a-z][a-z0-9_-]{1,40})>\s*(.*?)\s*</\1>", re.IGNORECASE | re.DOTALL)
+TAG = re.compile(
+    r"<((?:re(?:written|phrased|vised|sult|sponse)|article|answer|document|final|output|text|tutorial|faq)[\w-]{0,30})>"
+    r"\s*(.*?)\s*</\1>",
+    re.IGNORECASE | re.DOTALL,
+)
+"""Tags that say 'this is the answer'; any other is markup, and content."""
+SPEECH = 20
+"""Words below which a text in quotation marks is a quotation."""
 OPENER = re.compile(r"(?:^|[\s(\[—–-])$")
 
 
@@ -46,7 +53,7 @@ def _quoted(text: str) -> tuple[str, str] | None:
     """The inside of quotation marks whose opening one is closed at the very end, and nowhere before."""
     opened, closed = text[0], QUOTES[text[0]]
     inside = text[1:-1]
-    if not text.endswith(closed) or not inside.strip():
+    if not text.endswith(closed) or len(inside.split()) < SPEECH:
         return None
     if opened == closed:
         place = inside.find(opened)

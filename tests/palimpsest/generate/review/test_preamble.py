@@ -62,6 +62,7 @@ ENDS = [
     "\n\nNote: the tower is closed in January.",
     "\n\nLet me know, he said, when the boat is in.",
     "\n\nPlease note that dogs are not allowed on the 184 steps.",
+    "\n\nIs there anything else you would like to say to the boats?",
     "\n\nIf you need help on the stairs, ask the warden.",
 ]
 

@@ -33,6 +33,8 @@ CONTENT = [
     '"One paragraph of a long speech.\n\n"Another paragraph of it."',
     '"Skerry" means a small rocky island, and "Point" is what it says',
     "<p>Dusk.</p>\n<p>Dawn.</p>",
+    "<script>\nlight()\n</script>",
+    '"The light is out, and nobody has seen the boats."',
     "| Year | Event |\n|---|---|\n| 1847 | built |\n| 1971 | automatic |",
     "# Skerry Point\n\n**Built:** 1847\n\n* tower\n* lamp",
 ]
