@@ -25,9 +25,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     why = None if python.exists() else f"needs vLLM ({python} is missing): make test-vllm"
     if "vllm" not in config.getoption("markexpr"):
         why = "needs a real vLLM: make test-vllm"
-    for item in items if why else ():
+    for item in items:
         if item.get_closest_marker("vllm"):
-            item.add_marker(pytest.mark.skip(reason=why))
+            if why:
+                item.add_marker(pytest.mark.skip(reason=why))
+            if not item.get_closest_marker("timeout"):
+                item.add_marker(pytest.mark.timeout(900))  # the first of a session waits for the server
 
 
 @pytest.fixture(scope="session")

@@ -123,7 +123,7 @@ def tiny(trained: Lake, vllm_environment: Path, tmp_path_factory: pytest.TempPat
         "gpus": 0,
         "context": CONTEXT,
         "arguments": {**QUICK, "chat-template": str(template)},
-        "ready_within_s": 280,
+        "ready_within_s": 600,
     }
     study = study_on(tmp_path_factory.mktemp("vllm-study"), {"tiny": server})
     started = time.monotonic()

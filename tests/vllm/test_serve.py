@@ -15,7 +15,7 @@ from palimpsest.serve import folder as folders
 from palimpsest.serve import leftovers
 from tests.vllm.conftest import Tiny, study_on
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.vllm
 
 
 @pytest.fixture
