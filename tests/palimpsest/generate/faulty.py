@@ -197,7 +197,7 @@ class Faulty:
         if self.stuck or fault == "hang":
             await asyncio.sleep(3600)
         if not (fault and fault.isdigit()):
-            await asyncio.sleep(self.delay_s)
+            await asyncio.sleep(self.delay_s / (2 if fault == "crash" else 1))  # while others are generated
         if fault == "crash":
             self.loop.create_task(self._crash(), name="_crash")
             await asyncio.sleep(3600)

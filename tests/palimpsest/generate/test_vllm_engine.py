@@ -300,12 +300,12 @@ def test_a_server_that_hung_and_recovers_is_asked_again_and_nothing_is_lost(engi
 
 def test_a_poison_that_crashes_the_server_is_found_and_nobody_else_is_blamed(engine):
     asked = [*requests(40, 2), *poison("crash", samples=2), *requests(40, 2, start=100)]
-    with Faulty(delay_s=0.05) as server:
+    with Faulty(delay_s=0.8) as server:
         outcomes = list(engine(server).generate(asked))
         assert check(outcomes, asked) == {"999-0": "server_crash", "999-1": "server_crash"}
         assert server.crashes == faults.STRIKES
         among_all, _, among_few, alone, again = server.together
-        assert len(among_all) > 8 >= len(among_few)
+        assert len(among_all) > 9 >= len(among_few)  # the root of the 81 requests
         assert alone == again == ["page 999 [[crash]]"]
 
 
