@@ -60,7 +60,7 @@ class Facts:
     @cached_property
     def terms(self) -> frozenset[str]:
         """Content words: five characters or more, cut at six; of scripts without spaces, pairs of characters."""
-        found = {word[:STEM] for word in self.words if len(word) >= TERM and not word.isdigit()}
+        found = {stem for stem in self.stems if len(stem) >= TERM and not stem.isdigit()}
         if self._unspaced:
             found = {term for term in found if not UNSPACED.search(term)}
             found.update(a + b for a, b in zip(self.units, self.units[1:], strict=False) if UNSPACED.match(a + b))
