@@ -176,14 +176,21 @@ def estimate(study: Study, plan: Published, ledger: Ledger) -> Estimate:
 
 
 def _measured(model: str, gpus: int) -> float | None:
-    """Output tokens per GPU and paid second of this model, as the catalog's throughput ledger has them."""
+    """Output tokens per GPU and second of this model, as the catalog's throughput ledger has them.
+
+    Shards that ran side by side shared the server's time: it is counted once.
+    """
     from palimpsest.catalog import Catalog
 
     catalog = Catalog.from_env()
     catalog.ready()
-    rows = [row for row in catalog.usage() if row["model"] == model]
-    tokens, seconds = (sum(row[name] for row in rows) for name in ("output_tokens", "paid_seconds"))
-    return tokens / seconds / max(gpus, 1) if tokens and seconds else None
+    rows = [row for row in catalog.usage() if row["model"] == model and row["output_tokens"]]
+    seconds, until = 0.0, 0.0
+    for start, wall in sorted((row["started_at"].timestamp(), row["wall_seconds"]) for row in rows):
+        seconds += max(0.0, start + wall - max(start, until))
+        until = max(until, start + wall)
+    tokens = sum(row["output_tokens"] for row in rows)
+    return tokens / seconds / max(gpus, 1) if seconds else None
 
 
 def _cells(name: str, cost: Cost | Estimate) -> list[str]:

@@ -126,6 +126,10 @@ def test_the_study_says_how_fast_until_it_was_measured(lake, make, planned):
     assert cost(estimate(slow, planned, Ledger(lake))).tokens_per_second == 500
     two = make(gpus=2)
     assert cost(estimate(two, planned, Ledger(lake))).tokens_per_second == 250, "of each GPU"
+    use(rows_of(planned)[0]["model"], tokens=5000, paid=10.0)
+    assert cost(estimate(slow, planned, Ledger(lake))).tokens_per_second == pytest.approx(1000, rel=0.05), (
+        "side by side"
+    )
 
 
 def use(model: str, *, tokens: int, paid: float) -> None:
