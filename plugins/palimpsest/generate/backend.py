@@ -69,6 +69,7 @@ class Backend:
         self.last_ok = float("-inf")
         self.refusing_since: float | None = None
         self.fell = asyncio.Event()
+        self.tried = asyncio.Event()
         self._probes: dict[str, asyncio.Task[bool]] = {}
 
     def put(self, flight: Flight, *, first: bool = False) -> None:

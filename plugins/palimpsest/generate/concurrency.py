@@ -6,8 +6,10 @@ import random
 import time
 from collections.abc import Callable
 
-FIRST = 64
+FIRST = 128
 """Samples in flight to begin with."""
+RAMP_S = 10.0
+"""After its start a window is looked after more often."""
 BLIND = 512
 """At most, at a server whose queue cannot be seen (no vLLM metrics)."""
 LARGEST = 16_384
@@ -36,7 +38,8 @@ class Window:
         self.paused_until = 0.0
         self._cut_at = float("-inf")
         self._sees_queue = False
-        self._was_full = False
+        self._was_full = self._grew = False
+        self._began = clock()
 
     def room(self, n: int) -> bool:
         """Whether ``n`` more samples may be sent. One request always may, however small the window."""
@@ -68,14 +71,14 @@ class Window:
 
     def observe(self, running: int, waiting: int) -> None:
         """What the server's metrics show now."""
-        self._sees_queue = True
+        self._sees_queue, before = True, self.size
         enough = max(QUEUE_LEAST, QUEUE_LOW * running)
         if waiting > max(4 * QUEUE_LEAST, QUEUE_HIGH * running):
             self.size = max(1.0, min(self.size, self.in_flight) * 0.9)
         elif waiting < enough and self._was_full:
             grown = self.size * 2 if not waiting and not self.recovering else self.size + max(STEP, enough - waiting)
             self.size = min(grown, LARGEST)
-        self._was_full = False
+        self._was_full, self._grew = False, self.size > before
 
     @property
     def recovering(self) -> bool:
@@ -84,14 +87,15 @@ class Window:
 
     @property
     def ramping(self) -> bool:
-        """It was full when last asked: look at the server's queue soon."""
-        return self._was_full
+        """It may have to grow more: look at the server's queue again soon."""
+        return self._grew or self.clock() - self._began < RAMP_S
 
     def restart(self) -> None:
         """The server was away; what it could batch before is a good guess of what it can batch now."""
         self.size = max(FIRST, self.size / 2)
         self.paused_until = 0.0
         self._cut_at = float("-inf")
+        self._began = self.clock()
 
 
 def backoff(tries: int, at_least: float | None = None) -> float:

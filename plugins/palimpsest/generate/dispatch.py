@@ -101,6 +101,8 @@ class Dispatcher:
     # ---- work: in, to a server, out
 
     async def _take_in(self) -> None:
+        for backend in self.backends:  # so that a document goes to its own server from the beginning, if that is up
+            await backend.tried.wait()
         while not self.exhausted:
             while not self._hungry:
                 self.wanted.clear()

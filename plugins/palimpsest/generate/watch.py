@@ -12,8 +12,8 @@ from palimpsest.generate.backend import Backend, Place
 from palimpsest.generate.client import Fault
 from palimpsest.generate.routing import Flight
 
-POLL_S, RAMP_S = 2.0, 0.5
-"""Between two looks at a server's queue; the second while its window is full and may have to grow."""
+POLL_S, RAMP_S = 2.0, 0.25
+"""Between two looks at a server's queue; the second while its window may have to grow."""
 SILENT_S = 60.0
 """A server that answers neither requests nor questions for so long is down."""
 
@@ -54,6 +54,7 @@ class Watcher:
     async def _revive(self, backend: Backend) -> None:
         pause = 0.2
         while not await backend.ready():
+            backend.tried.set()
             self._check_time(backend)
             await asyncio.sleep(pause)
             pause = min(POLL_S, pause * 1.5)
@@ -62,6 +63,7 @@ class Watcher:
                     if place.replica == backend.place.replica:
                         await backend.move(place)
         backend.rise()
+        backend.tried.set()
         self.pump(backend)
 
     def _check_time(self, backend: Backend) -> None:
