@@ -131,7 +131,7 @@ class Review(Strict):
 
     refusal: Action = "again"
     preamble: Repair = "strip"
-    """'Here is the rewritten article:' and the like before the text."""
+    """'Here is the rewritten article:' and the like before the text, 'I hope this helps' after it, tags around it."""
     markdown: Repair = "strip"
     """The whole text inside a code fence or quotation marks."""
     prompt_echo: Action = "again"
@@ -147,7 +147,10 @@ class Review(Strict):
     pii: Action = "drop"
     """Holds personal data that its source does not."""
     attempts: int = Field(default=2, ge=0, le=16)
-    """How many more times a generation is asked for ('again'); one still defective then is dropped."""
+    """How many more times a generation is asked for ('again'); one still defective then is dropped.
+
+    So is at once what cannot come out otherwise: a recording, and what is sampled at temperature 0.
+    """
     benchmarks: list[str] = []
     """JSON-lines files of evaluation questions and answers."""
 
