@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
+from palimpsest.cli import main
 from palimpsest.lake import REPOSITORY
 from palimpsest_airflow.local.pools import pools
+from tests.dags.conftest import EXAMPLE
 
 HEAVY = {"torch", "duckdb", "pandas", "mlflow", "great_expectations", "dbt", "scipy", "transformers", "matplotlib"}
 
@@ -78,6 +80,11 @@ def test_every_asset_a_study_waits_for_is_published_by_a_corpus(parsed):
         consumed |= {asset["name"] for asset in (condition or {}).get("objects", [])}
     assert consumed == {"corpus_sample"}
     assert consumed <= produced
+
+
+def test_the_example_of_a_study_with_a_model_server_is_a_valid_file(capsys):
+    assert main(["validate", str(EXAMPLE)]) == 0
+    assert "valid study 'rephrase_vllm'" in capsys.readouterr().out
 
 
 def test_a_broken_file_shows_as_import_error_and_leaves_the_other_dags(parse, copied):

@@ -147,7 +147,8 @@ def test_both_pages_ask_for_the_login_and_run_no_script(server, studied):
 
 def test_a_study_without_a_plan_and_a_dag_without_a_study_are_told_apart(server, studied):
     assert "Nothing planned yet" in server.page("/palimpsest/generation/study_demo/").text
-    for dag in ("corpus_sample", "study_", "study_..%2fsmall"):
+    assert "Nothing is generated here" in server.page("/palimpsest/generation/corpus_sample/").text
+    for dag in ("study_", "study_other", "study_..%2fsmall"):
         assert server.page(f"/palimpsest/generation/{dag}/").status_code == 404
 
 

@@ -20,7 +20,14 @@ def test_airflow_loads_the_plugin_with_every_view_and_link(server):
     assert server.api.get("plugins/importErrors")["import_errors"] == []
     (plugin,) = (p for p in server.api.get("plugins")["plugins"] if p["name"] == "palimpsest")
     views = {view["name"]: view["destination"] for view in plugin["external_views"]}
-    assert views == {"Palimpsest": "nav", "Data Docs": "nav", "dbt docs": "nav", "MLflow": "nav", "Report": "dag"}
+    assert views == {
+        "Palimpsest": "nav",
+        "Data Docs": "nav",
+        "dbt docs": "nav",
+        "MLflow": "nav",
+        "Report": "dag",
+        "Generation": "dag",
+    }
     assert len(plugin["global_operator_extra_links"]) == 4
     assert plugin["fastapi_apps"][0]["url_prefix"] == "/palimpsest"
 

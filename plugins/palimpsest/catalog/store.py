@@ -149,10 +149,15 @@ class Catalog:
         with self._transaction() as connection:
             work.delete_failures(connection, keys)
 
-    def failed_requests(self, study: str | None = None) -> list[dict[str, Any]]:
+    def failed_requests(self, study: str | None = None, limit: int | None = None) -> list[dict[str, Any]]:
         """What failed for good, of one study or all, newest first."""
         with self._transaction() as connection:
-            return work.read_failures(connection, study)
+            return work.read_failures(connection, study, limit)
+
+    def failure_counts(self, study: str) -> dict[tuple[str, str], int]:
+        """How many requests of a study failed for good, by strategy and cause."""
+        with self._transaction() as connection:
+            return work.count_failures(connection, study)
 
     def take_leases(self, names: Iterable[str], holder: str, ttl_s: float) -> set[str]:
         """Those of ``names`` that are the holder's now, for ``ttl_s`` seconds.

@@ -74,10 +74,16 @@ def delete_failures(connection: Connection, keys: Iterable[str]) -> None:
     connection.execute(delete(FailedRequest).where(FailedRequest.key.in_(sorted(keys))))
 
 
-def read_failures(connection: Connection, study: str | None) -> list[dict[str, Any]]:
-    query = select(FailedRequest.__table__).order_by(FailedRequest.last_at.desc(), FailedRequest.key)
+def read_failures(connection: Connection, study: str | None, limit: int | None) -> list[dict[str, Any]]:
+    query = select(FailedRequest.__table__).order_by(FailedRequest.last_at.desc(), FailedRequest.key).limit(limit)
     rows = connection.execute(query if study is None else query.where(FailedRequest.study == study)).mappings()
     return [dict(row) for row in rows]
+
+
+def count_failures(connection: Connection, study: str) -> dict[tuple[str, str], int]:
+    what = (FailedRequest.strategy, FailedRequest.cause)
+    query = select(*what, func.count()).where(FailedRequest.study == study).group_by(*what).order_by(*what)
+    return {(strategy, cause): count for strategy, cause, count in connection.execute(query)}
 
 
 def take(connection: Connection, names: Iterable[str], holder: str, ttl_s: float) -> set[str]:

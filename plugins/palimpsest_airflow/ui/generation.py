@@ -5,76 +5,36 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from palimpsest_airflow.ui.html import bar, document, duration, figures, number, percent, table, tiles
+from palimpsest_airflow.ui.standing import Progress, Serving, Standing
 from palimpsest_airflow.ui.vitals import Vitals
 
-if TYPE_CHECKING:
-    from palimpsest.config import Study
-
-ATTEMPTS, FAILURES = 30, 200
-"""Rows shown; the sums and counts above them are over all."""
+ATTEMPTS = 30
+"""Rows shown; the sum is over all."""
 SECONDS = ("wall", "paid", "useful", "repaid", "failed", "idle")
 GOOD, WAITING = {"ready", "done", "endpoint", "running"}, {"starting", "restarting"}
 
 
-@dataclass(frozen=True)
-class Progress:
-    """One strategy: requests planned, with a text in the ledger, failed for good, and left to be paid."""
-
-    strategy: str
-    engine: str
-    planned: int
-    done: int
-    failed: int
-    left: int
-    tokens_left: int | None = None
-    """Output tokens expected of what is left; None for engines without a model."""
-    gpu_hours_left: float | None = None
-
-
-@dataclass(frozen=True)
-class Serving:
-    """One vLLM server: where it is, how it is, what it says of itself; ``page`` shows its raw metrics."""
-
-    name: str
-    model: str
-    url: str
-    state: str
-    restarts: int | None
-    vitals: Vitals | None
-    page: str
-    trouble: str = ""
-
-
-def generation_page(
-    study: Study,
-    planned_at: dt.datetime | None,
-    progress: Sequence[Progress],
-    usage: Sequence[Mapping[str, Any]],
-    servers: Sequence[Serving],
-    failures: Sequence[Mapping[str, Any]],
-    dag_page: str,
-) -> str:
-    """``usage`` and ``failures`` are rows of the catalog; everything is escaped here."""
+def generation_page(s: Standing, dag_page: str) -> str:
+    """``dag_page`` is the address of the study's Dag in Airflow. Everything is escaped here."""
+    name, dag = escape(s.study), f'<a href="{escape(dag_page)}" target=_top>'
     body = [
         "<p class=quiet><a href=../../>Palimpsest</a></p>",
-        f"<h1>Generation of <code>{escape(study.name)}</code></h1>",
-        f'<p class=quiet>Planned {_moment(planned_at)} &middot; <a href="{escape(dag_page)}" target=_top>Dag '
-        f"study_{escape(study.name)}</a></p>",
-        _summary(progress, usage, study.budget_gpu_hours),
+        f"<h1>Generation of <code>{name}</code></h1>",
+        f"<p class=quiet>Planned {_moment(s.planned_at)} &middot; {dag}Dag study_{name}</a></p>",
+        _summary(s),
         "<h2>Plan and ledger</h2>",
-        _progress(progress),
-        *(["<h2>Servers</h2>", _servers(servers)] if study.servers else []),
+        _progress(s.progress),
+        *(["<h2>Servers</h2>", _servers(s.servers)] if s.servers is not None else []),
         "<h2>Engine seconds</h2>",
-        _usage(usage),
+        _usage(s.usage),
         "<h2>Failed requests</h2>",
-        _failures(failures, dag_page),
+        _failures(s, dag),
     ]
-    return document(f"Generation of {study.name}", "\n".join(body), wide=True)
+    return document(f"Generation of {s.study}", "\n".join(body), wide=True)
 
 
 def metrics_page(server: str, url: str, text: str) -> str:
@@ -83,17 +43,16 @@ def metrics_page(server: str, url: str, text: str) -> str:
     return document(title, f"{head}<pre>{escape(text)}</pre>", wide=True)
 
 
-def _summary(progress: Sequence[Progress], usage: Sequence[Mapping[str, Any]], budget: float) -> str:
-    planned, done, failed = (sum(getattr(p, key) for p in progress) for key in ("planned", "done", "failed"))
-    hours = [p.gpu_hours_left for p in progress if p.left and p.tokens_left is not None]
+def _summary(s: Standing) -> str:
+    planned, done, failed = (sum(getattr(p, key) for p in s.progress) for key in ("planned", "done", "failed"))
+    hours = [p.gpu_hours_left for p in s.progress if p.left and p.tokens_left is not None]
     named = {
         "of the requests are in the ledger": percent(done / planned if planned else None),
         "have failed": number(failed),
-        "of engine time paid": duration(sum(row["paid_seconds"] or 0 for row in usage)),
+        "of engine time paid": duration(sum(row["paid_seconds"] or 0 for row in s.usage)),
     }
     if hours:
-        estimate = "unknown" if None in hours else f"{sum(hours):,.2f}"
-        named[f"GPU hours left (budget {budget:g})"] = estimate
+        named[f"GPU hours left (budget {s.budget:g})"] = "unknown" if None in hours else number(sum(hours), 2)
     return bar(done, planned, "whole") + tiles(named)
 
 
@@ -180,15 +139,17 @@ def _seconds(row: Mapping[str, Any]) -> tuple[str, ...]:
     return *spent, number(row["requests"]), number(tokens), number(tokens / paid if paid and tokens else None)
 
 
-def _failures(failures: Sequence[Mapping[str, Any]], dag_page: str) -> str:
-    if not failures:
+def _failures(s: Standing, dag: str) -> str:
+    total = sum(s.causes.values())
+    if not total:
         return "<p class=quiet>None.</p>"
-    causes = Counter(str(row["cause"]) for row in failures)
+    causes: Counter[str] = Counter()
+    for (_, cause), count in s.causes.items():
+        causes[cause] += count
     counted = ", ".join(f"{escape(cause)} {count:,}" for cause, count in causes.most_common())
     how = (
-        f"<p>{len(failures):,} in all: {counted}. They cost nothing more until someone asks again: on the page of the "
-        f'<a href="{escape(dag_page)}" target=_top>Dag</a> press <b>Trigger</b>, switch <b>Replay failed requests</b> '
-        "on, and start the run.</p>"
+        f"<p>{total:,} in all: {counted}. They cost nothing more until someone asks again: on the page of the {dag}Dag"
+        "</a> press <b>Trigger</b>, switch <b>Replay failed requests</b> on, and start the run.</p>"
     )
     rows = [
         (
@@ -196,9 +157,9 @@ def _failures(failures: Sequence[Mapping[str, Any]], dag_page: str) -> str:
             f"<span class=bad>{escape(str(row['cause']))}</span><br><span class=quiet>{escape(str(row['url']))}</span>",
             f"{escape(str(row['detail'] or ''))}<br><span class=quiet>{_tries(row)}</span>",
         )
-        for row in sorted(failures, key=lambda row: str(row["last_at"]), reverse=True)[:FAILURES]
+        for row in s.failures
     ]
-    shown = f"<p class=quiet>The newest {FAILURES} are listed.</p>" if len(failures) > FAILURES else ""
+    shown = f"<p class=quiet>The newest {len(rows):,} are listed.</p>" if total > len(rows) else ""
     return how + table(("sample", "cause and page", "what the engine said"), rows, "texts") + shown
 
 

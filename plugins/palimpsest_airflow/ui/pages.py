@@ -24,7 +24,7 @@ from palimpsest_airflow import definitions
 from palimpsest_airflow.links import airflow, mlflow
 from palimpsest_airflow.ui.generation import generation_page, metrics_page
 from palimpsest_airflow.ui.index import index_page, message_page
-from palimpsest_airflow.ui.standing import known_servers, planned_at, progress, servings
+from palimpsest_airflow.ui.standing import known_servers, standing
 from palimpsest_airflow.ui.vitals import metrics
 
 NOTHING_FOREIGN = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
@@ -78,23 +78,14 @@ def report(dag_id: str, file: str) -> AnyResponse:
 @router.get("/generation/{dag_id}/", dependencies=[Depends(requires_access_dag("GET"))])
 def generation(dag_id: str) -> HTMLResponse:
     """What a study's generation has done and cost, its servers, and what failed."""
-    study = _study(dag_id)
-    lake, catalog = Lake.from_env(), Catalog.from_env()
+    if not dag_id.startswith("study_"):
+        return _page(message_page("Nothing is generated here", "Generations belong to studies."))
+    study, lake = _study(dag_id), Lake.from_env()
     try:
         planned = lake.latest(f"studies/{study.name}/plan")
     except NotPublished:
         return _page(message_page("Nothing planned yet", f"The task plan of {dag_id} writes the plan."))
-    failures = catalog.failed_requests(study.name)
-    content = generation_page(
-        study,
-        planned_at(planned),
-        progress(study, lake, planned, failures),
-        catalog.usage(study.name),
-        servings(study),
-        failures,
-        airflow(f"dags/{dag_id}"),
-    )
-    return _page(content)
+    return _page(generation_page(standing(study, lake, planned, Catalog.from_env()), airflow(f"dags/{dag_id}")))
 
 
 @router.get("/generation/{dag_id}/metrics/{server}/{replica}/", dependencies=[Depends(requires_access_dag("GET"))])

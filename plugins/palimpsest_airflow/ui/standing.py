@@ -7,25 +7,88 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from palimpsest_airflow.tasks.serving import servers
-from palimpsest_airflow.ui.generation import Progress, Serving
-from palimpsest_airflow.ui.vitals import metrics, vitals
+from palimpsest_airflow.ui.vitals import Vitals, metrics, vitals
 
 if TYPE_CHECKING:
+    from palimpsest.catalog import Catalog
     from palimpsest.config import Study
     from palimpsest.lake import Lake, Published
 
+FAILURES = 200
+"""Failed requests that are listed; counts are over all."""
 FRESH_S = 10.0
 AT_A_TIME = 16
 """Servers asked for their metrics at the same time; one that does not answer takes two seconds."""
 
 
-def planned_at(planned: Published) -> dt.datetime:
-    """When the plan was made."""
-    return planned.lake.fs.modified(f"{planned.lake.base}/{planned.uri}/manifest.json")
+@dataclass(frozen=True)
+class Progress:
+    """One strategy: requests planned, with a text in the ledger, failed for good, and left to be paid."""
+
+    strategy: str
+    engine: str
+    planned: int
+    done: int
+    failed: int
+    left: int
+    tokens_left: int | None = None
+    """Output tokens expected of what is left; None for engines without a model."""
+    gpu_hours_left: float | None = None
+
+
+@dataclass(frozen=True)
+class Serving:
+    """One vLLM server: where it is, how it is, what it says of itself; ``page`` shows its raw metrics."""
+
+    name: str
+    model: str
+    url: str
+    state: str
+    restarts: int | None
+    vitals: Vitals | None
+    page: str
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """All that the page shows of a study."""
+
+    study: str
+    budget: float
+    planned_at: dt.datetime
+    progress: Sequence[Progress]
+    usage: Sequence[Mapping[str, Any]]
+    """Attempts, as the catalog has them."""
+    servers: Sequence[Serving] | None
+    """None: the study needs no server."""
+    causes: Mapping[tuple[str, str], int]
+    """Failed requests by strategy and cause."""
+    failures: Sequence[Mapping[str, Any]]
+    """The newest of them, as the catalog has them."""
+
+
+def standing(study: Study, lake: Lake, planned: Published, catalog: Catalog) -> Standing:
+    """Everything the page shows."""
+    with closing(catalog):
+        catalog.ready()
+        usage, causes = catalog.usage(study.name), catalog.failure_counts(study.name)
+        failures = catalog.failed_requests(study.name, FAILURES)
+    return Standing(
+        study=study.name,
+        budget=study.budget_gpu_hours,
+        planned_at=lake.fs.modified(f"{lake.base}/{planned.uri}/manifest.json"),
+        progress=progress(study, lake, planned, causes),
+        usage=usage,
+        servers=servings(study) if servers(study) else None,
+        causes=causes,
+        failures=failures,
+    )
 
 
 def servings(study: Study) -> list[Serving]:
@@ -68,9 +131,11 @@ def _asked(server: Serving) -> Serving:
         return replace(server, state=state, trouble=server.trouble or str(error))
 
 
-def progress(study: Study, lake: Lake, planned: Published, failures: Sequence[Mapping[str, Any]]) -> list[Progress]:
+def progress(study: Study, lake: Lake, planned: Published, causes: Mapping[tuple[str, str], int]) -> list[Progress]:
     """Per strategy, what is planned, has a text, has failed for good and is left, by the ledger as it is now."""
-    failed = Counter(row["strategy"] for row in failures)
+    failed: Counter[str] = Counter()
+    for (strategy, _), count in causes.items():
+        failed[strategy] += count
     return [
         Progress(
             strategy=cost.strategy,
