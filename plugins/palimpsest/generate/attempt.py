@@ -16,6 +16,8 @@ from palimpsest.liveness import identity
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 15.0
+STORED_S = 0.9
+"""At least so far apart are the line's renewals by what is stored (commits come once a second, or faster)."""
 
 
 class Attempt:
@@ -33,6 +35,7 @@ class Attempt:
         self.write("running")
 
     def store(self, outcomes: Iterable[Outcome]) -> None:
+        """Count outcomes that the ledger has now; the line says so at once, for a process may be killed any time."""
         for outcome in outcomes:
             self.requests += 1
             self.input_tokens += outcome.input_tokens or 0
@@ -41,10 +44,11 @@ class Attempt:
                 self.failed += outcome.engine_seconds
             else:
                 self.useful += outcome.engine_seconds
+        self.beat(STORED_S)
 
-    def beat(self) -> None:
+    def beat(self, every_s: float = HEARTBEAT_S) -> None:
         """Renew the line if the last time is long enough ago."""
-        if time.monotonic() - self._written >= HEARTBEAT_S:
+        if time.monotonic() - self._written >= every_s:
             self.write("running")
 
     def end(self, state: str) -> dict[str, float]:

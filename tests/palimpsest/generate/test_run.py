@@ -17,7 +17,9 @@ import pytest
 
 from palimpsest.catalog import Catalog
 from palimpsest.config import ConfigError
+from palimpsest.generate import attempt
 from palimpsest.generate.drive import drive
+from palimpsest.generate.engines import Augment
 from palimpsest.generate.leases import LeaseLost
 from palimpsest.generate.ledger import Ledger, request_key
 from palimpsest.generate.plan import plan, remaining
@@ -394,6 +396,19 @@ def test_what_is_finished_when_the_servers_go_is_kept_and_its_seconds_are_in_the
     spent = row["useful_seconds"] + row["repaid_seconds"] + row["failed_seconds"]
     assert row["paid_seconds"] == pytest.approx(spent, rel=0.01)
     assert row["repaid_seconds"] > 0
+
+
+def test_what_a_killed_process_had_stored_is_in_its_line(lake, monkeypatch):
+    monkeypatch.setattr(attempt, "STORED_S", 0.0)
+    catalog, engine = Catalog.from_env(), Augment()
+    catalog.migrate()
+    line = attempt.Attempt(catalog, "killed", 0, engine)
+    asked = [Request(f"{n:032x}", f"https://a.example/{n}", "augment", n, "One. Two. Three.", 0) for n in range(3)]
+    made = list(engine.generate(asked))
+    line.store(made)
+    (row,) = catalog.usage("killed")  # there was no time for another heartbeat, or for an end
+    assert (row["state"], row["requests"]) == ("running", 3)
+    assert row["useful_seconds"] == pytest.approx(sum(outcome.engine_seconds for outcome in made))
 
 
 def test_progress_is_told_and_ends_complete(written):
