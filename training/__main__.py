@@ -3,7 +3,7 @@
 Every command reads what the stage before it published last, and does nothing when its output is already there.
 
 Over several machines that see one lake, on each of them: ``torchrun --nnodes 2 --nproc-per-node 8
---rdzv-backend c10d --rdzv-endpoint HOST:PORT -m training train STUDY --run RUN``.
+--rdzv-backend c10d --rdzv-endpoint HOST:PORT -m training train STUDY RUN``.
 ``python -m training export CHECKPOINT FOLDER`` turns a checkpoint into a Hugging Face Llama folder.
 """
 
@@ -44,7 +44,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("study")
         sub.set_defaults(command=command)
         if command is _train:
-            sub.add_argument("--run", action="append", help="only this run, as 'plan' names it (repeatable)")
+            sub.add_argument("runs", nargs="*", help="only these runs, as 'plan' names them")
+            sub.add_argument("--run", dest="runs", action="extend", nargs=1, help="the same, one at a time")
     sub = commands.add_parser("export", help="a checkpoint → a Hugging Face Llama folder")
     sub.add_argument("checkpoint", help="its folder, or its path in the lake as the log names it")
     sub.add_argument("folder")
@@ -75,11 +76,11 @@ def _train(options: argparse.Namespace) -> None:
     study, lake = load_study(options.study), Lake.from_env()
     mixes, tokens = (lake.latest(f"studies/{study.name}/{name}") for name in ("mixes", "tokens"))
     runs = {run["run"]: run for run in plan_runs(study, mixes)}
-    unknown = set(options.run or []) - set(runs)
+    unknown = set(options.runs) - set(runs)
     if unknown:
         raise ValueError(f"study {study.name} has no run {', '.join(sorted(unknown))}; its runs: {', '.join(runs)}")
     with joined() as group:
-        for name in options.run or runs:
+        for name in options.runs or runs:
             order = {"tokens": tokens, "mixes": mixes, "run": runs[name]}
             if group.world > 1:
                 published = train_together(study, lake, **order, group=group)

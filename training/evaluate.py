@@ -88,6 +88,8 @@ def evaluate(
             real = place >= 0
             losses[place[real].numpy()] = found[real].double().numpy()
     model.train(was_training)
+    if hasattr(model, "reshard"):  # FSDP keeps the outermost parameters gathered for a backward that does not come
+        model.reshard()
     if group.world > 1:
         losses = group.sum(torch.from_numpy(losses).to(device)).cpu().numpy()
     return Evaluation(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -95,6 +96,37 @@ def test_losses_follow_the_recorded_curve(small, lake):
     recorded = json.loads(CURVE.read_text())
     assert found["train_loss"] == pytest.approx(recorded["train_loss"], rel=2e-3)
     assert found["iid"][-1] == pytest.approx(recorded["iid"], rel=2e-3)
+
+
+def machine() -> str:
+    """What a run's bits depend on besides its code and data."""
+    keys = ("cpu family", "model", "model name")
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    found = [value.strip() for key, _, value in (line.partition(":") for line in lines) if key.strip() in keys]
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"torch {torch.__version__}, {capability}, processor {' '.join(found[:3])}"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_todays_settings_keep_their_bits(small, lake, precision):
+    """Recorded before the trainer learned masks, dropout, checkpoints and processes; none of them may shift a bit.
+
+    Another processor or torch rounds otherwise; there the curve above is the guard. After a meant change of numbers,
+    delete the file's entries and record them again.
+    """
+    recorded = json.loads((CURVE.parent / "exact.json").read_text())
+    if machine() != recorded["machine"]:
+        pytest.skip(f"recorded on {recorded['machine']}; this is {machine()}")
+    study = make_study(precision=precision)
+    for name in plan(small, study):
+        published = train(small, lake, name, study)
+        losses = [float(loss).hex() for loss in curve(published)["train_loss"]]
+        assert recorded["runs"][f"{name} {precision}"] == {
+            "train_loss": losses[-1],
+            "iid": published.extra["losses"]["iid"].hex(),
+            "losses": hashlib.sha256(json.dumps(losses).encode()).hexdigest(),
+            "weights": hashlib.sha256(published.file("model/model.safetensors").read_bytes()).hexdigest(),
+        }
 
 
 def test_an_unchanged_run_is_not_trained_again_nor_when_the_study_gains_seeds(small, lake):
