@@ -1,11 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -26,7 +22,7 @@ from palimpsest.generate.plan import plan, remaining
 from palimpsest.generate.publish import publish_generations
 from palimpsest.generate.requests import Outcome, Request
 from palimpsest.generate.run import generate_shard
-from palimpsest.lake import REPOSITORY, Lake, LakeError
+from palimpsest.lake import Lake, LakeError
 from palimpsest.split import split
 from tests.palimpsest.generate import faulty
 from tests.palimpsest.generate.conftest import PAGES, REFUSAL, TOPICS, retold
@@ -191,56 +187,6 @@ def test_a_bad_recording_is_named_by_file_and_line(lake, make_study, documents, 
     planned = plan(study, lake, split=parts)
     with pytest.raises(ConfigError, match=f"bad.jsonl: {said}"):
         generate_all(study, lake, parts, planned)
-
-
-CHILD = """
-import os, signal, sys
-from palimpsest.config import load_study
-from palimpsest.generate import run
-from palimpsest.lake import Lake
-
-study, lake = load_study(sys.argv[1]), Lake(sys.argv[2])
-fuse = int(sys.argv[3])
-run.SEGMENT_ROWS = 8
-
-def blow(event, arguments):
-    global fuse
-    if event in {"open", "os.rename", "os.remove", "os.mkdir"} and any("/ledger/" in str(a) for a in arguments):
-        fuse -= 1
-        if fuse == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-split, plan = (lake.latest(f"studies/small/{name}") for name in ("split", "plan"))
-sys.addaudithook(blow)
-for shard in range(study.shards):
-    run.generate_shard(study, lake, split=split, plan=plan, shard=shard)
-"""
-
-
-def test_killed_at_random_instants_the_ledger_ends_as_if_undisturbed(lake, study, splitted, tmp_path):
-    planned = plan(study, lake, split=splitted)
-    program = tmp_path / "child.py"
-    program.write_text(CHILD)
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "plugins")}
-    command = [sys.executable, program, study.path, lake.base]
-    kills = 0
-    for fuse in (1, 2, 3, 5, 8, 13, 21, 34):
-        child = subprocess.run([*command, str(fuse)], env=environment, check=False)
-        assert child.returncode in (0, -signal.SIGKILL)
-        kills += child.returncode != 0
-    subprocess.run([*command, "100000"], env=environment, check=True)
-    assert kills >= 5
-    undisturbed = Lake(tmp_path / "undisturbed")
-    for shard in range(study.shards):
-        generate_shard(study, undisturbed, split=splitted, plan=planned, shard=shard)
-    ours, theirs = ({r["key"]: r["text"] for r in Ledger(x).read().to_pylist()} for x in (lake, undisturbed))
-    assert ours == theirs
-    stored = [
-        row["key"]
-        for segment in Path(lake.base, "ledger", "segments").glob("*.parquet")
-        for row in pq.read_table(segment).to_pylist()
-    ]
-    assert max(Counter(stored).values()) == 1, "a request was paid for twice although its segment was whole"
 
 
 def test_the_published_generations_hold_seed_model_and_prompt_of_each(lake, study, splitted):
