@@ -9,6 +9,7 @@ over all its predicted tokens, so each token counts once, however documents are 
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def evaluate(
     for start in range(0, len(held_out.batches), group.world):
         number = start + group.rank
         inputs, targets, place = held_out.batches[min(number, len(held_out.batches) - 1)]
-        with torch.no_grad():
+        with torch.no_grad(), _as_written(model):
             found = model(inputs.to(device), targets.to(device), dtype).cpu()
         if number < len(held_out.batches):
             real = place >= 0
@@ -96,6 +97,12 @@ def evaluate(
         {name: float(losses[members].mean()) if members.any() else None for name, members in held_out.sets.items()},
         _by_position(losses, held_out.position),
     )
+
+
+def _as_written(model: nn.Module) -> AbstractContextManager:
+    """Compiled blocks run uncompiled: the compiler would start again for every length of document."""
+    compiled = any(module._compiled_call_impl is not None for module in model.modules())
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 
 def _batched(windows: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> list[tuple[torch.Tensor, ...]]:

@@ -100,3 +100,19 @@ def test_no_validation_document_is_an_error_that_names_the_file(documents):
     pq.write_table(pq.read_table(folder / "validation.index.parquet").slice(0, 0), folder / "validation.index.parquet")
     with pytest.raises(LakeError, match=r"validation\.index\.parquet: no validation documents"):
         held_out(folder)
+
+
+def test_an_evaluation_does_not_start_the_compiler_again_for_each_length(documents, model):
+    folder, _ = documents
+    expected = evaluate.evaluate(model, held_out(folder))
+    compiled = []
+
+    def backend(graph, examples):
+        compiled.append(examples)
+        return graph.forward
+
+    model.blocks[0].compile(backend=backend)
+    assert evaluate.evaluate(model, held_out(folder)) == expected
+    assert compiled == []
+    model.loss(torch.zeros(1, 8, dtype=torch.long), torch.zeros(1, 8, dtype=torch.long))
+    assert len(compiled) == 1

@@ -167,7 +167,7 @@ def test_a_killed_worker_is_weather_and_the_run_goes_on_where_it_was(odd, lake, 
 
 
 def test_fsdp_checkpoints_hold_the_whole_model_and_are_exact(odd, lake, tmp_path):
-    study = settings(processes=2, parallel="fsdp", checkpoint_seconds=0)
+    study = settings(processes=2, parallel="fsdp", checkpoint_seconds=0, precision="bf16")
 
     def cut(step, steps, loss):
         if step == 10:
