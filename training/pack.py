@@ -10,6 +10,7 @@ import hashlib
 import tempfile
 from array import array
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
@@ -24,7 +25,8 @@ from palimpsest.config import Study
 from palimpsest.lake import Facts, Lake, LakeError, Published, Rows
 
 CODE = ("training/pack.py", "plugins/palimpsest/tokenizer.py")
-ENCODE_TEXTS = 4096  # texts per encode_batch call: bounds the memory of its Python objects
+READ_PARTS = 512  # texts in memory at once
+ENCODE_CHARACTERS = 2**20  # per encode_batch call, or one text: its objects take 100 bytes and more per token
 CHUNK_TOKENS = 2**22  # tokens put together at once: their places in the scratch file take 16 bytes each
 
 
@@ -88,12 +90,18 @@ class Encoded:
             if self.numbers[digest] >= known:
                 new.setdefault(self.numbers[digest], text)
         found = list(new.values())
-        for start in range(0, len(found), ENCODE_TEXTS):
-            batch = self.tokenizer.encode_batch_fast(found[start : start + ENCODE_TEXTS], add_special_tokens=False)
-            for encoding in batch:
-                self.sizes.append(len(encoding.ids))
-                self.scratch.write(np.asarray(encoding.ids, self.dtype).tobytes())
+        if found:
+            group = np.cumsum([len(text) for text in found]) // ENCODE_CHARACTERS
+            cuts = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), len(found)]
+            for start, stop in pairwise(cuts):
+                self._encode(found[start:stop])
         return np.array([self.numbers[digest] for digest in digests], np.int64)
+
+    def _encode(self, texts: list[str]) -> None:
+        for encoding in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False):
+            ids = np.asarray(encoding.ids, self.dtype)
+            self.sizes.append(len(ids))
+            self.scratch.write(ids.tobytes())
 
     def lengths(self, number: np.ndarray) -> np.ndarray:
         """Tokens of each of these texts."""
@@ -124,7 +132,7 @@ def _encode_parts(file: Path, texts: Encoded) -> pa.Table:
     names = ("layout", "position", "megadoc_id", "part", "kind", "document_id", "tokens", "ends_row")
     batches = []
     stored = pq.ParquetFile(file)
-    for batch in stored.iter_batches(ENCODE_TEXTS, columns=[*names, "text"]):
+    for batch in stored.iter_batches(READ_PARTS, columns=[*names, "text"]):
         number = pa.array(texts.add(batch["text"].to_pylist()))
         batches.append(batch.drop_columns(["text"]).append_column("text_number", number))
     return pa.Table.from_batches(batches)

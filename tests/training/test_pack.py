@@ -79,7 +79,8 @@ def test_streams_are_the_same_in_pieces_of_any_size(lake, tmp_path, monkeypatch)
     study, split, mixes = packed(lake)
     whole = tokenize(study, lake, split=split, mixes=mixes)
     monkeypatch.setattr(pack, "CHUNK_TOKENS", 3)
-    monkeypatch.setattr(pack, "ENCODE_TEXTS", 2)
+    monkeypatch.setattr(pack, "READ_PARTS", 2)
+    monkeypatch.setattr(pack, "ENCODE_CHARACTERS", 9)
     pieces = tokenize(study, Lake(tmp_path / "other"), split=split, mixes=mixes)
     assert pieces.digest == whole.digest
 
