@@ -22,7 +22,7 @@ from sqlalchemy import inspect, text
 from palimpsest.catalog import Catalog, store, trace_url
 from palimpsest.catalog.tables import Base
 from palimpsest.lake import Facts, Lake, LakeError, NotPublished, Published, Rows
-from palimpsest.liveness import identity
+from palimpsest.liveness import identity, place
 
 URL = "https://garden.example/tomatoes"
 OTHER = "https://garden.example/beans"
@@ -265,6 +265,12 @@ def line(
     }
 
 
+def identity_of(pid: int) -> str:
+    """What `identity` says in that process."""
+    start = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    return f"{place()}~{pid}~{start}"
+
+
 def failure(key, **changes):
     about = {"study": "toy", "strategy": "faq", "shard": 0, "url": URL, "g": 1, "part": 0}
     return {"key": key, **about, "cause": "timeout", "detail": "no answer\0 in 5 s", **changes}
@@ -298,8 +304,7 @@ def test_seconds_that_do_not_add_up_to_one_percent_are_refused(catalog, seconds)
 
 def test_an_attempt_is_dead_when_its_process_is_or_when_it_is_silent(catalog):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    theirs = identity().replace(f"~{os.getpid()}~", f"~{child.pid}~").rsplit("~", 1)[0]
-    theirs += "~" + Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[19]
+    theirs = identity_of(child.pid)
     catalog.record_usage("mine", **line(worker=identity()))
     catalog.record_usage("theirs", **line(worker=theirs))
     catalog.record_usage("elsewhere", **line(worker="other~1234~1~7~7"))

@@ -34,6 +34,34 @@ def test_a_study_by_hand_from_split_to_mixes(by_hand, study, capsys):
     assert capsys.readouterr().out.startswith("6 dataset versions")
 
 
+def test_the_ledger_by_hand(by_hand, study, capsys):
+    for command in (["split"], ["plan"], ["generate", "--shard", "1"], ["generate", "--replay"]):
+        assert main([command[0], study.name, *command[1:]]) == 0, capsys.readouterr().err
+    capsys.readouterr()
+    assert main(["failures", study.name]) == 0
+    listed = capsys.readouterr().out
+    assert listed.count("not_recorded: ") == 15
+    assert "15 requests of study 'small' failed; ask for them again with: python -m palimpsest generate" in listed
+    key = re.search(r"\(1 try, (\w{32})\)", listed)[1]
+    assert main(["ledger", "stats"]) == 0
+    assert "180 requests in " in (told := capsys.readouterr().out) and "failed, not_recorded: 15" in told
+    assert main(["ledger", "compact"]) == 0
+    assert capsys.readouterr().out.endswith("segments merged into 1\n")
+    assert main(["ledger", "verify"]) == 0
+    assert main(["ledger", "show", key]) == 0
+    assert '"cause": "not_recorded"' in capsys.readouterr().out
+    assert main(["ledger", "show", "0" * 32]) == 1
+    (segment,) = Path(by_hand.base, "ledger", "segments").iterdir()
+    segment.write_bytes(segment.read_bytes()[:-1])
+    assert main(["ledger", "verify"]) == 1
+    assert "1 damaged segments were set aside" in capsys.readouterr().err
+    assert main(["ledger", "stats"]) == 0
+    assert capsys.readouterr().out.startswith("0 rows of 0 requests in 0 segments")
+    assert main(["generate", study.name]) == 0
+    assert main(["generate", study.name, "--shard", "7"]) == 1
+    assert "study 'small' has shards 0 to 2" in capsys.readouterr().err
+
+
 def test_lineage_tells_what_a_version_was_made_from_and_what_was_made_of_it(by_hand, study, capsys):
     for stage in ("split", "plan"):
         assert main([stage, study.name]) == 0
