@@ -17,8 +17,10 @@ import psutil
 import pytest
 from rich.console import Console
 
+from palimpsest import serve
 from palimpsest.config import load_corpus, load_study
 from palimpsest.lake import REPOSITORY, Facts, Lake
+from palimpsest.serve import leftovers
 from palimpsest_airflow.__main__ import main
 from palimpsest_airflow.local import stack, unchanged
 from palimpsest_airflow.local.demo import show_failure
@@ -26,6 +28,8 @@ from palimpsest_airflow.local.processes import Processes, alone, need_port
 from palimpsest_airflow.local.progress import Display
 from palimpsest_airflow.local.runs import Following, RunFailed, Stage
 from palimpsest_airflow.local.settings import Refused, Settings
+from tests.palimpsest.conftest import make_study  # noqa: F401  a fixture, as the next ones
+from tests.palimpsest.serve.conftest import here, make, model  # noqa: F401
 
 TREE = """
 import subprocess, sys, time
@@ -127,6 +131,15 @@ def test_reset_deletes_what_is_ours_and_refuses_a_folder_with_anything_else(sett
     stack.reset(settings)
     assert not Path(settings.lake).exists()
     assert not settings.state.exists()
+
+
+@pytest.mark.parametrize("end", [stack.down, stack.reset], ids=["down", "reset"])
+def test_what_ends_the_stack_ends_its_model_servers(settings, here, make, end):  # noqa: F811
+    serve.ensure(make(), "tiny", here)
+    (one,) = serve.status()
+    assert leftovers.living(one.id)
+    end(settings)
+    assert leftovers.living(one.id) == []
 
 
 @pytest.mark.parametrize("spoil", ["study", "source", "report"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from typing import Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
@@ -13,6 +13,10 @@ DOC = """Waits for a person where the plan's estimate is above `budget_gpu_hours
 The estimate and the two answers are under *Required Actions*. Waiting takes no worker and no pool slot. Rejecting ends
 the run; the log then says what to change."""
 
+QUESTIONS = 20
+"""How often it may be asked. Airflow 3.3's scheduler takes an answer that comes before it has noticed that the task
+waits (a second; more on a busy machine) for a crash of the task, which is tried again and asks again."""
+
 
 class Approve(ApprovalOperator):
     """The answer to the estimate that task ``plan`` left: whose, and when; rejecting it fails the run for good.
@@ -21,7 +25,7 @@ class Approve(ApprovalOperator):
     """
 
     def __init__(self, *, study: str, **options: Any) -> None:
-        super().__init__(subject=f"Generate for study {study}?", doc_md=DOC, **options)
+        super().__init__(subject=f"Generate for study {study}?", doc_md=DOC, retries=QUESTIONS, **options)
         self.study = study
 
     def execute(self, context: Any) -> Any:
@@ -31,7 +35,18 @@ class Approve(ApprovalOperator):
             return {"approved_by": None, "reason": estimate["reason"]}
         self.log.info("waiting for approval: %s\n%s", estimate["reason"], estimate["table"])
         self.body = f"{estimate['reason']}\n\n{estimate['table']}"
+        self._ask_for_one_estimate_only(context["task_state_store"])
         return super().execute(context)
+
+    def _ask_for_one_estimate_only(self, memory: Any) -> None:
+        """Airflow 3.3 shows a task's first question also when the task was cleared and asks something else."""
+        asking = hashlib.sha256(str(self.body).encode()).hexdigest()
+        if memory.get("asked", asking) != asking:
+            raise AirflowFailException(
+                f"study {self.study}: the estimate is another one than when this run asked first, and Airflow would "
+                "show the first; trigger the Dag again instead of clearing tasks of this run"
+            )
+        memory.set("asked", asking)
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
         answer = event["chosen_options"][0] if event.get("chosen_options") else None
@@ -40,9 +55,9 @@ class Approve(ApprovalOperator):
         if answer == self.REJECT:
             raise AirflowFailException(
                 f"study {self.study}: generating was rejected by {person} at {when}. Ask for less in the study file "
-                "(fewer 'generations' or strategies, a smaller model) or raise its 'budget_gpu_hours'; then clear the "
-                "task plan with everything downstream. To be asked once more, clear this task with downstream"
+                "(fewer 'generations' or strategies, a smaller model) or raise its 'budget_gpu_hours'; then trigger "
+                "the Dag again"
             )
         super().execute_complete(context, event)
-        self.log.info("approved by %s at %s", json.dumps(person), when)
+        self.log.info("approved by %s at %s", person, when)
         return {"approved_by": person, "at": when}
