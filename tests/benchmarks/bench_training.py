@@ -43,7 +43,7 @@ GPU = {
 """Model, vocabulary, context, windows per step."""
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12, "L40S": 362e12}
 """Dense bf16 FLOP/s, from the vendor's data sheets."""
-ROUNDS, STEPS = 5, 6
+ROUNDS, STEPS = 9, 4
 CLOCK = time.perf_counter if torch.cuda.is_available() else time.process_time
 """On a CPU the time this process was given: one thread's, and what others do on the machine does not count."""
 HYPER = Optimizer()
