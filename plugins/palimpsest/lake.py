@@ -191,19 +191,23 @@ class Lake:
     def children(self, dataset: str) -> list[Published]:
         """The latest version of each dataset directly below ``dataset`` (the days of a corpus), in name order."""
         base = f"{self.base}/{dataset}"
-        if not self.fs.exists(base):
-            return []
-        names = sorted(Path(str(entry)).name for entry in self.fs.ls(base, detail=False))
-        return [self.latest(f"{dataset}/{n}") for n in names if self.fs.exists(f"{base}/{n}/latest.json")]
+        with self.weather():
+            if not self.fs.exists(base):
+                return []
+            names = sorted(Path(str(entry)).name for entry in self.fs.ls(base, detail=False))
+            names = [name for name in names if self.fs.exists(f"{base}/{name}/latest.json")]
+        return [self.latest(f"{dataset}/{name}") for name in names]
 
     def all_latest(self) -> list[Published]:
         """The latest version of every dataset of the lake, in name order."""
-        pointers = sorted(str(p) for p in self.fs.glob(f"{self.base}/**/latest.json"))
+        with self.weather():
+            pointers = sorted(str(p) for p in self.fs.glob(f"{self.base}/**/latest.json"))
         return [self.latest(p.removeprefix(f"{self.base}/").removesuffix("/latest.json")) for p in pointers]
 
     def verify(self, published: Published) -> None:
         """Raise `Corrupt` unless every file still matches the manifest."""
-        check_files(self.fs, f"{self.base}/{published.uri}", published.manifest)
+        with self.weather():
+            check_files(self.fs, f"{self.base}/{published.uri}", published.manifest)
 
     def fetch(self, published: Published) -> Path:
         """A local directory with the files, unchecked (`Published.path` checks them)."""
@@ -229,8 +233,8 @@ class Lake:
         try:
             yield
         except Exception as error:
-            lasting = (FileNotFoundError, PermissionError, NotADirectoryError, ConnectionError, TimeoutError)
-            if self.local or isinstance(error, lasting):
+            known = (LakeError, FileNotFoundError, PermissionError, NotADirectoryError, ConnectionError, TimeoutError)
+            if self.local or isinstance(error, known):
                 raise
             raise ConnectionError(f"lake {self.root}: {error or type(error).__name__}") from error
 

@@ -56,18 +56,17 @@ def read_usage(connection: Connection, study: str | None) -> list[dict[str, Any]
 
 def write_failures(connection: Connection, rows: Sequence[Mapping[str, Any]], *, tried: bool) -> None:
     """Requests that ended without a text; ``tried``: just now. Otherwise only those not listed yet are added."""
-    now = dt.datetime.now(dt.UTC)
-    for row in sorted(rows, key=lambda row: row["key"]):  # one order for all, or two writers deadlock on PostgreSQL
-        said = {**row, "detail": _text(row["detail"]), "url": _text(row["url"])}
-        table = _upsert(connection, FailedRequest)
-        insert = table.values(said | {"tries": 1, "first_at": now, "last_at": now})
-        if tried:
-            renewed = {name: table.excluded[name] for name in (*row, "last_at") if name != "key"}
-            renewed["tries"] = FailedRequest.tries + 1
-            insert = insert.on_conflict_do_update(index_elements=["key"], set_=renewed)
-        else:
-            insert = insert.on_conflict_do_nothing(index_elements=["key"])
-        connection.execute(insert)
+    now, table = dt.datetime.now(dt.UTC), _upsert(connection, FailedRequest)
+    if tried:
+        names = {column.name for column in FailedRequest.__table__.columns} - {"key", "first_at"}
+        renewed = {name: table.excluded[name] for name in sorted(names)}
+        insert = table.on_conflict_do_update(index_elements=["key"], set_=renewed | {"tries": FailedRequest.tries + 1})
+    else:
+        insert = table.on_conflict_do_nothing(index_elements=["key"])
+    new = {"tries": 1, "first_at": now, "last_at": now}
+    said = [{**row, "detail": _text(row["detail"], DETAIL), "url": _text(row["url"])} | new for row in rows]
+    if said:  # in one order for all, or two writers deadlock on PostgreSQL
+        connection.execute(insert, sorted(said, key=lambda row: row["key"]))
 
 
 def delete_failures(connection: Connection, keys: Iterable[str]) -> None:
@@ -129,6 +128,6 @@ def _upsert(connection: Connection, table: type):
     return {"sqlite": sqlite, "postgresql": postgresql}[connection.dialect.name].insert(table)
 
 
-def _text(value: str | None) -> str | None:
+def _text(value: str | None, most: int | None = None) -> str | None:
     """PostgreSQL's text cannot hold the NUL character, which broken answers do contain."""
-    return value and value.replace("\0", "\ufffd")[:DETAIL]
+    return value and value.replace("\0", "\ufffd")[:most]
