@@ -16,6 +16,7 @@ from palimpsest.generate.plan import plan
 from palimpsest.generate.run import generate_shard
 from palimpsest.lake import Facts, Lake
 from palimpsest.split import split
+from palimpsest_airflow.ui.html import duration
 from tests.palimpsest.conftest import document, write_study
 from tests.palimpsest.generate.faulty import Faulty
 
@@ -108,6 +109,10 @@ def test_engine_seconds_add_up(server, studied):
     assert len(table) == len(attempts) + 1
     assert table[-1][0] == "all"
     assert int(table[-1][9].replace(",", "")) == sum(row["requests"] for row in attempts)
+    names = ("wall", "paid", "useful", "repaid", "failed", "idle")
+    wall, paid, useful, repaid, failed, idle = (sum(row[f"{name}_seconds"] for row in attempts) for name in names)
+    assert wall == pytest.approx(paid + idle, abs=0.05) and paid == pytest.approx(useful + repaid + failed, abs=0.05)
+    assert table[-1][3:9] == [duration(seconds) for seconds in (wall, paid, useful, repaid, failed, idle)]
 
 
 def test_what_an_engine_said_is_shown_as_text(server, studied):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from palimpsest.config import Study
@@ -24,7 +25,7 @@ class Cost:
     server: str | None
     model: str
     gpus: int
-    """GPUs it runs on; 0 for the CPU and for engines without a model."""
+    """GPUs it runs on, one for each endpoint that the study names; 0 for the CPU and for engines without a model."""
     requests: int
     held: int
     """Of these, how many the ledger has a text of, or a final failure."""
@@ -155,13 +156,14 @@ def estimate(study: Study, plan: Published, ledger: Ledger) -> Estimate:
         pair = asked.get(name, ("", strategy.engine.kind))
         mean = written[pair] / texts[pair] if texts[pair] >= MEASURED else None
         output = expected[name] if mean is None else round(mean * left[name])
-        speed = (_measured(pair[1], server.gpus) or server.tokens_per_second) if server else None
+        gpus = (len(server.endpoints) or server.gpus) if server else 0
+        speed = (_measured(pair[1], gpus) or server.tokens_per_second) if server else None
         costs.append(
             Cost(
                 strategy=name,
                 server=strategy.engine.server,
                 model=pair[1],
-                gpus=server.gpus if server else 0,
+                gpus=gpus,
                 requests=facts[name]["requests"],
                 held=held[name],
                 left=left[name],
@@ -182,9 +184,9 @@ def _measured(model: str, gpus: int) -> float | None:
     """
     from palimpsest.catalog import Catalog
 
-    catalog = Catalog.from_env()
-    catalog.ready()
-    rows = [row for row in catalog.usage() if row["model"] == model and row["output_tokens"]]
+    with closing(Catalog.from_env()) as catalog:
+        catalog.ready()
+        rows = [row for row in catalog.usage() if row["model"] == model and row["output_tokens"]]
     seconds, until = 0.0, 0.0
     for start, wall in sorted((row["started_at"].timestamp(), row["wall_seconds"]) for row in rows):
         seconds += max(0.0, start + wall - max(start, until))

@@ -5,7 +5,8 @@ What a request that never works can cost, and what it ends as:
 =============  ==============================================================================================
 bad_request    one answer (400, 404, 413, 422)
 bad_answer     `TRIES` answers that are not the protocol, or samples without a text
-server_error   `TRIES` errors with seconds of backoff between; `REFUSALS` times 503 while others are answered
+server_error   `TRIES` errors with seconds of backoff between; `REFUSALS` times 503 while others are answered, or 429
+               for longer than ``ready_within_s``
 timeout        `OVERDUE` times the server's ``request_timeout_s``
 server_crash   `STRIKES` crashes: two among all that was in flight, one among few, two alone on the server
 =============  ==============================================================================================
@@ -99,11 +100,13 @@ class Judge:
         if wait:
             asyncio.get_running_loop().call_later(wait, self.pump, backend)
         since = backend.refusing_since = backend.refusing_since or now
+        patience = backend.limits.ready_s if fault.status == 429 else 0.0  # a busy server turns some away for long
+        others = backend.last_ok > flight.troubled_at
         flight.refusals += 1
         if fault.status == 503 and not await backend.well():
             self.down(backend, fault.detail)
             self.again(flight)
-        elif fault.status == 503 and flight.refusals >= REFUSALS and backend.last_ok > flight.troubled_at:
+        elif others and flight.refusals >= REFUSALS and now - flight.troubled_at > patience:
             self.end(flight, "server_error", fault.detail, 0.0)
         elif backend.refusing_since is not None and now - since > backend.limits.ready_s:
             raise ConnectionError(

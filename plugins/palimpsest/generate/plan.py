@@ -22,7 +22,6 @@ from palimpsest.config import Study
 from palimpsest.generate import keys as content
 from palimpsest.generate.asks import Asker
 from palimpsest.generate.chunks import View
-from palimpsest.generate.ledger import Ledger
 from palimpsest.generate.requests import Request
 from palimpsest.generate.tables import REQUESTS, SLICES, Writer, planned_rows, training_documents
 from palimpsest.lake import Facts, Lake, LakeError, Published
@@ -109,16 +108,6 @@ def again(study: Study, request: Request, attempt: int) -> Request:
 def lane_of(text: str) -> int:
     """A document's lane: by its text alone, so that the same text is generated in one place whoever plans it."""
     return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) % LANES
-
-
-def remaining(lake: Lake, *, split: Published, plan: Published, shard: int | None = None) -> dict[str, list[Request]]:
-    """What is left to generate, by strategy, without prompts: the plan (or one shard of it) minus the ledger."""
-    filters = None if shard is None else [("shard", "=", shard)]
-    planned = set(pq.read_table(plan.file("requests.parquet"), columns=["key"], filters=filters)["key"].to_pylist())
-    left: dict[str, list[Request]] = {}
-    for request in _requests(split, plan, shard, planned - Ledger(lake).done(planned), {}):
-        left.setdefault(request.strategy, []).append(request)
-    return left
 
 
 def _config(study: Study, askers: Mapping[str, Asker]) -> dict[str, object]:
@@ -218,7 +207,7 @@ def _requests(
             strategy = row["strategy"]
             documents = itertools.chain.from_iterable(training_documents(split))
             document = {"document_id": None}
-            asker = askers.get(strategy)
+            asker = askers[strategy]
         while document["document_id"] != row["document_id"]:
             document = next(documents, None)
             if document is None:
@@ -227,8 +216,8 @@ def _requests(
         if here != shown:
             shown, text = here, document["text"]
             view = View(row["view_before"], row["view_start"], row["view_end"])
-            about = asker.written_over(text, view) if asker else text
-            prompt = asker.render(text, view, row["part"], row["parts"]) if asker else None
+            about = asker.written_over(text, view)
+            prompt = asker.render(text, view, row["part"], row["parts"])
         yield Request(
             key=row["key"],
             url=row["url"],

@@ -71,8 +71,7 @@ MISSING = pa.schema(
     ]
 )
 CODE = (
-    "plugins/palimpsest/generate/publish.py",
-    "plugins/palimpsest/generate/generations.py",
+    *(f"plugins/palimpsest/generate/{name}.py" for name in ("publish", "generations", "fates", "balance")),
     "plugins/palimpsest/tokenizer.py",
     *review.CODE,
 )

@@ -149,16 +149,18 @@ class Segments:
         if self.lake.local:
             return open(f"{self.folder}/{name}", "rb")
         copy = self._copy(name)
-        if not copy.exists():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            partial = partial_beside(copy)
-            try:
-                with self.lake.weather():
-                    self.lake.fs.get_file(f"{self.folder}/{name}", str(partial))
-                os.replace(partial, copy)
-            finally:
-                partial.unlink(missing_ok=True)
-        return copy.open("rb")
+        with contextlib.suppress(FileNotFoundError):
+            return copy.open("rb")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        partial = partial_beside(copy)
+        try:
+            with self.lake.weather():
+                self.lake.fs.get_file(f"{self.folder}/{name}", str(partial))
+            stream = partial.open("rb")  # before it has its name: a process that listed earlier may clear it away
+            os.replace(partial, copy)
+        finally:
+            partial.unlink(missing_ok=True)
+        return stream
 
     def _copy(self, name: str) -> Path:
         return self.lake.copies() / FOLDER / name

@@ -206,7 +206,7 @@ class Worker:
                     return self.ledger.append(outcomes)
             except LeaseLost:
                 raise
-            except ConnectionError as weather:
+            except (ConnectionError, TimeoutError) as weather:
                 if time.monotonic() - started > WEATHER_S:
                     raise
                 log.warning("%d outcomes are not stored yet, trying again: %s", len(outcomes), weather)

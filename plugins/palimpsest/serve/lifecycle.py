@@ -63,9 +63,10 @@ def await_ready(folder: Folder, user: str, within_s: float) -> None:
             return
         waited = time.monotonic() - started
         late = waited > within_s
-        if now["state"] == "failed" or late or not alive:
+        failed = now.get("state") == "failed"  # none yet where another study has just begun it anew
+        if failed or late or not alive:
             leave(folder, user)
-            if now["state"] == "failed":
+            if failed:
                 raise (ConfigError if now["final"] else ConnectionError)(f"server {user}: {now['error']}")
             why = f"was not ready within {within_s:g} s ('ready_within_s')" if late else "was stopped while it started"
             raise ConnectionError(f"server {user} {why}; the end of {folder.log(0)}:\n{folder.tail(0)}")

@@ -126,6 +126,8 @@ def test_the_study_says_how_fast_until_it_was_measured(lake, make, planned):
     assert cost(estimate(slow, planned, Ledger(lake))).tokens_per_second == 500
     two = make(gpus=2)
     assert cost(estimate(two, planned, Ledger(lake))).tokens_per_second == 250, "of each GPU"
+    named = make(endpoints=["http://one.example:8000", "http://two.example:8000"])
+    assert cost(estimate(named, planned, Ledger(lake))).tokens_per_second == 250, "of each server that runs already"
     use(rows_of(planned)[0]["model"], tokens=5000, paid=10.0)
     assert cost(estimate(slow, planned, Ledger(lake))).tokens_per_second == pytest.approx(1000, rel=0.05), (
         "side by side"

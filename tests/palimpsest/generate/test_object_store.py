@@ -17,6 +17,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from palimpsest.generate import segments as ledger_segments
 from palimpsest.generate.ledger import Ledger
 from palimpsest.generate.plan import plan
 from palimpsest.generate.publish import publish_generations
@@ -107,6 +108,17 @@ def test_segments_are_fetched_once_and_forgotten_when_they_were_merged(filled):
     assert stored(filled) == Counter(keys(range(30)))
     assert ledger.read() == before
     assert copies(filled) == segments(filled) and len(gets) == 1
+
+
+def test_a_copy_that_another_process_clears_away_at_once_is_still_read(filled, monkeypatch):
+    replace = os.replace
+
+    def replace_and_lose(source, target):
+        replace(source, target)
+        Path(target).unlink()
+
+    monkeypatch.setattr(ledger_segments.os, "replace", replace_and_lose)
+    assert Ledger(filled).done(keys(range(40))) == set(keys(range(30)))
 
 
 def test_a_damaged_object_is_set_aside_and_a_damaged_copy_only_fetched_again(filled, caplog):

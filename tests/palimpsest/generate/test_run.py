@@ -18,7 +18,7 @@ from palimpsest.generate.drive import drive
 from palimpsest.generate.engines import Augment
 from palimpsest.generate.leases import LeaseLost
 from palimpsest.generate.ledger import Ledger, request_key
-from palimpsest.generate.plan import plan, remaining
+from palimpsest.generate.plan import plan
 from palimpsest.generate.publish import publish_generations
 from palimpsest.generate.requests import Outcome, Request
 from palimpsest.generate.run import generate_shard
@@ -37,8 +37,9 @@ def generate_all(study, lake, parts, planned):
     return [generate_shard(study, lake, split=parts, plan=planned, shard=s) for s in range(study.shards)]
 
 
-def left(lake, parts, planned):
-    return sum(map(len, remaining(lake, split=parts, plan=planned).values()))
+def left(lake, planned):
+    asked = set(pq.read_table(planned.file("requests.parquet"))["key"].to_pylist())
+    return len(asked - Ledger(lake).done(asked))
 
 
 def keys(lake):
@@ -56,14 +57,14 @@ def test_the_plan_has_each_sample_of_each_training_document_once(lake, study, sp
 
 def test_the_plan_minus_the_ledger_is_what_is_left(lake, study, splitted):
     planned = plan(study, lake, split=splitted)
-    assert left(lake, splitted, planned) == 180
+    assert left(lake, planned) == 180
     first = generate_shard(study, lake, split=splitted, plan=planned, shard=0)
-    assert left(lake, splitted, planned) == 180 - first["asked"]
+    assert left(lake, planned) == 180 - first["asked"]
     with pytest.raises(LakeError, match=r"planned requests were never tried \(shards \[1, 2\]\); run them: python -m"):
         publish_generations(study, lake, split=splitted, plan=planned)
     generate_all(study, lake, splitted, planned)
     rows = publish_generations(study, lake, split=splitted, plan=planned).manifest["rows"]
-    assert left(lake, splitted, planned) == 0
+    assert left(lake, planned) == 0
     assert rows["quarantined"] == {"not_recorded": 180 - rows["kept"]}
 
 
@@ -355,6 +356,25 @@ def test_what_a_killed_process_had_stored_is_in_its_line(lake, monkeypatch):
     (row,) = catalog.usage("killed")  # there was no time for another heartbeat, or for an end
     assert (row["state"], row["requests"]) == ("running", 3)
     assert row["useful_seconds"] == pytest.approx(sum(outcome.engine_seconds for outcome in made))
+
+
+def test_a_catalog_that_is_away_for_a_while_ends_no_generation(lake, monkeypatch):
+    catalog, engine = Catalog.from_env(), Augment()
+    catalog.migrate()
+    line = attempt.Attempt(catalog, "away", 0, engine)
+    with monkeypatch.context() as patch:
+        patch.setattr(Catalog, "record_usage", _raises(ConnectionError("the catalog is away")))
+        line.beat(0.0)
+    line.store(engine.generate([Request("0" * 32, "https://a.example/0", "augment", 0, "One. Two.", 0)]))
+    line.beat(0.0)
+    assert [row["requests"] for row in catalog.usage("away")] == [1]
+
+
+def _raises(error: Exception):
+    def call(*_, **__):
+        raise error
+
+    return call
 
 
 def test_progress_is_told_and_ends_complete(written):
