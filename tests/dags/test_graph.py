@@ -55,13 +55,13 @@ def test_a_study_with_model_servers_asks_starts_and_stops_around_its_generation(
     assert found["tasks"].keys() - plain["tasks"].keys() == {"approve", "serve", "stop_serving"}
 
 
-def test_stopping_runs_whatever_happened_and_decides_nothing(served):
+def test_stopping_runs_whatever_happened_and_only_ever_fails_a_run(served):
     dag = served["dags"]["study_rephrase_vllm"]
     tasks = {task["__var"]["task_id"]: task["__var"] for task in dag["tasks"]}
     assert tasks["serve"]["is_setup"] is True
     assert tasks["stop_serving"]["is_teardown"] is True
     assert tasks["stop_serving"]["trigger_rule"] == "all_done"
-    assert not tasks["stop_serving"].get("_on_failure_fail_dagrun")
+    assert tasks["stop_serving"]["on_failure_fail_dagrun"] is True
     assert [name for name, task in tasks.items() if not task.get("downstream_task_ids")] == ["report"]
 
 

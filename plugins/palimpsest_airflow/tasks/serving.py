@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Connection, Param, TriggerRule, get_current_context
-from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
 from palimpsest_airflow.tasks.approve import Approve
 from palimpsest_airflow.tasks.common import keep_links, stage, work
@@ -36,11 +36,10 @@ def around(study: str, planned: Any, shards: Any, generations: Any) -> None:
     """The chain plan → approve → serve → generate → stop_serving → collect, of tasks that are there already.
 
     Airflow keeps a teardown from running where its setup failed; but a start that failed, or whose process was killed,
-    may have left a server behind, so this one runs whatever happened. It decides nothing about the run: after a
-    generate that failed there is no collect, whether or not the servers could be stopped.
+    may have left a server behind, so this one runs whatever happened.
     """
     approved, served = Approve(task_id="approve", study=study), serve(study)
-    stopped = stop_serving(study).as_teardown(setups=served)
+    stopped = stop_serving(study).as_teardown(setups=served, on_failure_fail_dagrun=True)
     stopped.operator.trigger_rule = TriggerRule.ALL_DONE
     planned >> approved >> served >> shards >> stopped >> generations
 
@@ -91,7 +90,22 @@ def stop_serving(study: str) -> list[str]:
 
     done = serve.stop(study)
     log.info("%s", "; ".join(done) or "no server of this study was running")
+    if failed := failed_by_hand(get_current_context()["ti"]):
+        raise AirflowFailException(
+            f"the servers are stopped; somebody ended this run during {failed}, so it has failed"
+        )
     return done
+
+
+def failed_by_hand(ti: Any) -> str | None:
+    """The task at which a person marked the run failed.
+
+    Airflow then fails what runs, skips what has not begun, and lets the teardown decide: by the last task alone, which
+    is skipped, it would call the run a success.
+    """
+    states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id])[ti.run_id]
+    failed = [task for task, state in states.items() if state == "failed"]
+    return failed[0] if failed and states.get("collect") == "skipped" else None
 
 
 def keep_generation_link(study: str) -> None:

@@ -81,10 +81,10 @@ def percent(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """'41 s', '12 min', '3.4 h': as much as a reader needs."""
+    """'41 s', '12.4 min', '3.4 h': as much as a reader needs."""
     if seconds is None:
         return "–"
-    for longest, size, unit, digits in ((10, 1, "s", 1), (120, 1, "s", 0), (7200, 60, "min", 0)):
+    for longest, size, unit, digits in ((10, 1, "s", 1), (120, 1, "s", 0), (7200, 60, "min", 1)):
         if seconds < longest:
             return f"{seconds / size:.{digits}f} {unit}"
     return f"{seconds / 3600:,.1f} h"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
     from palimpsest.config import Study
     from palimpsest.lake import Lake, Published
 
-FAILURES = 200
-"""Failed requests that are listed; counts are over all."""
+FAILURES, LOOKED_AT = 200, 5_000
+"""Failed requests of the plan that are listed, among so many of all studies; counts are over all."""
 FRESH_S = 10.0
 AT_A_TIME = 16
 """Servers asked for their metrics at the same time; one that does not answer takes two seconds."""
@@ -77,17 +76,17 @@ def standing(study: Study, lake: Lake, planned: Published, catalog: Catalog) -> 
     """Everything the page shows."""
     with closing(catalog):
         catalog.ready()
-        usage, causes = catalog.usage(study.name), catalog.failure_counts(study.name)
-        failures = catalog.failed_requests(study.name, FAILURES)
+        usage, failures = catalog.usage(study.name), catalog.failed_requests(None, LOOKED_AT)
+    costs = _costs(study, lake, planned)
     return Standing(
         study=study.name,
         budget=study.budget_gpu_hours,
         planned_at=lake.fs.modified(f"{lake.base}/{planned.uri}/manifest.json"),
-        progress=progress(study, lake, planned, causes),
+        progress=progress(study, costs),
         usage=usage,
         servers=servings(study) if servers(study) else None,
-        causes=causes,
-        failures=failures,
+        causes={(cost.strategy, cause): count for cost in costs for cause, count in cost.failed.items()},
+        failures=_planned(planned, failures)[:FAILURES],
     )
 
 
@@ -131,23 +130,30 @@ def _asked(server: Serving) -> Serving:
         return replace(server, state=state, trouble=server.trouble or str(error))
 
 
-def progress(study: Study, lake: Lake, planned: Published, causes: Mapping[tuple[str, str], int]) -> list[Progress]:
+def _planned(planned: Published, failures: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those of the plan, whichever study asked for them first."""
+    import pyarrow.parquet as pq
+
+    wanted = [("key", "in", {row["key"] for row in failures})]
+    keys = pq.read_table(planned.file("requests.parquet"), columns=["key"], filters=wanted) if failures else None
+    found = set(keys["key"].to_pylist()) if keys else set()
+    return [row for row in failures if row["key"] in found]
+
+
+def progress(study: Study, costs: Sequence[Any]) -> list[Progress]:
     """Per strategy, what is planned, has a text, has failed for good and is left, by the ledger as it is now."""
-    failed: Counter[str] = Counter()
-    for (strategy, _), count in causes.items():
-        failed[strategy] += count
     return [
         Progress(
             strategy=cost.strategy,
             engine=f"{study.strategies[cost.strategy].engine.kind}" + (f" · {cost.server}" if cost.server else ""),
             planned=cost.requests,
-            done=max(cost.held - failed[cost.strategy], 0),
-            failed=failed[cost.strategy],
+            done=cost.held - sum(cost.failed.values()),
+            failed=sum(cost.failed.values()),
             left=cost.left,
             tokens_left=cost.output_tokens if cost.server else None,
             gpu_hours_left=cost.gpu_hours if cost.server else None,
         )
-        for cost in _costs(study, lake, planned)
+        for cost in costs
     ]
 
 
