@@ -154,11 +154,6 @@ class Catalog:
         with self._transaction() as connection:
             return work.read_failures(connection, study, limit)
 
-    def failure_counts(self, study: str) -> dict[tuple[str, str], int]:
-        """How many requests of a study failed for good, by strategy and cause."""
-        with self._transaction() as connection:
-            return work.count_failures(connection, study)
-
     def take_leases(self, names: Iterable[str], holder: str, ttl_s: float) -> set[str]:
         """Those of ``names`` that are the holder's now, for ``ttl_s`` seconds.
 

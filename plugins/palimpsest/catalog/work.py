@@ -79,12 +79,6 @@ def read_failures(connection: Connection, study: str | None, limit: int | None) 
     return [dict(row) for row in rows]
 
 
-def count_failures(connection: Connection, study: str) -> dict[tuple[str, str], int]:
-    what = (FailedRequest.strategy, FailedRequest.cause)
-    query = select(*what, func.count()).where(FailedRequest.study == study).group_by(*what).order_by(*what)
-    return {(strategy, cause): count for strategy, cause, count in connection.execute(query)}
-
-
 def take(connection: Connection, names: Iterable[str], holder: str, ttl_s: float) -> set[str]:
     """Those of ``names`` that are now the holder's: they were free, its own, expired, or of a process that is dead."""
     wanted = sorted(names)

@@ -47,8 +47,12 @@ def drive(
                 batch.append(item)
             now = time.monotonic()
             if batch and (len(batch) >= COMMIT_ROWS or now >= due or item is _END):
-                committing, batch = batch, []
-                commit(committing)
+                try:
+                    commit(batch)
+                except Exception:
+                    batch = []
+                    raise
+                batch = []  # an interrupt leaves it: committed once more below, the same rows are the same segment
             if now >= beat:
                 tick()
                 beat = now + TICK_S
@@ -57,9 +61,9 @@ def drive(
             if item is _END:
                 return
     except BaseException:
-        batch += pump.stop()
-        if batch:
-            commit(batch)
+        for group in (batch, pump.stop()):
+            if group:
+                commit(group)
         raise
     finally:
         pump.stop()

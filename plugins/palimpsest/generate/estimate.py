@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from palimpsest.config import Study
+from palimpsest.config import Strategy, Study
 from palimpsest.generate.ledger import Ledger
 from palimpsest.generate.tables import planned_rows
 from palimpsest.lake import Published
@@ -36,10 +36,13 @@ class Cost:
     output_tokens: int
     """Expected: the mean so far of this prompt and model, or answers as long as their source."""
     output_tokens_max: int
+    """Every answer as long as it may be, and asked for again as often as the study's review allows."""
     tokens_per_second: float | None
     """Output tokens per GPU and second: measured, or else as the study says."""
     input_truncated: int = 0
     """Planned requests that see their document cut."""
+    failed: Mapping[str, int] = field(default_factory=dict)
+    """Of those held, how many have no text, by cause."""
 
     @property
     def gpu_hours(self) -> float | None:
@@ -130,18 +133,29 @@ def estimate(study: Study, plan: Published, ledger: Ledger) -> Estimate:
     done: set[str] = set()
     texts: Counter[tuple[str, str]] = Counter()
     written: Counter[tuple[str, str]] = Counter()
-    for batch in ledger.batches(strategy_of, ["output_tokens"]):
-        for key, tokens in zip(batch["key"].to_pylist(), batch["output_tokens"].to_pylist(), strict=True):
+    failed: dict[str, str] = {}
+    for batch in ledger.batches(strategy_of, ["output_tokens", "cause"]):
+        for key, tokens, cause in zip(
+            *(batch[name].to_pylist() for name in ("key", "output_tokens", "cause")), strict=True
+        ):
+            if cause is not None:
+                failed.setdefault(key, cause)
+                continue
             if key not in done and tokens:
                 pair = asked[strategy_of[key]]
                 texts[pair] += 1
                 written[pair] += tokens
             done.add(key)
+    failed = {key: cause for key, cause in failed.items() if key not in done}
+    done |= failed.keys()
+    causes: dict[str, Counter[str]] = defaultdict(Counter)
     held, left, prompts, expected, largest = Counter(), Counter(), Counter(), Counter(), Counter()
     group, paid = None, set(done)
     for row in planned_rows(plan, ["key", "strategy", "group", "input_tokens", "expected_tokens", "max_tokens"]):
         name = row["strategy"]
         held[name] += row["key"] in done
+        if row["key"] in failed:
+            causes[name][failed[row["key"]]] += 1
         if row["key"] in paid:
             continue
         paid.add(row["key"])
@@ -169,9 +183,10 @@ def estimate(study: Study, plan: Published, ledger: Ledger) -> Estimate:
                 left=left[name],
                 input_tokens=prompts[name],
                 output_tokens=min(output, largest[name]),
-                output_tokens_max=largest[name],
+                output_tokens_max=largest[name] * (1 + _asked_again(strategy)),
                 tokens_per_second=speed,
                 input_truncated=facts[name]["input_truncated"],
+                failed=dict(causes[name]),
             )
         )
     return Estimate(tuple(costs))
@@ -180,7 +195,7 @@ def estimate(study: Study, plan: Published, ledger: Ledger) -> Estimate:
 def _measured(model: str, gpus: int) -> float | None:
     """Output tokens per GPU and second of this model, as the catalog's throughput ledger has them.
 
-    Shards that ran side by side shared the server's time: it is counted once.
+    Shards that ran side by side shared the server's time: it is counted once, and less by the share that was idle.
     """
     from palimpsest.catalog import Catalog
 
@@ -191,8 +206,15 @@ def _measured(model: str, gpus: int) -> float | None:
     for start, wall in sorted((row["started_at"].timestamp(), row["wall_seconds"]) for row in rows):
         seconds += max(0.0, start + wall - max(start, until))
         until = max(until, start + wall)
-    tokens = sum(row["output_tokens"] for row in rows)
-    return tokens / seconds / max(gpus, 1) if seconds else None
+    tokens, paid, wall = (sum(row[name] for row in rows) for name in ("output_tokens", "paid_seconds", "wall_seconds"))
+    return tokens / (seconds * paid / wall) / max(gpus, 1) if paid else None
+
+
+def _asked_again(strategy: Strategy) -> int:
+    """How many more times a defective answer may be asked for; never where it cannot come out otherwise."""
+    review = strategy.review
+    again = "again" in review.model_dump().values() and strategy.engine.kind == "vllm" and strategy.sampling.temperature
+    return review.attempts if again else 0
 
 
 def _cells(name: str, cost: Cost | Estimate) -> list[str]:

@@ -76,6 +76,11 @@ class Judge:
             well = await backend.well()
             if not well:
                 self.down(backend, detail)
+            elif time.monotonic() - flight.troubled_at > backend.limits.ready_s:
+                raise ConnectionError(
+                    f"{backend.place.url} answers /health, but no request reaches it: {detail}; what was generated is "
+                    "kept, run the task again"
+                )
             flight.losses += well
             self.again(flight, backoff(flight.losses) if well else None)
         else:

@@ -145,7 +145,8 @@ class Worker:
 
         def commit(outcomes: list[Outcome]) -> None:
             stored = self._store(outcomes)
-            attempt.store(stored)
+            attempt.store(stored)  # before anything else can fail: these seconds are not paid again
+            self._note(stored)
             self.reporter.update(len(stored), sum(o.text is None for o in stored), stats())
             if len(stored) < len(outcomes):
                 self.leases.check()
@@ -180,9 +181,15 @@ class Worker:
                 raise
             segment = self._append(outcomes)
         self.standing.add(segment, outcomes)
+        return outcomes
+
+    def _note(self, stored: list[Outcome]) -> None:
+        """Count what is stored, and keep the catalog's list of failures true."""
         failed = []
-        for outcome in outcomes:
-            request = self.flying.pop(outcome.key)
+        for outcome in stored:
+            request = self.flying.pop(outcome.key, None)
+            if request is None:  # an interrupted commit, done once more
+                continue
             if outcome.text is None:
                 self.causes[outcome.cause] += 1
                 row = {name: getattr(request, name) for name in ("key", "url", "strategy", "g", "part")}
@@ -191,11 +198,10 @@ class Worker:
                 self.made += 1
         if failed:
             self.catalog.record_failures(failed)
-        self.catalog.forget_failures(o.key for o in outcomes if o.text is not None)
+        self.catalog.forget_failures(o.key for o in stored if o.text is not None)
         self.commits += 1
         if self.commits % TIDY == 0:
             self.tidy()
-        return outcomes
 
     def _append(self, outcomes: list[Outcome]) -> str:
         lanes = {self.places[outcome.key][0] for outcome in outcomes}

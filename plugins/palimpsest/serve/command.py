@@ -125,7 +125,10 @@ def visible_gpus() -> list[str] | None:
         return [gpu.strip() for gpu in named.split(",") if gpu.strip() not in ("", "-1")]
     if not shutil.which("nvidia-smi"):
         return None
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60)
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60)
+    except subprocess.TimeoutExpired:
+        raise ConnectionError("nvidia-smi does not answer: the driver hangs; look at dmesg") from None
     return [str(n) for n, _ in enumerate(_gpu_lines(listed.stdout.splitlines()))] if listed.returncode == 0 else None
 
 

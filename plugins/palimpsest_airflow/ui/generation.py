@@ -128,7 +128,8 @@ def _usage(usage: Sequence[Mapping[str, Any]]) -> str:
     )
     note = (
         "Wall clock = paid + idle; paid = useful + repaid + failed. <i>Repaid</i>: answers lost in a crash and asked "
-        f"for again. <i>Failed</i>: requests that ended without a text.{shown}"
+        "for again. <i>Failed</i>: requests that ended without a text. Shards that run side by side share their "
+        f"servers; each counts by its own clock.{shown}"
     )
     return figures(header, rows, ("all", "", "", *_seconds(total)), words=3) + f"<p class=quiet>{note}</p>"
 
