@@ -81,3 +81,46 @@ def test_lake_and_gate_errors_count_as_bad_data():
 
     for error in (GateFailed("no"), ConfigError("no")):
         assert DEFAULTS["retry_policy"].evaluate(error, try_number=1, max_tries=3).action == RetryAction.FAIL
+
+
+@pytest.fixture
+def keyed(tmp_path, monkeypatch):
+    """A study whose server names the connection 'our-vllm'."""
+    from tests.palimpsest.conftest import write_study
+
+    server = {"model": "org/tiny", "revision": "0" * 40, "endpoints": ["http://gpu-box:8000"], "connection": "our-vllm"}
+    asked = {"kind": "rephrase", "generations": 1, "engine": {"kind": "vllm", "server": "writer"}}
+    layouts = {"real": {"kind": "real"}}
+    study = write_study(
+        tmp_path,
+        servers={"writer": server, "unused": {**server, "connection": "none"}},
+        strategies={"rephrase": asked},
+        layouts=layouts,
+        mixes={"real": {"layout": "real", "epochs": 1}},
+    )
+    monkeypatch.delenv("PALIMPSEST_VLLM_API_KEY", raising=False)
+    monkeypatch.setenv("PALIMPSEST_VLLM_API_KEY_OUR_VLLM", "of the run before")
+    return study, study.servers["writer"]
+
+
+def test_the_key_of_a_server_is_the_password_of_its_airflow_connection(keyed, monkeypatch):
+    from palimpsest.serve import api_key
+    from palimpsest_airflow.tasks.serving import with_keys
+
+    study, server = keyed
+    monkeypatch.setenv("AIRFLOW_CONN_OUR-VLLM", '{"conn_type": "generic", "password": "not for logs"}')
+    with_keys(study)
+    assert api_key(server) == "not for logs"
+
+
+@pytest.mark.parametrize("connection", [None, '{"conn_type": "generic"}'], ids=["missing", "without password"])
+def test_a_connection_that_is_missing_or_holds_no_key_is_named(keyed, monkeypatch, connection):
+    from palimpsest.config import ConfigError
+    from palimpsest_airflow.tasks.serving import with_keys
+
+    if connection:
+        monkeypatch.setenv("AIRFLOW_CONN_OUR-VLLM", connection)
+    with pytest.raises(
+        ConfigError, match=r"servers.writer.connection: Airflow has no connection 'our-vllm' with a pass"
+    ):
+        with_keys(keyed[0])
