@@ -60,7 +60,7 @@ def build(s):
         shards = study.generate.partial(study=s.name, so_far=planned).expand(shard=list(range(s.shards)))
         generations = study.collect(s.name, planned, shards)
         if serving.servers(s):
-            serving.around(s.name, planned, shards, generations)
+            serving.around(s.name, planned, shards)
         mixes = study.build(s.name, generations)
         checked = study.gate(s.name, mixes)
         orders = study.tokenize(s.name, checked)

@@ -120,7 +120,5 @@ def test_a_connection_that_is_missing_or_holds_no_key_is_named(keyed, monkeypatc
 
     if connection:
         monkeypatch.setenv("AIRFLOW_CONN_OUR-VLLM", connection)
-    with pytest.raises(
-        ConfigError, match=r"writer.connection: Airflow has no connection 'our-vllm' with a pass"
-    ):
+    with pytest.raises(ConfigError, match=r"writer.connection: Airflow has no connection 'our-vllm' with a pass"):
         with_keys(keyed[0])

@@ -32,16 +32,17 @@ def params(study: Study) -> dict[str, Param]:
     return {"replay": Param(False, type="boolean", title="Replay failed requests", description=text)}
 
 
-def around(study: str, planned: Any, shards: Any, generations: Any) -> None:
-    """The chain plan → approve → serve → generate → stop_serving → collect, of tasks that are there already.
+def around(study: str, planned: Any, shards: Any) -> None:
+    """The chain plan → approve → serve → generate → stop_serving, of tasks that are there already.
 
     Airflow keeps a teardown from running where its setup failed; but a start that failed, or whose process was killed,
-    may have left a server behind, so this one runs whatever happened.
+    may have left a server behind, so this one runs whatever happened. No task comes after it: only then Airflow lets it
+    fail a run (`failed_by_hand`).
     """
     approved, served = Approve(task_id="approve", study=study), serve(study)
     stopped = stop_serving(study).as_teardown(setups=served, on_failure_fail_dagrun=True)
     stopped.operator.trigger_rule = TriggerRule.ALL_DONE
-    planned >> approved >> served >> shards >> stopped >> generations
+    planned >> approved >> served >> shards >> stopped
 
 
 def keep_estimate(study: Study, lake: Lake, planned: Published) -> None:
@@ -86,14 +87,18 @@ def serve(study: str) -> list[str]:
 @stage()
 def stop_serving(study: str) -> list[str]:
     """Stops the servers the Dag started, whatever happened before; endpoints that the study names are left alone."""
+    done = stop(study)
+    if failed := failed_by_hand(get_current_context()["ti"]):
+        raise AirflowFailException(f"the servers are stopped; somebody ended this run during {failed}: it has failed")
+    return done
+
+
+def stop(study: str) -> list[str]:
+    """What was done to have no server of the study running; may be called by two tasks at once."""
     from palimpsest import serve
 
     done = serve.stop(study)
-    log.info("%s", "; ".join(done) or "no server of this study was running")
-    if failed := failed_by_hand(get_current_context()["ti"]):
-        raise AirflowFailException(
-            f"the servers are stopped; somebody ended this run during {failed}, so it has failed"
-        )
+    log.info("%s", "; ".join(done) or "no server of this study is running")
     return done
 
 

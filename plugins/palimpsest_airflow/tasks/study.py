@@ -59,8 +59,11 @@ def collect(study: str, so_far: Refs, shards: list[dict[str, Any]]) -> Refs:
     from palimpsest.config import load_study
     from palimpsest.generate.publish import publish_generations
 
+    loaded = load_study(study)
+    if serving.servers(loaded):  # what comes next may need the GPU, and stop_serving is nobody's predecessor
+        serving.stop(study)
     with work() as lake:
-        published = publish_generations(load_study(study), lake, **_open(lake, so_far, "split", "plan"))
+        published = publish_generations(loaded, lake, **_open(lake, so_far, "split", "plan"))
         return {**so_far, "generations": published.ref}
 
 
