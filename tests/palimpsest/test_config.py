@@ -315,3 +315,10 @@ def test_validate_reads_the_prompts(tmp_path, capsys):
     (tmp_path / "mine.yaml").write_text("name: mine\nversion: 1\napi: chat\nuser: Write.\n")
     assert cli.main(["validate", str(asking(tmp_path, prompt=str(tmp_path / "mine.yaml")))]) == 1
     assert "kind 'rephrase' needs the slot 'document'" in capsys.readouterr().err
+
+
+def test_a_key_that_is_there_twice_is_named(make_study):
+    path = make_study().path
+    path.write_text(path.read_text() + "shards: 4\n")
+    with pytest.raises(ConfigError, match=r"key 'shards' is there a second time"):
+        load_study(path)

@@ -27,6 +27,13 @@ def main(arguments: list[str] | None = None) -> int:
         options.command(options)
     except BrokenPipeError:  # the reader (head, less) has gone: not an error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        print(
+            "interrupted: what was finished is kept, the same command goes on from there. A model server that this "
+            "started stops when nobody uses it, or with: python -m palimpsest serve stop",
+            file=sys.stderr,
+        )
+        return 130
     except (ValueError, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
@@ -39,6 +40,7 @@ class Bar:
             said += f", {progress.retries:,} retries" if progress.retries else ""
             said += f", [red]{progress.failed:,} failed[/red]" if progress.failed else ""
             said += f", {duration(progress.seconds_left)} left" if progress.seconds_left else ""
+            said += f", {escape(progress.waiting)}" if progress.waiting else ""
             self._bars.update(task, completed=progress.done, total=progress.total, rates=said)
 
         return show

@@ -73,12 +73,27 @@ def check_files(loaded: Corpus | Study) -> None:
         raise ConfigError("\n".join(lines))
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML in which a key given twice is an error: the first would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key.value, str) and key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key '{key.value}' is there a second time; keep one", key.start_mark
+                )
+            if isinstance(key.value, str) and key.value != "<<":
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def _load(file: str | Path, model: type[BaseModel], folder: Path):
     path = Path(file)
     if not path.suffix:
         path = folder / f"{file}.yaml"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _EachKeyOnce)
     except FileNotFoundError:
         names = [p.stem for p in folder.glob("*.yaml")]
         raise ConfigError(f"{path}: no such file{suggest(path.stem, names)}") from None

@@ -29,6 +29,8 @@ class Progress:
     in_flight: int = 0
     retries: int = 0
     seconds_left: float | None = None
+    waiting: str = ""
+    """Why nothing is asked at the moment: which server is away, and what keeps it."""
 
     def line(self) -> str:
         """``1,204/20,000 requests (6.0%), 3,911 tokens/s, 512 in flight, 3 retries, 1 failed, 12m 40s left``."""
@@ -41,7 +43,7 @@ class Progress:
             f"{self.failed:,} failed",
             "time left unknown" if self.seconds_left is None else f"{duration(self.seconds_left)} left",
         ]
-        return ", ".join(parts)
+        return ", ".join(parts) + (f"; {self.waiting}" if self.waiting else "")
 
 
 class Reporter:
@@ -87,7 +89,15 @@ class Reporter:
             in_flight=stats.in_flight,
             retries=stats.retries,
             seconds_left=0.0 if left <= 0 else left / rate if rate else None,
+            waiting=waiting(stats) if left > 0 else "",
         )
+
+
+def waiting(stats: EngineStats) -> str:
+    """Which servers are waited for, if none is up."""
+    if any(endpoint.up for endpoint in stats.endpoints):
+        return ""
+    return "; ".join(f"waiting for {endpoint.url}: {endpoint.why}" for endpoint in stats.endpoints[:3])
 
 
 def duration(seconds: float) -> str:

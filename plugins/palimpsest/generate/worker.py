@@ -77,7 +77,10 @@ class Worker:
         self.spent: dict[str, Counter[str]] = {}
         self.past = EngineStats()
         """What engines that are closed have counted."""
-        self.reporter = Reporter(sum(map(self._is_open, self.places)), progress)
+        left = sum(map(self._is_open, self.places))
+        self.reporter = Reporter(left, progress)
+        held = len(self.places) - left
+        log.info("shard %d: %d of %d requests are in the ledger, %d are to be asked", shard, held, left + held, left)
 
     def generate(self, model: str) -> None:
         """Everything left of one model, lane by lane as they can be had."""

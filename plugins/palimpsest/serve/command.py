@@ -25,9 +25,10 @@ ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
 }
 
-ON_CPU: dict[str, bool | int | float | str] = {"enable-chunked-prefill": False}
-"""A seeded request whose prompt is cut in two ends the engine of vLLM 0.32 on a CPU ("CPU Generator does not use
-offset", v1/worker/gpu_model_runner.py): a server without GPU reads prompts whole, unless the study says otherwise."""
+ON_CPU: dict[str, bool | int | float | str] = {"enable-chunked-prefill": False, "gpu-memory-utilization": 0.3}
+"""Unless the study says otherwise. vLLM asks for nearly all of a machine's memory, as of a GPU's, and ends if others
+have some of it. A seeded request whose prompt is cut in two ends the engine of vLLM 0.32 on a CPU ("CPU Generator does
+not use offset", v1/worker/gpu_model_runner.py): a server without GPU reads prompts whole."""
 
 
 def interpreter() -> Path:

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -22,6 +23,7 @@ from urllib.parse import urlsplit
 from palimpsest.serve.leftovers import born
 from palimpsest.state import state_dir
 
+ERROR = re.compile(r"\b\w*(Error|Exception): ")
 STARTED = "---- started by the keeper"
 """Begins each start in a log."""
 KEPT_S = 7 * 86_400
@@ -84,11 +86,15 @@ class Folder:
         return self.path / f"server-{replica}.log"
 
     def tail(self, replica: int, lines: int = 25) -> str:
-        """The last lines of the replica's log, none from before its last start."""
+        """The last lines of the replica's log, none from before its last start; before them its first error.
+
+        vLLM's last words are often only that its engine died; why stands where the engine said it.
+        """
         with contextlib.suppress(FileNotFoundError), self.log(replica).open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 65_536))
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1_000_000))
             found = file.read().decode(errors="replace").rpartition(STARTED)[2].splitlines()[1:]
-            return "\n".join(f"  | {line[:500]}" for line in found[-lines:])
+            cause = next((line for line in found[:-lines] if ERROR.search(line)), None) if lines > 1 else None
+            return "\n".join(f"  | {line[:500]}" for line in ([cause, "…"] if cause else []) + found[-lines:])
         return ""
 
     def use(self, user: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from palimpsest.config import ConfigError
 from palimpsest.serve import command
-from palimpsest.serve.folder import Folder
+from palimpsest.serve.folder import STARTED, Folder
 from palimpsest.serve.replica import LOG_BYTES, Replica
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -122,3 +122,13 @@ def test_a_long_log_moves_aside_and_goes_on(make, here, tmp_path):
         log.write(b"more")
     assert folder.log(0).read_bytes() == b"more"
     assert (tmp_path / "server-0.log.1").read_bytes().endswith(b"xend")
+
+
+def test_an_error_quotes_the_first_cause_before_the_last_lines(tmp_path):
+    log = [STARTED, "command", "INFO ready soon", "ValueError: too little memory", *(f"at line {n}" for n in range(60))]
+    folder = Folder(tmp_path)
+    folder.log(0).write_text("\n".join(["OSError: of a start before", *log, "RuntimeError: see root cause above"]))
+    said = folder.tail(0).splitlines()
+    assert said[:2] == ["  | ValueError: too little memory", "  | …"]
+    assert said[-1] == "  | RuntimeError: see root cause above" and len(said) == 27
+    assert folder.tail(0, 1) == "  | RuntimeError: see root cause above"
