@@ -48,8 +48,10 @@ class ServerStatus:
 def ensure(study: Study, name: str, lake: Lake, *, wait: bool = True) -> list[Endpoint]:
     """The server's endpoints, once they are ready; started first if they are not the study's own.
 
-    Without ``wait`` those that are up already. ConfigError: it cannot be started as written. ConnectionError: it was
-    not ready within ``ready_within_s``, or died three times before it was; the message ends with its log's last lines.
+    Without ``wait`` those that are up already: what somebody asks who has used them, and waits for one to come back.
+    ConfigError: it cannot be started as written. ConnectionError: it was not ready within ``ready_within_s``, or died
+    three times before it was (the message ends with its log's last lines); or, without ``wait``, it was stopped or
+    replaced: two versions of a study file must not stop each other's servers in turn.
     """
     server = _server(study, name)
     if server.endpoints:
@@ -58,11 +60,16 @@ def ensure(study: Study, name: str, lake: Lake, *, wait: bool = True) -> list[En
             ready.await_ready(endpoint.url, endpoint.model, api_key(server), server.ready_within_s)
         return found
     user, spec = _user(study, name), command.specification(server, lake)
+    folder = folders.Folder(folders.base() / spec.id)
+    if not wait and user not in folder.users():
+        raise ConnectionError(
+            f"server {user} was stopped, or replaced by one with other settings (the study file or the platform has "
+            "changed since); run this again"
+        )
     for other in folders.used_by(user):
         if other.id != spec.id:
             log.info("%s: its settings have changed; the server before is stopped", user)
             lifecycle.leave(other, user)
-    folder = folders.Folder(folders.base() / spec.id)
     with folders.deciding():
         folder.use(user)
         if folder.keeper() is None or folder.status()["state"] in ("stopping", "stopped", "failed"):

@@ -182,6 +182,20 @@ def test_a_server_with_other_settings_replaces_the_one_before(make, here):
     assert first != second
 
 
+def test_who_used_a_server_that_was_replaced_or_stopped_does_not_bring_it_back(make, here):
+    """Or a task of before a change and one of after it would stop each other's servers in turn, for ever."""
+    before, after = make(), make(context=4096)
+    serve.ensure(before, "tiny", here)
+    found = serve.ensure(after, "tiny", here)
+    with pytest.raises(ConnectionError, match="was stopped, or replaced"):
+        serve.ensure(before, "tiny", here, wait=False)
+    assert serve.ensure(after, "tiny", here, wait=False) == found
+    serve.stop(after)
+    with pytest.raises(ConnectionError, match="was stopped, or replaced"):
+        serve.ensure(after, "tiny", here, wait=False)
+    assert [process for one in folders.folders() for process in leftovers.living(one.id)] == []
+
+
 def test_many_who_ask_at_once_get_one_server(make, here):
     study, found = make(), []
     threads = [threading.Thread(target=lambda: found.append(serve.ensure(study, "tiny", here))) for _ in range(4)]
