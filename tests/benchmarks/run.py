@@ -30,7 +30,7 @@ class Row:
     peer: float | None
     """The same work by the tool one would use otherwise; none where there is no such tool."""
     unit: str
-    """Such as 'pages/s' or 's'; a unit without '/s' is a cost: less is better."""
+    """Such as 'pages/s', 'hit rate' or 's'; a unit without '/s' or 'rate' is a cost: less is better."""
     ratio: float | None
     machine: str
 
@@ -76,7 +76,7 @@ def main(names: Sequence[str]) -> int:
 
 def _row(measured: dict, here: str) -> Row:
     ours, peer, unit = measured["ours"], measured.get("peer"), measured["unit"]
-    ratio = None if peer is None else ours / peer if "/s" in unit else peer / ours
+    ratio = None if peer is None else ours / peer if "/s" in unit or unit.endswith("rate") else peer / ours
     return Row(measured["name"], ours, peer, unit, ratio, here)
 
 

@@ -156,6 +156,7 @@ def container_environment(compose: dict, postgres_url, tmp_path_factory) -> Call
         "AIRFLOW_FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "AIRFLOW_JWT_SECRET": secrets.token_hex(16),
         "AIRFLOW_API_SECRET": secrets.token_hex(16),
+        "PALIMPSEST_VLLM_API_KEY": secrets.token_hex(16),
         "AIRFLOW_ADMIN_PASSWORD": secrets.token_hex(8),
         "PALIMPSEST_AIRFLOW_PORT": str(api),
         "PALIMPSEST_MLFLOW_PORT": str(mlflow),

@@ -37,7 +37,10 @@ def write_usage(connection: Connection, row: Mapping[str, Any]) -> None:
 
 
 def close_dead(connection: Connection, study: str, shard: int, older_than_s: float) -> None:
-    """Attempts of a shard that were killed: what had not been stored is to be paid again, as their lines say."""
+    """Attempts of a shard that were killed: what had not been stored is to be paid again, as their lines say.
+
+    Leases of processes known to be dead go too: of lanes with nothing left to ask nobody would ever take them over.
+    """
     here = (EngineUsage.study == study, EngineUsage.shard == shard, EngineUsage.state == "running")
     rows = connection.execute(select(EngineUsage.attempt, EngineUsage.worker, EngineUsage.heartbeat_at).where(*here))
     oldest = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=older_than_s)
@@ -46,6 +49,10 @@ def close_dead(connection: Connection, study: str, shard: int, older_than_s: flo
     ]
     if dead:
         connection.execute(update(EngineUsage).where(EngineUsage.attempt.in_(dead)).values(state="dead"))
+    holders = connection.scalars(select(Lease.holder).distinct()).all()
+    gone = [holder for holder in holders if is_dead(holder.rpartition("/")[0])]
+    if gone:
+        connection.execute(delete(Lease).where(Lease.holder.in_(gone)))
 
 
 def read_usage(connection: Connection, study: str | None) -> list[dict[str, Any]]:
