@@ -62,7 +62,7 @@ def split(study: Study, lake: Lake, *, documents: Sequence[Published]) -> Publis
             },
         )
 
-    config = {"validation": study.validation.model_dump(), "tokenizer": study.tokenizer.model_dump()}
+    config = {"validation": study.validation.model_dump(exclude={"sets"}), "tokenizer": study.tokenizer.model_dump()}
     for key, file in (("validation.urls_file", study.validation.urls_file), ("tokenizer.path", study.tokenizer.path)):
         if file:
             config[key] = digest_file(_existing(study, key, file))

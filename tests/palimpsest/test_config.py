@@ -322,3 +322,55 @@ def test_a_key_that_is_there_twice_is_named(make_study):
     path.write_text(path.read_text() + "shards: 4\n")
     with pytest.raises(ConfigError, match=r"key 'shards' is there a second time"):
         load_study(path)
+
+
+SEARCH = {"lr": [1e-3, 3e-3], "weight_decay": [0.8, 1.6], "epochs": [2, 4, 8, 16], "f": [0.5, 0.75]}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (("search",), {}, "give the values of at least one axis"),
+        (("search",), SEARCH | {"lr": [3e-3, 1e-3]}, "search.lr: write the values in ascending order"),
+        (("search",), SEARCH | {"lr": [1e-3, 2e-3]}, "mixes.real: its search starts at lr 0.003, which is none of"),
+        (("mixes", "simple", "like"), "stiched", "did you mean 'stitched'?"),
+        (("mixes", "simple", "like"), "real", "'real' has no f to take over"),
+        (("mixes", "simple", "match"), {"mix": "real", "by": "time"}, "mixes.simple.match.by"),
+        (("mixes", "simple", "training"), {"seeds": [3]}, "mixes.simple.training.seeds: is the same in all mixes"),
+        (("mixes", "simple", "training"), {"optimizer": {"lr": -1}}, "mixes.simple.training.optimizer.lr"),
+        (("mixes", "simple", "training"), {"atention": "documents"}, "mixes.simple.training.atention"),
+        (("judging",), {"ensembles": ["simpel"]}, "did you mean 'simple'?"),
+        (("validation", "sets"), {"long": {"files": ["a.jsonl"]}}, "sets.long: the study's own set is called so"),
+    ],
+)
+def test_what_is_wrong_with_a_search_or_a_mix_is_named(tmp_path, path, value, said):
+    with pytest.raises(ConfigError, match=said.replace("?", r"\?")):
+        load_study(edited(tmp_path, *path, value=value))
+
+
+def test_one_that_follows_may_not_be_followed(tmp_path):
+    file = edited(tmp_path, "mixes", "simple", "like", value="stitched")
+    content = yaml.safe_load(file.read_text())
+    content["mixes"]["stretched"]["like"] = "simple"
+    file.write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match=r"mixes.stretched.like: 'simple' follows another mix itself"):
+        load_study(file)
+
+
+def test_a_mix_trains_with_its_own_settings(tmp_path):
+    study = load_study(edited(tmp_path, "mixes", "simple", "training", value={"model": {"layers": 2}, "dropout": 0.1}))
+    own, usual = study.training_of("simple"), study.training_of("real")
+    assert (own.model.layers, own.dropout, own.model.width) == (2, 0.1, usual.model.width)
+    assert usual == study.training_of("real_0p5") == study.training
+
+
+def test_a_search_leaves_out_f_for_real_text_and_mixes_that_follow(tmp_path):
+    file = edited(tmp_path, "search", value=SEARCH)
+    content = yaml.safe_load(file.read_text())
+    content["mixes"]["stitched"]["like"] = "simple"
+    content["mixes"]["stretched"]["search"] = False
+    file.write_text(yaml.safe_dump(content))
+    study = load_study(file)
+    assert [name for name in study.mixes if study.is_searched(name)] == ["real", "augmented", "simple"]
+    assert study.search.axes(study.mixes["real"]) == ("lr", "weight_decay", "epochs")
+    assert study.search.axes(study.mixes["simple"]) == ("lr", "weight_decay", "epochs", "f")

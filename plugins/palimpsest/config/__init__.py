@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from palimpsest.config.base import ConfigError
 from palimpsest.config.corpus import Corpus, DocumentRules, Limits, Source
+from palimpsest.config.evaluation import HeldOutSet, Judging, Task, Validation
 from palimpsest.config.files import (
     check_files,
     corpora_dir,
@@ -19,9 +20,19 @@ from palimpsest.config.files import (
     studies_dir,
 )
 from palimpsest.config.generation import Engine, Review, Sampling, Server, Strategy
-from palimpsest.config.study import Model, Optimizer, Study, Training
+from palimpsest.config.mixes import AXES, Match, Mix, Search
+from palimpsest.config.study import Study
+from palimpsest.config.training import Model, Optimizer, Training
 
 __all__ = [
+    "Validation",
+    "Task",
+    "Search",
+    "Mix",
+    "Match",
+    "Judging",
+    "HeldOutSet",
+    "AXES",
     "ConfigError",
     "Corpus",
     "DocumentRules",

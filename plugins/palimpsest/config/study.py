@@ -5,31 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from palimpsest.config.base import Fraction, Name, Seed, Share, Strict, known
+from palimpsest.config.base import Name, Seed, Strict, known
+from palimpsest.config.evaluation import Judging, Validation
 from palimpsest.config.generation import Server, Strategy
+from palimpsest.config.mixes import Mix, Search
 from palimpsest.config.schedule import CronOrWord
+from palimpsest.config.training import Training
 
-
-class Validation(Strict):
-    """Which real documents are held out. They are excluded before anything is generated."""
-
-    rule: Literal["urls", "hash_share", "sites"]
-    urls_file: str | None = None
-    share: Share | None = None
-    sites: list[str] = []
-    short_max_words: int = Field(default=200, gt=0)
-    """Documents of at most so many words are the 'short' set."""
-    long_min_words: int = Field(default=1_000, gt=0)
-    """Documents of at least so many words are the 'long' set: the long-context loss."""
-
-    @model_validator(mode="after")
-    def _complete(self) -> Validation:
-        needed = {"urls": "urls_file", "hash_share": "share", "sites": "sites"}[self.rule]
-        if not getattr(self, needed):
-            raise ValueError(f"rule '{self.rule}' needs the key '{needed}'")
-        return self
+PER_STUDY = {"seeds", "reference_shares"}
 
 
 class Tokenizer(Strict):
@@ -57,17 +42,6 @@ class Layout(Strict):
         return self
 
 
-class Mix(Strict):
-    """One training diet: the real stream at 1 - f and one synthetic stream at f (Kim et al. 2026, section 4)."""
-
-    layout: str
-    f: Fraction = 0.0
-    epochs: float = Field(gt=0)
-    """Passes over the real stream; f adds synthetic text on top of it."""
-    max_tokens: int | None = Field(default=None, gt=0)
-    """Cap on the synthetic stream: only its first so many tokens are used."""
-
-
 class Gates(Strict):
     max_synthetic_share: float = Field(default=0.9, ge=0, le=1)
     min_real_tokens: int = Field(default=1, ge=0)
@@ -85,82 +59,6 @@ class Gates(Strict):
     min_length_ratio: float = Field(default=0.05, ge=0)
     max_length_ratio: float = Field(default=5.0, gt=0)
     """Words of a generation over words of its source: bounds on the 5% and the 95% quantile of each strategy."""
-
-
-class Model(Strict):
-    layers: int = Field(ge=1)
-    width: int = Field(ge=8)
-    mlp: int = Field(ge=8)
-    heads: int = Field(ge=1)
-    kv_heads: int | None = Field(default=None, ge=1)
-    tied: bool = False
-    rope_theta: float = 10_000.0
-
-    @model_validator(mode="after")
-    def _divides(self) -> Model:
-        if self.width % self.heads or (self.width // self.heads) % 2:
-            raise ValueError(f"width {self.width} must be an even multiple of heads {self.heads}")
-        if self.heads % (self.kv_heads or self.heads):
-            raise ValueError(f"heads {self.heads} must be a multiple of kv_heads {self.kv_heads}")
-        return self
-
-
-class Optimizer(Strict):
-    """AdamW, cosine to ``min_lr_ratio``, linear warm-up (megadocs paper, section 4 of the digest)."""
-
-    lr: float = Field(default=3e-3, gt=0)
-    weight_decay: float = Field(default=0.1, ge=0)
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = 1e-8
-    clip: float = Field(default=1.0, gt=0)
-    warmup: float = Field(default=0.01, ge=0, lt=1)
-    min_lr_ratio: float = Field(default=0.0, ge=0, le=1)
-
-
-class Training(Strict):
-    model: Model
-    optimizer: Optimizer = Optimizer()
-    context: int = Field(default=4096, ge=16)
-    batch: int = Field(default=64, ge=1)
-    """Sequences per step."""
-    block: int = Field(default=2048, ge=1)
-    """Sequences per mixing block: inside each, the synthetic share is exact."""
-    seeds: list[Seed] = Field(default=[0], min_length=1)
-    """Paired across mixes: seed s means the same initial weights and window order everywhere."""
-    reference_shares: list[Share] = []
-    """Shares of the real documents on which the real-only recipe is trained too: the scaling law is read off these."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    threads: int = Field(default=1, ge=1)
-    """CPU threads per process (runs go in parallel)."""
-    evaluations: int = Field(default=8, ge=1)
-    """Points on the validation curve."""
-    attention: Literal["across", "documents", "megadocs"] = "across"
-    """What a token sees of its window: all before it ('across', the paper's choice), or only its own document (a
-    rephrase and its source are two), or only its own megadoc."""
-    loss_on: Literal["all", "real"] = "all"
-    """Tokens that are learned: all (the paper's choice), or those of real text alone; the rest is only read."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of features dropped after the embedding, each attention and each MLP."""
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the target spread evenly over the vocabulary; the train loss is then the smoothed one."""
-    micro_tokens: int = Field(default=65_536, ge=1)
-    """Tokens per forward and backward of one process, at least one window; a larger batch is accumulated. Lower it
-    where memory runs out."""
-    processes: int = Field(default=1, ge=1)
-    """Processes of one run on one machine (torchrun): the batch is divided among them, one GPU each."""
-    parallel: Literal["ddp", "fsdp"] = "ddp"
-    """With several processes: the whole model in each, or (FSDP2) parameters, gradients and moments divided."""
-    compile: Literal["auto", "on", "off"] = "auto"
-    """torch.compile for the blocks: 'auto' on GPUs only. On a CPU it takes half a minute and a quarter off each step
-    (34 s and 27% for 2 layers of width 128 in bf16), so it pays in runs of over two minutes."""
-    checkpoint_seconds: float = Field(default=300, ge=0)
-    """Between checkpoints, more where one takes long (5% of the run at most); 0: after every step."""
-
-    @model_validator(mode="after")
-    def _divided(self) -> Training:
-        if self.batch < self.processes:
-            raise ValueError(f"batch {self.batch} must be at least processes {self.processes}: a window each")
-        return self
 
 
 class Study(Strict):
@@ -183,6 +81,9 @@ class Study(Strict):
     budget_gpu_hours: float = Field(default=10, ge=0)
     """Generation estimated to take longer waits for a person's approval."""
     training: Training
+    search: Search | None = None
+    """Without it every mix trains with the settings it has."""
+    judging: Judging = Judging()
     path: Path = Field(default=Path(), exclude=True)
 
     @field_validator("layouts", "mixes")
@@ -227,6 +128,9 @@ class Study(Strict):
                 raise ValueError(f"mixes.{name}: f is 0 for the 'real' layout and above 0 for every other")
             if mix.max_tokens and not mix.f:
                 raise ValueError(f"mixes.{name}: max_tokens caps the synthetic stream, and this mix has none")
+        self._tuned()
+        for name in self.judging.ensembles:
+            known("judging.ensembles", name, self.mixes)
         known("reference", self.reference, self.mixes)
         if self.mixes[self.reference].f != 0:
             raise ValueError(f"reference: mix '{self.reference}' is not real-only")
@@ -236,6 +140,52 @@ class Study(Strict):
                 f"{self.reference_recipes[name]:g} of the real documents (training.reference_shares); rename the mix"
             )
         return self
+
+    def _tuned(self) -> None:
+        """Every mix trains with valid settings, starts its search on the axes, and follows one that is searched."""
+        for name, mix in self.mixes.items():
+            training = self.training_of(name)
+            if self.search and self.is_searched(name):
+                start = {"lr": training.optimizer.lr, "weight_decay": training.optimizer.weight_decay}
+                start |= {"epochs": mix.epochs, "f": mix.f}
+                for axis in self.search.axes(mix):
+                    if start[axis] not in (values := getattr(self.search, axis)):
+                        raise ValueError(
+                            f"mixes.{name}: its search starts at {axis} {start[axis]:g}, which is none of "
+                            f"search.{axis} {values}; add it there or start elsewhere"
+                        )
+            followed = {"like": mix.like, "match.mix": mix.match.mix if mix.match else None}
+            for key, other in followed.items():
+                if other is None:
+                    continue
+                known(f"mixes.{name}.{key}", other, self.mixes)
+                if self.mixes[other].like or self.mixes[other].match:
+                    raise ValueError(f"mixes.{name}.{key}: '{other}' follows another mix itself; name that one")
+            if mix.like and (mix.f == 0) != (self.mixes[mix.like].f == 0):
+                raise ValueError(f"mixes.{name}.like: '{mix.like}' has no f to take over; f is 0 in one of the two")
+
+    def is_searched(self, mix: str) -> bool:
+        found = self.mixes[mix]
+        return self.search is not None and found.search and not found.like and not found.match
+
+    def training_of(self, mix: str) -> Training:
+        """The study's training with what the mix (or the reference on a share of the text) has otherwise."""
+        own = self.mixes[self.reference if mix in self.reference_recipes else mix].training
+        if not own:
+            return self.training
+        fixed = sorted(PER_STUDY & own.keys())
+        if fixed:
+            raise ValueError(f"mixes.{mix}.training.{fixed[0]}: is the same in all mixes; set it under 'training'")
+        settings = self.training.model_dump()
+        for key, value in own.items():
+            inner = isinstance(settings.get(key), dict) and isinstance(value, dict)
+            settings[key] = settings[key] | value if inner else value
+        try:
+            return Training.model_validate(settings)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in ("mixes", mix, "training", *first["loc"]))
+            raise ValueError(f"{key}: {first['msg'].removeprefix('Value error, ')}") from None
 
     @property
     def reference_recipes(self) -> dict[str, float]:

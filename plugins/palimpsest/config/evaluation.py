@@ -1,0 +1,69 @@
+"""What a study's models are judged by: documents held out of it, text from elsewhere, and questions."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from palimpsest.config.base import Name, Share, Strict
+
+OWN_SETS = {"iid", "short", "long"}
+
+
+class HeldOutSet(Strict):
+    """Text from elsewhere, never trained on: a loss of its own, out of the training distribution."""
+
+    files: list[str] = Field(min_length=1)
+    """JSON lines or Parquet (globs allowed), relative to the repository or absolute."""
+    text: str = "text"
+    """The column (key) that holds the text."""
+    join: str | None = None
+    """Rows with the same value in this column are one document, joined by blank lines in file order: whole books."""
+    where: dict[str, str | int | float | bool] = {}
+    """Only rows whose columns have these values."""
+    max_documents: int | None = Field(default=None, ge=1)
+    """Only the first so many documents."""
+
+
+class Validation(Strict):
+    """Which real documents are held out. They are excluded before anything is generated."""
+
+    rule: Literal["urls", "hash_share", "sites"]
+    urls_file: str | None = None
+    share: Share | None = None
+    sites: list[str] = []
+    short_max_words: int = Field(default=200, gt=0)
+    """Documents of at most so many words are the 'short' set."""
+    long_min_words: int = Field(default=1_000, gt=0)
+    """Documents of at least so many words are the 'long' set: the long-context loss."""
+    sets: dict[Name, HeldOutSet] = {}
+    """Further sets by name, out of the training distribution."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Validation:
+        needed = {"urls": "urls_file", "hash_share": "share", "sites": "sites"}[self.rule]
+        if not getattr(self, needed):
+            raise ValueError(f"rule '{self.rule}' needs the key '{needed}'")
+        for name in sorted(OWN_SETS & self.sets.keys()):
+            raise ValueError(f"sets.{name}: the study's own set is called so; choose another name")
+        return self
+
+
+class Task(Strict):
+    """Multiple choice on a local file, scored by lm-evaluation-harness: accuracy with its standard error."""
+
+    file: str
+    """JSON lines of query, choices (list of texts) and answer (index of the right one)."""
+    shots: int = Field(default=0, ge=0)
+    """Solved examples before each question, taken from the file's other questions."""
+    max_questions: int | None = Field(default=None, ge=1)
+
+
+class Judging(Strict):
+    """What is measured of the finished runs besides their held-out losses."""
+
+    ensembles: list[Name] = []
+    """Mixes whose seeds are also judged together: the loss of their averaged probabilities at K = 1 .. seeds."""
+    tasks: dict[Name, Task] = {}
+    """Downstream tasks, asked of every mix's runs once all training is done."""
