@@ -332,7 +332,7 @@ SEARCH = {"lr": [1e-3, 3e-3], "weight_decay": [0.8, 1.6], "epochs": [2, 4, 8, 16
     [
         (("search",), {}, "give the values of at least one axis"),
         (("search",), SEARCH | {"lr": [3e-3, 1e-3]}, "search.lr: write the values in ascending order"),
-        (("search",), SEARCH | {"lr": [1e-3, 2e-3]}, "mixes.real: its search starts at lr 0.003, which is none of"),
+        (("search",), SEARCH | {"lr": [1e-3, 2e-3]}, "mixes.[a-z]+: its search starts at lr 0.003, which is none of"),
         (("mixes", "simple", "like"), "stiched", "did you mean 'stitched'?"),
         (("mixes", "simple", "like"), "real", "'real' has no f to take over"),
         (("mixes", "simple", "match"), {"mix": "real", "by": "time"}, "mixes.simple.match.by"),
@@ -371,6 +371,6 @@ def test_a_search_leaves_out_f_for_real_text_and_mixes_that_follow(tmp_path):
     content["mixes"]["stretched"]["search"] = False
     file.write_text(yaml.safe_dump(content))
     study = load_study(file)
-    assert [name for name in study.mixes if study.is_searched(name)] == ["real", "augmented", "simple"]
+    assert {name for name in study.mixes if study.is_searched(name)} == {"real", "augmented", "simple"}
     assert study.search.axes(study.mixes["real"]) == ("lr", "weight_decay", "epochs")
     assert study.search.axes(study.mixes["simple"]) == ("lr", "weight_decay", "epochs", "f")
