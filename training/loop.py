@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from palimpsest.config import Training
 from training import documents
 from training.checkpoint import Checkpoint, Checkpoints
-from training.evaluate import SETS, Evaluation, HeldOut, evaluate
+from training.evaluate import Evaluation, HeldOut, evaluate
 from training.failure import diverged, memory_named
 from training.optim import learning_rate
 from training.processes import put, whole
@@ -178,10 +178,7 @@ def _save(learner: Learner, state: State, step: int, checkpoints: Checkpoints) -
         "precision": str(learner.dtype).removeprefix("torch."),
         "device": model.embedding.device.type,
         "processes": learner.group.world,
-        "evaluations": {
-            str(at): {"losses": found.losses, "by_position": found.by_position}
-            for at, found in state.evaluations.items()
-        },
+        "evaluations": {str(at): asdict(found) for at, found in state.evaluations.items()},
     }
     checkpoints.save(tensors, about)
 
@@ -230,7 +227,7 @@ def _curve(state: State, rates: list[float], tokens: int) -> pa.Table:
     steps = np.arange(1, len(rates) + 1)
     held_out = {
         name: [state.evaluations[step].losses[name] if step in state.evaluations else None for step in steps.tolist()]
-        for name in SETS
+        for name in state.evaluations[len(rates)].losses
     }
     columns = {
         "step": steps,

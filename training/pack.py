@@ -1,4 +1,4 @@
-"""From a study's mixes to token files: one stream per layout, and the held-out documents.
+"""From a study's mixes to token files: one stream per layout, and the held-out documents of all sets.
 
 Every distinct text is encoded once, however many layouts hold it. Texts and token ids stream through: what stays in
 memory grows with the number of parts, not with their length.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -23,8 +24,9 @@ from tokenizers import Tokenizer
 from palimpsest import tokenizer as tok
 from palimpsest.config import Study
 from palimpsest.lake import Facts, Lake, LakeError, Published, Rows
+from training import heldout
 
-CODE = ("training/pack.py", "plugins/palimpsest/tokenizer.py")
+CODE = ("training/pack.py", "training/heldout.py", "plugins/palimpsest/tokenizer.py")
 READ_PARTS = 512  # texts in memory at once
 ENCODE_CHARACTERS = 2**20  # per encode_batch call, or one text: its objects take 100 bytes and more per token
 CHUNK_TOKENS = 2**22  # tokens put together at once: their places in the scratch file take 16 bytes each
@@ -36,7 +38,8 @@ def tokenize(study: Study, lake: Lake, *, split: Published, mixes: Published) ->
     Token files are little-endian unsigned integers, 16 bits where the vocabulary fits. A stream is the layout's parts
     in (position, part) order, the boundary token after every part that ends a row. ``<layout>.index.parquet`` says
     where each megadoc starts, ``<layout>.parts.parquet`` where each part does, of which document and kind.
-    ``validation.bin`` holds each document and its closing boundary.
+    ``validation.bin`` holds each held-out document and its closing boundary: the study's own, then those of its named
+    sets, whose drops are in ``validation_drops.parquet``. With another set all runs are trained again.
     """
 
     def write(directory: Path) -> Facts:
@@ -54,11 +57,15 @@ def tokenize(study: Study, lake: Lake, *, split: Published, mixes: Published) ->
         with tempfile.TemporaryFile(dir=directory) as scratch:
             texts = Encoded(tokenizer, dtype, scratch)
             documents = pq.read_table(split.file("validation.parquet")).sort_by("document_id")
+            further, drops = heldout.read(study, mixes)
+            documents = pa.concat_tables([documents, further], promote_options="default")
             number = texts.add(documents["text"].to_pylist())
-            validation = _write_validation(directory, documents.drop_columns(["text"]), number, texts, boundary)
+            validation = _write_validation(directory, documents, number, texts, boundary)
         (directory / "tokenizer.json").write_bytes(split.file("tokenizer.json").read_bytes())
+        pq.write_table(drops, directory / "validation_drops.parquet")
+        kept = len(parts) + len(further)
         return Facts(
-            Rows(input=len(parts), kept=len(parts)),
+            Rows(input=kept + len(drops), kept=kept, dropped=Counter(drops["reason"].to_pylist())),
             {
                 "dtype": dtype.str,
                 "vocabulary": tokenizer.get_vocab_size(),
@@ -68,7 +75,8 @@ def tokenize(study: Study, lake: Lake, *, split: Published, mixes: Published) ->
             },
         )
 
-    return lake.publish(f"studies/{study.name}/tokens", write, parents=[split, mixes], code=CODE)
+    config = heldout.identity(study)
+    return lake.publish(f"studies/{study.name}/tokens", write, config=config, parents=[split, mixes], code=CODE)
 
 
 class Encoded:
@@ -176,7 +184,7 @@ def _write_tokens(file: Path, texts: Encoded, number: np.ndarray, ends: np.ndarr
 def _write_validation(directory: Path, documents: pa.Table, number: np.ndarray, texts: Encoded, boundary: int) -> int:
     ends = np.ones(len(number), np.int64)
     lengths = texts.lengths(number) + ends
-    index = documents.select(["document_id", "is_short", "is_long"])
+    index = documents.select(["document_id", "set", "is_short", "is_long"])
     index = index.add_column(1, "start", pa.array(_starts(lengths))).add_column(2, "tokens", pa.array(lengths))
     _write_tokens(directory / "validation.bin", texts, number, ends, boundary)
     pq.write_table(index, directory / "validation.index.parquet")

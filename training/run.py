@@ -13,7 +13,7 @@ import torch
 
 from palimpsest.config import Study
 from palimpsest.lake import Facts, Published
-from training import data, documents, evaluate
+from training import data, documents, evaluate, points
 from training.checkpoint import Checkpoints
 from training.export import export
 from training.failure import memory_named
@@ -38,6 +38,7 @@ def write_run(
     group: Group = ALONE,
 ) -> Facts:
     """Trains the run and writes its files, unless ``directory`` is None: then this process only takes part."""
+    study = points.applied(study, run)
     training, facts = study.training, tokens.extra
     if group.world > training.batch:
         raise ValueError(f"training.batch {training.batch} is less than the {group.world} processes torchrun started")
@@ -140,6 +141,8 @@ def _evaluation(study: Study, run: dict, feed: Feed, learner: Learner, trained: 
         "seed": run["seed"],
         "losses": trained.final.losses,
         "by_position": trained.final.by_position,
+        "by_length": trained.final.by_length,
+        "sets": trained.final.sets,
         "finite": True,
         "steps": run["steps"],
         "tokens": {

@@ -14,7 +14,11 @@ from palimpsest.lake import LakeError
 from training import evaluate
 from training.model import Decoder
 
-DOCUMENTS = [(5, True, False), (40, False, True), (1, True, False), (23, False, False), (16, False, False)]
+DOCUMENTS = [
+    (5, True, False, None), (40, False, True, None), (1, True, False, None), (23, False, False, None),
+    (16, False, False, None), (33, None, None, "books"), (3, None, None, "books"), (9, None, None, "news"),
+]  # fmt: skip
+OWN = 5
 CONTEXT = 16
 
 
@@ -26,8 +30,9 @@ def documents(tmp_path):
     index = {
         "start": np.cumsum([0] + [len(d) for d in found])[:-1],
         "tokens": [len(d) for d in found],
-        "is_short": [short for _, short, _ in DOCUMENTS],
-        "is_long": [long for *_, long in DOCUMENTS],
+        "set": [name for *_, name in DOCUMENTS],
+        "is_short": [short for _, short, *_ in DOCUMENTS],
+        "is_long": [long for _, _, long, _ in DOCUMENTS],
     }
     pq.write_table(pa.table(index), tmp_path / "validation.index.parquet")
     return tmp_path, found
@@ -64,7 +69,12 @@ def test_set_losses_weigh_every_token_once_however_documents_are_batched(documen
     folder, found = documents
     losses = [one_by_one(model, document) for document in found]
     evaluation = evaluate.evaluate(model, held_out(folder))
-    for name, members in {"iid": losses, "short": [losses[0], losses[2]], "long": [losses[1]]}.items():
+    expected = {
+        "iid": losses[:OWN], "short": [losses[0], losses[2]], "long": [losses[1]],
+        "books": losses[5:7], "news": losses[7:],
+    }  # fmt: skip
+    assert list(evaluation.losses) == list(expected)
+    for name, members in expected.items():
         assert evaluation.losses[name] == pytest.approx(np.mean(sum(members, [])), rel=1e-5)
 
 
@@ -74,11 +84,27 @@ def test_position_buckets_are_powers_of_two_and_add_up_to_the_whole(documents, m
     buckets = evaluation.by_position
     assert [(b["first"], b["last"]) for b in buckets] == [(1, 1), (2, 3), (4, 7), (8, 15), (16, 31), (32, 63)]
     assert [b["tokens"] for b in buckets] == [
-        sum(max(0, min(len(d), b["last"]) - b["first"] + 1) for d in found) for b in buckets
+        sum(max(0, min(len(d), b["last"]) - b["first"] + 1) for d in found[:OWN]) for b in buckets
     ]
     total = sum(b["tokens"] for b in buckets)
     assert sum(b["loss"] * b["tokens"] for b in buckets) / total == pytest.approx(evaluation.losses["iid"])
-    assert buckets[0]["loss"] == pytest.approx(np.mean([one_by_one(model, d)[0] for d in found]), rel=1e-5)
+    assert buckets[0]["loss"] == pytest.approx(np.mean([one_by_one(model, d)[0] for d in found[:OWN]]), rel=1e-5)
+
+
+def test_length_buckets_hold_whole_documents_of_one_set(documents, model):
+    folder, found = documents
+    evaluation = evaluate.evaluate(model, held_out(folder))
+    own, books = evaluation.by_length, evaluation.sets["books"]
+    assert [(b["first"], b["last"], b["documents"], b["tokens"]) for b in own] == [
+        (2, 3, 1, 2), (4, 7, 1, 6), (16, 31, 2, 41), (32, 63, 1, 41),
+    ]  # fmt: skip
+    assert [(b["first"], b["documents"], b["tokens"]) for b in books["by_length"]] == [(4, 1, 4), (32, 1, 34)]
+    middle = one_by_one(model, found[3]) + one_by_one(model, found[4])
+    assert own[2]["loss"] == pytest.approx(np.mean(middle), rel=1e-5)
+    assert books["by_length"][1]["loss"] == pytest.approx(np.mean(one_by_one(model, found[5])), rel=1e-5)
+    assert (books["documents"], books["tokens"]) == (2, 38)
+    assert sum(b["tokens"] for b in books["by_position"]) == 38
+    assert list(evaluation.sets) == ["books", "news"]
 
 
 def test_an_empty_set_has_no_loss(documents, model):
@@ -97,7 +123,8 @@ def test_an_untrained_model_knows_nothing(documents):
 
 def test_no_validation_document_is_an_error_that_names_the_file(documents):
     folder, _ = documents
-    pq.write_table(pq.read_table(folder / "validation.index.parquet").slice(0, 0), folder / "validation.index.parquet")
+    others = pq.read_table(folder / "validation.index.parquet").slice(OWN)
+    pq.write_table(others, folder / "validation.index.parquet")
     with pytest.raises(LakeError, match=r"validation\.index\.parquet: no validation documents"):
         held_out(folder)
 
