@@ -34,7 +34,10 @@ def _start(options) -> None:
 
 def _stop(options) -> None:
     done = serve.stop(options.study)
-    print("\n".join(done) if done else "nothing was running")
+    running = sorted({user for one in _of(None) for user in one.users})
+    nothing = f"no server of '{options.study}' was running" if options.study else "nothing was running"
+    others = f"; running: {', '.join(running)}" if options.study and running else ""
+    print("\n".join(done) or nothing + others)
 
 
 def _status(options) -> None:

@@ -31,8 +31,8 @@ from palimpsest.lake import Lake, Published, digest_json
 
 log = logging.getLogger(__name__)
 
-WAIT_S = 1.0
-"""Between looks at lanes that others hold."""
+WAIT_S = 1.0, 5.0
+"""Between looks at lanes that others hold: at first, and at most (a look goes through all that is left)."""
 WEATHER_S = 60.0
 """How long a commit is tried again while the catalog or the lake is away."""
 PILE, TIDY = 64, 16
@@ -84,20 +84,20 @@ class Worker:
 
     def generate(self, model: str) -> None:
         """Everything left of one model, lane by lane as they can be had."""
-        waiting = False
+        waiting = 0.0
         while todo := self._unfinished(model):
             held = self.leases.take(todo)
             self.standing.update()  # what others made before they gave the lanes back
             if held:
-                waiting = False
+                waiting = 0.0
                 self._generate(model, held)
                 self.leases.release(held & self.leases.held)
                 continue
             if not waiting:
                 log.info("shard %d: waiting for %d lanes that other workers hold", self.shard, len(todo))
-                waiting = True
+            waiting = min(2 * waiting, WAIT_S[1]) or WAIT_S[0]
             self.reporter.update(0, 0, self.past)
-            time.sleep(WAIT_S)
+            time.sleep(waiting)
 
     def tidy(self) -> None:
         """Merge small segments if they have piled up and nobody else does."""

@@ -100,7 +100,7 @@ def endpoints(study: Study, name: str, lake: Lake) -> list[Endpoint]:
 def touch(study: Study, name: str, lake: Lake) -> None:
     """Say that the server is in use: it stops when nobody does for PALIMPSEST_SERVER_IDLE_S seconds."""
     for folder in folders.used_by(_user(study, name)):
-        folder.use(_user(study, name))
+        folder.touch(_user(study, name))  # whoever stops it meanwhile must not find it in use again
 
 
 def stop(study: Study | str | None, name: str | None = None) -> list[str]:

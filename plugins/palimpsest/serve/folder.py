@@ -101,6 +101,11 @@ class Folder:
         (self.path / "users").mkdir(parents=True, exist_ok=True)
         (self.path / "users" / user).touch()
 
+    def touch(self, user: str) -> None:
+        """The user, if it still is one, has used the server just now."""
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self.path / "users" / user)
+
     def leave(self, user: str) -> None:
         (self.path / "users" / user).unlink(missing_ok=True)
 

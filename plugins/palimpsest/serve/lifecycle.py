@@ -53,7 +53,7 @@ def await_ready(folder: Folder, user: str, within_s: float) -> None:
     """Returns once every replica is ready; where that cannot be, raises, and the user has left the server."""
     started = said = time.monotonic()
     while True:
-        folder.use(user)
+        folder.touch(user)
         alive, now = folder.keeper() is not None, folder.status()
         states = [replica["state"] for replica in now["replicas"]] if alive else []
         if "ready" in states and set(states) <= {"ready", "failed"}:  # one may give up once all have been running

@@ -107,7 +107,7 @@ from palimpsest.lake import Lake
 
 study_file, root, plan_uri, shard, ttl, pause, started = sys.argv[1:]
 leases.TTL_S = float(ttl)
-worker.WAIT_S = 0.2
+worker.WAIT_S = 0.2, 0.2
 study, lake = load_study(study_file), Lake(root)
 generate = Augment.generate
 

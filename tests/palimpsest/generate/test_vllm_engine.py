@@ -421,17 +421,24 @@ def test_a_server_restarted_at_another_port_is_found_there(engine, monkeypatch):
         assert server.url != before and touched
 
 
-def test_a_model_that_was_exchanged_under_way_fails_no_request(engine):
-    asked = [*requests(5), *poison("404:1")]
+def test_a_404_about_one_request_is_that_requests_failure(engine):
     with Faulty() as server:
-        asking = engine(server)
-        outcomes = []
-        stream = asking.generate(iter(asked[:5]))
-        outcomes += list(stream)
-        server.model = "org/tiny"
-        assert len(outcomes) == 5
-        seen = asking.generate(asked[5:])
-        assert [o.cause for o in seen] == ["bad_request"]  # still served: the 404 was about the request
+        outcomes = list(engine(server).generate([*requests(5), *poison("404")]))
+    assert Counter(o.cause for o in outcomes) == {None: 5, "bad_request": 1}
+
+
+def test_a_model_that_is_exchanged_under_way_fails_no_request(engine):
+    """All answers are then 404; what was asked waits until the model is served again."""
+    with Faulty(delay_s=0.02, slots=2) as server:
+        stream = engine(server, ready_within_s=20).generate(requests(40))
+        outcomes = [next(stream) for _ in range(5)]
+        server.model, server.fail = "org/other", {"status": 404}
+        back = threading.Timer(1.5, lambda: (setattr(server, "model", "org/tiny"), server.fail.clear()))
+        back.start()
+        outcomes += stream
+        back.join()
+    assert len(outcomes) == 40
+    assert {o.cause for o in outcomes} == {None}
 
 
 def test_the_plan_is_taken_as_needed(engine):

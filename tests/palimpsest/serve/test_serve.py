@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import stat
 import threading
 import time
+from dataclasses import replace
 
 import httpx
 import psutil
 import pytest
 
-from palimpsest import serve
+from palimpsest import cli, serve
 from palimpsest.config import ConfigError
+from palimpsest.serve import command, leftovers
 from palimpsest.serve import folder as folders
-from palimpsest.serve import leftovers
+from palimpsest.serve import replica as keeping
 from tests.palimpsest.serve.conftest import only, processes, until
 
 
@@ -277,3 +281,46 @@ def test_what_a_server_left_is_removed_after_a_week(make, here):
     os.utime(old.path / "status.json", (time.time() - week, time.time() - week))
     serve.ensure(make(context=4096), "tiny", here)
     assert not old.path.exists()
+
+
+def test_a_server_that_hangs_is_started_again(make, here, monkeypatch, tmp_path):
+    monkeypatch.setattr(keeping, "SILENT_S", 1.5)
+    monkeypatch.setattr(keeping, "LOOK_S", 0.2)
+    folder = folders.Folder(folders.base() / "hangs")
+    folder.path.mkdir()
+    spec = replace(command.specification(make().servers["tiny"], here), id="hangs")
+    one = keeping.Replica(folder, spec, 0, "key", lambda: None)
+
+    async def hang() -> int:
+        keeps = asyncio.create_task(one.keep())
+        await asyncio.wait_for(one.was_ready.wait(), 30)
+        hung = one.process.pid
+        os.kill(hung, signal.SIGSTOP)
+        while one.starts < 2:
+            await asyncio.sleep(0.05)
+        keeps.cancel()
+        return hung
+
+    try:
+        hung = asyncio.run(asyncio.wait_for(hang(), 60))
+        assert "the server has not answered /health for 1.5 s" in one.error
+        assert not psutil.pid_exists(hung)
+    finally:
+        leftovers.sweep("hangs")
+
+
+def test_who_touches_a_server_that_was_stopped_does_not_become_its_user_again(make, here):
+    study = make()
+    serve.ensure(study, "tiny", here)
+    user, folder = "small.tiny", only()
+    serve.stop(study)
+    folder.touch(user)  # as a client does that looked up the folder just before
+    assert folder.users() == []
+    with pytest.raises(ConnectionError, match="small.tiny was stopped"):
+        serve.ensure(study, "tiny", here, wait=False)
+
+
+def test_stopping_a_study_without_servers_names_those_that_run(make, here, capsys):
+    serve.ensure(make(), "tiny", here)
+    assert cli.main(["serve", "stop", "smal"]) == 0
+    assert capsys.readouterr().out == "no server of 'smal' was running; running: small.tiny\n"
