@@ -9,6 +9,7 @@ import yaml
 
 from palimpsest import cli
 from palimpsest.config import ConfigError, check_files, corpora_dir, json_schema, load_corpus, load_study, studies_dir
+from palimpsest.lake import Facts
 
 DEMO = studies_dir() / "demo.yaml"
 
@@ -315,6 +316,17 @@ def test_validate_reads_the_prompts(tmp_path, capsys):
     (tmp_path / "mine.yaml").write_text("name: mine\nversion: 1\napi: chat\nuser: Write.\n")
     assert cli.main(["validate", str(asking(tmp_path, prompt=str(tmp_path / "mine.yaml")))]) == 1
     assert "kind 'rephrase' needs the slot 'document'" in capsys.readouterr().err
+
+
+def test_validate_says_of_a_run_that_it_is_not_there_yet(tmp_path, capsys, lake, monkeypatch):
+    monkeypatch.setenv("PALIMPSEST_LAKE", lake.root)
+    file = str(asking(tmp_path, {"model": "run:demo/real-s0"}))
+    said = f"  servers.main.model: run:demo/real-s0 is not in {lake.root} yet; it must be before this runs"
+    assert cli.main(["validate", file]) == 0
+    assert said in capsys.readouterr().out.splitlines()
+    lake.publish("studies/demo/runs/real-s0", lambda directory: Facts())
+    assert cli.main(["validate", file]) == 0
+    assert "is not in" not in capsys.readouterr().out
 
 
 def test_a_key_that_is_there_twice_is_named(make_study):

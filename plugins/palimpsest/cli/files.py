@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from palimpsest.config import Study, check_files, corpora_dir, load_corpus, load_study
+from palimpsest.lake import Lake, NotPublished
 
 
 def register(add) -> None:
@@ -26,6 +27,8 @@ def _validate(options) -> None:
         if isinstance(loaded, Study):
             _check_prompts(loaded)
         print(f"{loaded.path}: valid {kind} '{loaded.name}'")
+        if isinstance(loaded, Study):
+            _note_runs(loaded)
 
 
 def _check_prompts(study: Study) -> None:
@@ -34,6 +37,18 @@ def _check_prompts(study: Study) -> None:
     for name, strategy in study.strategies.items():
         if strategy.engine.kind == "vllm":
             prompt_of(study, name)
+
+
+def _note_runs(study: Study) -> None:
+    """A model that is still to be trained is no fault of the file; a mistyped one looks the same."""
+    lake = Lake.from_env()
+    for name, server in study.servers.items():
+        if server.is_run:
+            of, run = server.model.removeprefix("run:").split("/")
+            try:
+                lake.latest(f"studies/{of}/runs/{run}")
+            except NotPublished:
+                print(f"  servers.{name}.model: {server.model} is not in {lake.root} yet; it must be before this runs")
 
 
 def _schema(options) -> None:

@@ -207,12 +207,6 @@ def _facts(document: str) -> Facts:
     return Facts(document)
 
 
-def forget() -> None:
-    """Let go of the documents that were reviewed last."""
-    _facts.cache_clear()
-    _language.cache_clear()
-
-
 @lru_cache(maxsize=256)
 def _language(document: str) -> str | None:
     return of_source(document)
