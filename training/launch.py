@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING
 
 from palimpsest.config import Study
 from palimpsest.lake import REPOSITORY, Facts, Lake, Published
+from training import points
+from training.failure import Diverged
 from training.processes import joined
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 MARK = "\x1epalimpsest "
 TAIL = 400  # lines kept to find what a worker said last
 GRACE_SECONDS = 30
-FAMILIES = {"ValueError": ValueError, "ConnectionError": ConnectionError, "TimeoutError": TimeoutError}
+FAMILIES = {kind.__name__: kind for kind in (Diverged, ValueError, ConnectionError, TimeoutError)}
 ERROR = re.compile(r"^(?:\[\w+\]:)?\s*([\w.]*(?:Error|Exception|Interrupt)\b.*)$")
 SIGNALLED = re.compile(r"exitcode\s*:\s*-(\d+)")
 
@@ -51,6 +53,7 @@ def launch(
 
     Raises what a worker raised, by its family, with its message; `ConnectionError` (tried again) where one was killed.
     """
+    training = points.applied(study, run).training
     order = {
         "study": study.model_dump(mode="json"),
         "lake": lake.root,
@@ -63,10 +66,10 @@ def launch(
         file = Path(folder) / "order.json"
         file.write_text(json.dumps(order), encoding="utf-8")
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += ["--nproc-per-node", str(study.training.processes), "-m", "training.launch", str(file)]
+        command += ["--nproc-per-node", str(training.processes), "-m", "training.launch", str(file)]
         paths = [str(REPOSITORY / "plugins"), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-        environment.setdefault("OMP_NUM_THREADS", str(study.training.threads))  # or torchrun warns and sets it
+        environment.setdefault("OMP_NUM_THREADS", str(training.threads))  # or torchrun warns and sets it
         child = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         )

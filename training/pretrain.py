@@ -5,17 +5,19 @@ A run that is cut off goes on from its newest checkpoint; nothing half-done is e
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from palimpsest.config import Study
 from palimpsest.lake import Facts, Lake, LakeError, Published, digest_code
-from training import data
+from training import points
 from training.checkpoint import Checkpoints
 from training.evaluate import SETS
 from training.launch import launch
 from training.loop import TRACKED_POINTS, Progress, Tracker
+from training.points import Point
 from training.processes import Group
 from training.run import write_run
 
@@ -32,52 +34,28 @@ UNSHAPING = {
 """Settings that change a run's numbers by rounding at most: another of these takes up the same run."""
 
 
-def plan_runs(study: Study, mixes: Published) -> list[dict]:
+def plan_runs(study: Study, mixes: Published, best: Mapping[str, Point] | None = None) -> list[dict]:
     """Every run of the study, one JSON-able dict per (recipe, seed), the longest first.
 
-    ``streams`` lists the real stream first, then the synthetic one; ``f`` is the synthetic share.
+    ``streams`` lists the real stream first, then the synthetic one; ``f`` is the synthetic share. A study that searches
+    also needs the ``best`` point of each recipe it searches: `training.waves` finds them.
     """
-    rows = pq.read_table(mixes.file("mixes.parquet")).to_pylist()
-    recipes: dict[str, list[dict]] = {}
-    for row in rows:
-        recipes.setdefault(row["recipe"], []).append(row)
-    runs = [_run(study, recipe, found, seed) for recipe, found in recipes.items() for seed in study.training.seeds]
+    recipes = points.recipes(mixes)
+    for rows in recipes.values():
+        _check(study, rows)
+    found = points.resolve(study, recipes, best or {})
+    runs = [points.at(study, recipes[recipe], found[recipe], seed) for recipe in found for seed in study.training.seeds]
     return sorted(runs, key=lambda run: (-run["steps"], run["run"]))
 
 
-def _run(study: Study, recipe: str, rows: list[dict], seed: int) -> dict:
+def _check(study: Study, rows: list[dict]) -> None:
+    """The tables were dealt as this study's runs are."""
     rows = sorted(rows, key=lambda row: row["layout"] != study.real_layout)
-    real, synthetic = rows[0], rows[1:]
-    f = sum(row["fraction"] for row in synthetic)
-    expected = data.sequences_per_stream(real["steps"], study.training.batch, study.training.block, f)
-    if real["steps"] < 1:
-        raise LakeError(
-            f"recipe {recipe}: not one step of {study.training.batch} windows of {study.training.context} tokens in "
-            f"{real['epochs']} epochs of {real['stream_tokens']} tokens; lower training.batch or training.context"
-        )
+    recipe = rows[0]["recipe"]
+    dealt = [stream["sequences"] for stream in points.at(study, rows, points.own(study, recipe), 0)["streams"]]
     planned = [row["stream_sequences"] for row in rows]
-    if planned != list(expected[: len(rows)]):
-        raise LakeError(f"recipe {recipe}: mixes plan {planned} sequences per stream, block mixing deals {expected}")
-    return {
-        "run": f"{recipe}-s{seed}",
-        "recipe": recipe,
-        "role": real["role"],
-        "share": float(real["share"]),
-        "seed": seed,
-        "f": float(f),
-        "epochs": float(real["epochs"]),
-        "steps": int(real["steps"]),
-        "streams": [
-            {
-                "layout": row["layout"],
-                "tokens": int(row["stream_tokens"]),
-                "sequences": int(row["stream_sequences"]),
-                "passes": float(row["passes"]),
-                "synthetic_share": row["stream_synthetic_tokens"] / row["stream_tokens"],
-            }
-            for row in rows
-        ],
-    }
+    if planned != dealt:
+        raise LakeError(f"recipe {recipe}: mixes plan {planned} sequences per stream, block mixing deals {dealt}")
 
 
 def train(
@@ -92,8 +70,8 @@ def train(
 ) -> Published:
     """``studies/<study>/runs/<run>``: evaluation.json, curve.parquet, position.parquet and the exported model.
 
-    Its key holds the run's recipe and the training settings that shape its result, so another mix or seed in the
-    study leaves it as it is. With ``training.processes`` above 1 torchrun starts that many; this process waits.
+    Its key holds the run's recipe and the training settings that shape its result, so another mix, seed or search in
+    the study leaves it as it is. With ``training.processes`` above 1 torchrun starts that many; this process waits.
     """
     trained = False
     place = publication(study, tokens, mixes, run)
@@ -102,7 +80,7 @@ def train(
     def write(directory: Path) -> Facts:
         nonlocal trained
         trained = True
-        if study.training.processes > 1:
+        if points.applied(study, run).training.processes > 1:
             return launch(study, lake, tokens, run, directory, tracker=tracker, progress=progress)
         return write_run(directory, checkpoints, study, tokens, run, tracker=tracker, progress=progress)
 
@@ -147,26 +125,38 @@ def train_together(
 
 
 def publication(study: Study, tokens: Published, mixes: Published, run: dict) -> dict:
-    """What the lake keys the run by. Raises `LakeError` for a run that is not in the plan."""
-    if run not in plan_runs(study, mixes):
+    """What the lake keys the run by. Raises `LakeError` for a run that the study cannot come to."""
+    rows = points.recipes(mixes).get(run["recipe"])
+    if not rows or run != _planned(study, rows, run):
         raise LakeError(f"run {run['run']} is not in the plan of {mixes.uri}; plan the runs again")
     return {
         "dataset": f"studies/{study.name}/runs/{run['run']}",
-        "config": {"run": run, "training": study.training.model_dump(mode="json", exclude=UNSHAPING)},
+        "config": _identity(study, run),
         "parents": [tokens],
         "code": CODE,
     }
 
 
+def _planned(study: Study, rows: list[dict], run: dict) -> dict | None:
+    """The run as this study has it; None where it comes to no such seed or point."""
+    _check(study, rows)
+    point, seeds = points.of(study, run), {*study.training.seeds, *([study.search.seed] if study.search else [])}
+    if run["seed"] not in seeds or not points.possible(study, run["recipe"], point):
+        return None
+    return points.at(study, rows, point, run["seed"])
+
+
 def checkpoints_of(study: Study, lake: Lake, tokens: Published, run: dict) -> Checkpoints:
-    identity = {
-        "run": run,
-        "training": study.training.model_dump(mode="json", exclude=UNSHAPING),
-        "tokens": tokens.digest,
-        "code": digest_code(*CODE),
-    }
+    training = points.applied(study, run).training
+    identity = {**_identity(study, run), "tokens": tokens.digest, "code": digest_code(*CODE)}
     name = f"studies/{study.name}/runs/{run['run']}"
-    return Checkpoints(lake, name, identity, tokens.file("tokenizer.json"), study.training.checkpoint_seconds)
+    return Checkpoints(lake, name, identity, tokens.file("tokenizer.json"), training.checkpoint_seconds)
+
+
+def _identity(study: Study, run: dict) -> dict:
+    """What shapes the run's numbers, wherever in the study's file it is written."""
+    training = points.applied(study, run).training.model_dump(mode="json", exclude=UNSHAPING)
+    return {"run": {key: value for key, value in run.items() if key not in ("point", "training")}, "training": training}
 
 
 def _replay(published: Published, tracker: Tracker) -> None:

@@ -21,6 +21,7 @@ from urllib.parse import quote
 from palimpsest.config import Study
 from palimpsest.lake import REPOSITORY, Published
 from palimpsest.state import state_dir
+from training.points import applied
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -178,8 +179,8 @@ def finish_parent(
 
 def params(study: Study, run: Mapping[str, object]) -> dict[str, str]:
     """At most 100 short keys: the run's own plan first, then the training settings."""
-    plan = {key: value for key, value in run.items() if key != "run"}
-    settings = study.training.model_dump(mode="json", exclude={"seeds", "reference_shares"})
+    plan = {key: value for key, value in run.items() if key not in ("run", "training")}
+    settings = applied(study, run).training.model_dump(mode="json", exclude={"seeds", "reference_shares"})
     flat = {**_flatten(settings), **_flatten(plan)}
     return {key: value[:500] for key, value in list(flat.items())[-100:]}
 

@@ -128,7 +128,7 @@ class Lake:
         ``write(directory)`` puts files into an empty local directory and returns `Facts`. If it raises, or the
         process dies at any instant, nothing is published and the next call starts over.
         """
-        key = digest_json([dataset, config or {}, [p.digest for p in parents], digest_code(*code)])[:16]
+        key = _key(dataset, config, parents, code)
         uri = f"{dataset}/{key}"
         existing = self._read_manifest(uri)
         if existing is not None:
@@ -162,6 +162,19 @@ class Lake:
         published = self.open(uri)
         self._point(dataset, published)
         return published
+
+    def version(
+        self,
+        dataset: str,
+        *,
+        config: Mapping[str, object] | None = None,
+        parents: Sequence[Published] = (),
+        code: Sequence[str] = (),
+    ) -> Published | None:
+        """The version that `publish` would find for the same arguments, or None; its files are not checked."""
+        uri = f"{dataset}/{_key(dataset, config, parents, code)}"
+        manifest = self._read_manifest(uri)
+        return Published(self, uri, manifest) if manifest else None
 
     def open(self, uri: str, digest: str | None = None) -> Published:
         """The published version at ``uri``; with ``digest`` given, it must be that very content."""
@@ -334,3 +347,9 @@ class Lake:
         pointer, content = f"{dataset}/latest.json", json.dumps(published.ref).encode()
         if not self.fs.exists(f"{self.base}/{pointer}") or self.fs.cat_file(f"{self.base}/{pointer}") != content:
             self.write_file(pointer, content)
+
+
+def _key(
+    dataset: str, config: Mapping[str, object] | None, parents: Sequence[Published], code: Sequence[str]
+) -> str:
+    return digest_json([dataset, config or {}, [p.digest for p in parents], digest_code(*code)])[:16]

@@ -100,15 +100,18 @@ def layout_rows(study: Study) -> list[dict[str, object]]:
 
 
 def recipe_rows(study: Study) -> list[dict[str, object]]:
-    """One row per training recipe: every mix, and the reference mix again at each reference share of the real text."""
-    training = study.training
-    common = {"context": training.context, "batch": training.batch, "block": training.block}
-    common["real_layout"] = study.real_layout
+    """One row per training recipe: every mix, and the reference mix again at each reference share of the real text.
+
+    Epochs and f are those the mix is written with: a search goes on from there (`training.points`).
+    """
     rows = []
     for name, mix in study.mixes.items():
+        training = study.training_of(name)
+        common = {"context": training.context, "batch": training.batch, "block": training.block}
+        common["real_layout"] = study.real_layout
         synthetic = mix.layout if mix.f else None
         details = {"synthetic_layout": synthetic, "fraction": mix.f, "epochs": mix.epochs, "max_tokens": mix.max_tokens}
-        rows.append({"recipe": name, "role": "mix", "share": 1.0, **details, **common})
+        rows.append({"recipe": name, "role": "mix", "share": study.real_share, **details, **common})
         if name == study.reference:
             rows += [
                 {"recipe": recipe, "role": "reference", "share": share, **details, **common}
@@ -120,8 +123,9 @@ def recipe_rows(study: Study) -> list[dict[str, object]]:
 def _check_trainable(study: Study, mixes: list[dict]) -> None:
     for row in mixes:
         if row["steps"] < 1:
+            training = study.training_of(row["recipe"])
             raise LakeError(
                 f"study {study.name}: recipe '{row['recipe']}' would train for no step: its real stream holds "
-                f"{row['steps_per_real_epoch']} whole batches of {study.training.batch} windows of "
-                f"{study.training.context} tokens; lower training.batch or training.context in {study.path}"
+                f"{row['steps_per_real_epoch']} whole batches of {training.batch} windows of "
+                f"{training.context} tokens; lower training.batch or training.context in {study.path}"
             )

@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from palimpsest.config.base import Name, Seed, Strict, known
-from palimpsest.config.evaluation import Judging, Validation
+from palimpsest.config.base import Name, Seed, Share, Strict, known
+from palimpsest.config.evaluation import OWN_SETS, Judging, Validation
 from palimpsest.config.generation import Server, Strategy
 from palimpsest.config.mixes import Mix, Search
 from palimpsest.config.schedule import CronOrWord
@@ -70,6 +70,10 @@ class Study(Strict):
     """'on_corpora' (when a corpus publishes), 'manual', or a cron expression."""
     validation: Validation
     tokenizer: Tokenizer = Tokenizer()
+    real_share: Share = 1.0
+    """Share of the training documents that mixes may use: data made scarce on purpose. The rest is only for the
+    reference, whose 'reference_shares' (of all training documents) can then go beyond it and what a mix is worth is
+    measured, not extrapolated. Tokenizer and generations see nothing of the rest."""
     shards: int = Field(default=2, ge=1, le=1000)
     servers: dict[Name, Server] = {}
     strategies: dict[Name, Strategy] = {}
@@ -143,6 +147,8 @@ class Study(Strict):
 
     def _tuned(self) -> None:
         """Every mix trains with valid settings, starts its search on the axes, and follows one that is searched."""
+        if self.search:
+            known("search.metric", self.search.metric, OWN_SETS | self.validation.sets.keys())
         for name, mix in self.mixes.items():
             training = self.training_of(name)
             if self.search and self.is_searched(name):
@@ -164,24 +170,24 @@ class Study(Strict):
             if mix.like and (mix.f == 0) != (self.mixes[mix.like].f == 0):
                 raise ValueError(f"mixes.{name}.like: '{mix.like}' has no f to take over; f is 0 in one of the two")
 
-    def is_searched(self, mix: str) -> bool:
-        found = self.mixes[mix]
+    def mix_of(self, recipe: str) -> Mix:
+        """The mix a recipe trains: itself, or the reference on a share of the text."""
+        return self.mixes[self.reference if recipe in self.reference_recipes else recipe]
+
+    def is_searched(self, recipe: str) -> bool:
+        found = self.mix_of(recipe)
         return self.search is not None and found.search and not found.like and not found.match
 
     def training_of(self, mix: str) -> Training:
         """The study's training with what the mix (or the reference on a share of the text) has otherwise."""
-        own = self.mixes[self.reference if mix in self.reference_recipes else mix].training
+        own = self.mix_of(mix).training
         if not own:
             return self.training
         fixed = sorted(PER_STUDY & own.keys())
         if fixed:
             raise ValueError(f"mixes.{mix}.training.{fixed[0]}: is the same in all mixes; set it under 'training'")
-        settings = self.training.model_dump()
-        for key, value in own.items():
-            inner = isinstance(settings.get(key), dict) and isinstance(value, dict)
-            settings[key] = settings[key] | value if inner else value
         try:
-            return Training.model_validate(settings)
+            return self.training.changed(own)
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in ("mixes", mix, "training", *first["loc"]))
@@ -190,7 +196,7 @@ class Study(Strict):
     @property
     def reference_recipes(self) -> dict[str, float]:
         """The reference mix on less of the real text: recipe name → share, the smallest first."""
-        shares = sorted(set(self.training.reference_shares) - {1.0})
+        shares = sorted(set(self.training.reference_shares) - {self.real_share})
         return {f"{self.reference}_{share:g}".replace(".", "p"): share for share in shares}
 
     @property

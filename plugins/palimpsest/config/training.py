@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -83,3 +84,11 @@ class Training(Strict):
         if self.batch < self.processes:
             raise ValueError(f"batch {self.batch} must be at least processes {self.processes}: a window each")
         return self
+
+    def changed(self, settings: Mapping[str, Any]) -> Training:
+        """These with some otherwise; of a part (model, optimizer) only what is given. Raises pydantic's errors."""
+        found = self.model_dump()
+        for key, value in settings.items():
+            inner = isinstance(found.get(key), dict) and isinstance(value, Mapping)
+            found[key] = found[key] | dict(value) if inner else value
+        return Training.model_validate(found)
