@@ -35,18 +35,18 @@ from tests.palimpsest_airflow.conftest import free_port
 from tests.vllm.chaos import IMPATIENT, Platform, Victims
 from tests.vllm.conftest import CONTEXT, QUICK, TEMPLATE
 
-pytestmark = [pytest.mark.vllm, pytest.mark.storm, pytest.mark.e2e, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.vllm, pytest.mark.e2e, pytest.mark.timeout(2400)]
 SEED = int(os.environ.get("PALIMPSEST_CHAOS_SEED", "7"))
 STUDY, DAG = "stormy", "study_stormy"
 SHARDS = 2
 PARTS = {
-    "task": 9,
+    "task": 11,
     "task supervisor": 2,
     "scheduler": 2,
     "scheduler and its tasks": 1,
-    "API server": 3,
+    "API server": 2,
     "EngineCore": 2,
-    "keeper": 2,
+    "keeper": 1,
 }
 """How often each is killed: 21 times in all. A server takes 15 s to come back, a task five."""
 PATIENCE_S = 400
@@ -116,6 +116,7 @@ class Calm:
 
     rows: dict[str, dict[str, Any]]
     seconds: float
+    attempts: set[str]
 
 
 def generate(study: Study, lake: Lake) -> Calm:
@@ -125,7 +126,9 @@ def generate(study: Study, lake: Lake) -> Calm:
     started = time.monotonic()
     for shard in range(SHARDS):
         generate_shard(study, lake, split=divided, plan=planned, shard=shard)
-    return Calm({row["key"]: row for row in Ledger(lake).read().to_pylist()}, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    attempts = {row["attempt"] for row in Catalog.from_env().usage(STUDY)}
+    return Calm({row["key"]: row for row in Ledger(lake).read().to_pylist()}, seconds, attempts)
 
 
 @pytest.fixture(scope="module")
@@ -277,8 +280,8 @@ def test_nothing_that_was_stored_is_paid_again_and_little_else(storm, calm):
     )
 
 
-def test_the_throughput_ledger_adds_up(storm, ledger):
-    rows = Catalog.from_env().usage(STUDY)
+def test_the_throughput_ledger_adds_up(storm, ledger, calm):
+    rows = [row for row in Catalog.from_env().usage(STUDY) if row["attempt"] not in calm.attempts]
     states = Counter(row["state"] for row in rows)
     assert states["dead"] and states["done"] and not states["running"], states
     for row in rows:
@@ -286,7 +289,9 @@ def test_the_throughput_ledger_adds_up(storm, ledger):
         spent = sum(row[f"{name}_seconds"] for name in ("useful", "repaid", "failed"))
         assert wall == pytest.approx(paid + idle, rel=0.01, abs=0.01), row
         assert paid == pytest.approx(spent, rel=0.01, abs=0.01), row
-    assert sum(row["requests"] for row in rows) <= len(storm.keys)
+    made = sum(row["requests"] for row in rows)  # an attempt may be killed between its last segment and its account
+    print(f"{made} of {len(storm.keys)} requests are accounted for by {len(rows)} attempts")
+    assert made <= len(storm.keys)
 
 
 def test_no_process_of_a_server_is_left(storm):

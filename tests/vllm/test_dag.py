@@ -284,13 +284,11 @@ def grown(stack: Stack, approved: dict[str, Any]) -> str:
     return run
 
 
-@pytest.mark.storm
 def test_within_the_budget_a_run_goes_on_by_itself_and_asks_only_for_what_is_new(stack, grown):
     assert stack.value(grown, "approve")["approved_by"] is None
     assert "within the budget of 5" in stack.log(grown, "approve")
 
 
-@pytest.mark.storm
 def test_a_run_that_a_person_ends_leaves_no_server_behind(stack, grown):
     assert stack.servers()
     stack.api.patch(f"dags/{DAG}/dagRuns/{grown}", {"state": "failed"})
@@ -300,7 +298,6 @@ def test_a_run_that_a_person_ends_leaves_no_server_behind(stack, grown):
     assert stack.servers() == []
 
 
-@pytest.mark.storm
 def test_a_single_shard_that_is_cleared_brings_the_server_up_and_idleness_ends_it(stack, grown):
     body = {"dry_run": False, "dag_run_id": grown, "task_ids": [["generate", 0]], "reset_dag_runs": True}
     body |= {"only_failed": False, "include_downstream": False}

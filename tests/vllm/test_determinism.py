@@ -14,7 +14,7 @@ import pytest
 
 from tests.vllm.conftest import Tiny
 
-pytestmark = [pytest.mark.vllm, pytest.mark.storm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 TEXT = "The tide rises twice a day, and bread wants time, not force; a small train goes over the old bridge."
 PROMPTS = 24
 
