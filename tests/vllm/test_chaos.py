@@ -275,9 +275,8 @@ def test_nothing_that_was_stored_is_paid_again_and_little_else(storm, calm):
     assert stored == []
     before = [[kill for kill in storm.kills if first[key] <= kill.asked <= at] for at, key in again]
     assert all(before), "asked again, and nothing was killed since"
-    print(
-        f"{len(again)} of {len(storm.keys)} requests were in flight at one of {len(storm.kills)} kills and paid again"
-    )
+    per_kill = len(again) / len(storm.kills)
+    print(f"{len(again)} requests were paid again, each in flight at a kill: {per_kill:.0f} of {len(storm.keys)} a kill")
 
 
 def test_the_throughput_ledger_adds_up(storm, ledger, calm):
