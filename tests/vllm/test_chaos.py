@@ -276,7 +276,7 @@ def test_nothing_that_was_stored_is_paid_again_and_little_else(storm, calm):
     before = [[kill for kill in storm.kills if first[key] <= kill.asked <= at] for at, key in again]
     assert all(before), "asked again, and nothing was killed since"
     per_kill = len(again) / len(storm.kills)
-    print(f"{len(again)} requests were paid again, each in flight at a kill: {per_kill:.0f} of {len(storm.keys)} a kill")
+    print(f"{len(again)} requests paid again, each in flight at a kill: {per_kill:.0f} a kill of {len(storm.keys)}")
 
 
 def test_the_throughput_ledger_adds_up(storm, ledger, calm):
