@@ -45,6 +45,7 @@ def rows(modules: Iterable[Path]) -> Iterator[Row]:
     for path in modules:
         spec = importlib.util.spec_from_file_location(f"benchmarks_{path.stem}", path)
         module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses look themselves up there
         spec.loader.exec_module(module)
         for measured in module.run():
             yield _row(measured, here)
