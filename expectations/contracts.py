@@ -59,7 +59,7 @@ DOCUMENTS = {
 }
 
 STUDY = {
-    "train": Contract({**DOCUMENT, "tokens": "integer"}, ("document_id",)),
+    "train": Contract({**DOCUMENT, "tokens": "integer", "is_reserve": "flag"}, ("document_id",)),
     "validation": Contract({**DOCUMENT, "tokens": "integer", "is_short": "flag", "is_long": "flag"}, ("document_id",)),
     "generations": Contract(
         {

@@ -108,11 +108,16 @@ def defects(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
 
 def megadocs(connection: duckdb.DuckDBPyConnection, study: Study) -> pd.DataFrame:
     asked = [
-        (name, y.kind, y.strategy or "", y.generations or 1_000_000_000, y.kind == "real" or y.real != "none")
-        for name, y in study.layouts.items()
+        {
+            "layout": name,
+            "strategy": layout.strategy or "",
+            "generations": layout.generations or 1_000_000_000,
+            "holds_real": layout.kind == "real" or layout.real != "none",
+            "holds_reserve": layout.kind == "real",
+        }
+        for name, layout in study.layouts.items()
     ]
-    columns = ["layout", "kind", "strategy", "generations", "holds_real"]
-    connection.register("asked_layouts", pd.DataFrame(asked, columns=columns))
+    connection.register("asked_layouts", pd.DataFrame(asked))
     connection.register("leaks", validation_leaks(connection, study.gates.validation_ngram))
     return connection.execute((SQL / "megadocs.sql").read_text()).df()
 

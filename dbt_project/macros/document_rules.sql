@@ -9,7 +9,7 @@
 {%- endmacro -%}
 
 {%- macro enabled_rule(name) -%}
-  {{ return(name not in disabled_rules()) }}
+  {{ return(name not in disabled_rules() and 'all' not in disabled_rules()) }}
 {%- endmacro -%}
 
 {#-
@@ -61,7 +61,7 @@
       ('c4.sentences', 'no_prose', 'sentences', 'min', 'min_sentences'),
     ]) -%}
   {%- endif -%}
-  {%- set elsewhere = ['gopher_quality.stop_words', 'c4.policy_lines', 'c4.sentences', 'duplicates.exact',
+  {%- set elsewhere = ['all', 'gopher_quality.stop_words', 'c4.policy_lines', 'c4.sentences', 'duplicates.exact',
     'duplicates.near'] -%}
   {%- set known = (rules | map('first') | list + elsewhere) | unique | list -%}
   {%- for name in disabled_rules() -%}

@@ -59,7 +59,11 @@ expected as (
     select
         asked_layouts.layout,
         count(generations.document_id) as planned_parts,
-        case when any_value(asked_layouts.holds_real) then (select count(*) from train) else 0 end as planned_documents
+        case
+            when not any_value(asked_layouts.holds_real) then 0
+            when any_value(asked_layouts.holds_reserve) then (select count(*) from train)
+            else (select count(*) from train where not is_reserve)
+        end as planned_documents
     from asked_layouts
     left join generations
         on asked_layouts.strategy = generations.strategy and generations.g < asked_layouts.generations

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import re
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,11 +19,15 @@ from palimpsest.config import ConfigError, Study, resolve
 from palimpsest.lake import Facts, Lake, LakeError, Published, Rows, digest_file
 
 TOKENIZER = "tokenizer.json"
+WORD = re.compile(r"[^\W_]+")
 CODE = ("plugins/palimpsest/split.py", "plugins/palimpsest/tokenizer.py")
 
 
 def split(study: Study, lake: Lake, *, documents: Sequence[Published]) -> Published:
-    """``studies/<s>/split``: train.parquet, validation.parquet (document columns + tokens) and the tokenizer."""
+    """``studies/<s>/split``: train.parquet, validation.parquet (document columns + tokens) and the tokenizer.
+
+    Training documents beyond the study's ``real_share`` are in train.parquet too, marked ``is_reserve``.
+    """
 
     def write(directory: Path) -> Facts:
         found = [pq.read_table(d.file("documents.parquet")) for d in documents]
@@ -40,7 +46,19 @@ def split(study: Study, lake: Lake, *, documents: Sequence[Published]) -> Publis
                     f"study {study.name}: validation rule '{study.validation.rule}' leaves no {name} document "
                     f"of {table.num_rows}; correct 'validation' in {study.path}"
                 )
-        tokenizer = _tokenizer(study, train, directory / TOKENIZER)
+        overlapping = _overlapping(train, validation, study.validation.drop_shared_words)
+        train = train.filter(pc.invert(overlapping))
+        if not train.num_rows:
+            raise LakeError(
+                f"study {study.name}: every training document shares {study.validation.drop_shared_words} words with "
+                f"a held-out one; raise validation.drop_shared_words in {study.path}"
+            )
+        dropped = {"held_out": validation.num_rows}
+        if study.validation.drop_shared_words:
+            dropped["shares_held_out_words"] = pc.sum(overlapping).as_py()
+        reserve = _reserve(train["document_id"].to_pylist(), study.real_share)
+        train = train.append_column("is_reserve", pa.array(reserve, pa.bool_()))
+        tokenizer = _tokenizer(study, train.filter(pc.invert(train["is_reserve"])), directory / TOKENIZER)
         train, validation = (_with_tokens(part, tokenizer) for part in (train, validation))
         words = validation["words"]
         validation = validation.append_column(
@@ -49,9 +67,10 @@ def split(study: Study, lake: Lake, *, documents: Sequence[Published]) -> Publis
         pq.write_table(train, directory / "train.parquet", compression="zstd")
         pq.write_table(validation, directory / "validation.parquet", compression="zstd")
         return Facts(
-            Rows(table.num_rows, train.num_rows, {"held_out": validation.num_rows}),
+            Rows(table.num_rows, train.num_rows, dropped),
             {
                 "train_documents": train.num_rows,
+                "reserve_documents": sum(reserve),
                 "train_tokens": pc.sum(train["tokens"]).as_py(),
                 "validation_documents": validation.num_rows,
                 "validation_tokens": pc.sum(validation["tokens"]).as_py(),
@@ -63,6 +82,7 @@ def split(study: Study, lake: Lake, *, documents: Sequence[Published]) -> Publis
         )
 
     config = {"validation": study.validation.model_dump(exclude={"sets"}), "tokenizer": study.tokenizer.model_dump()}
+    config["real_share"] = study.real_share
     for key, file in (("validation.urls_file", study.validation.urls_file), ("tokenizer.path", study.tokenizer.path)):
         if file:
             config[key] = digest_file(_existing(study, key, file))
@@ -80,6 +100,28 @@ def _held_out(study: Study, table: pa.Table) -> tuple[pa.Array, list[str]]:
         return pc.is_in(table["site"], pa.array(rule.sites, pa.string())), []
     shares = [int(hashlib.sha256(d.encode()).hexdigest()[:8], 16) / 2**32 for d in table["document_id"].to_pylist()]
     return pc.less(pa.array(shares), rule.share), []
+
+
+def _overlapping(train: pa.Table, validation: pa.Table, words: int | None) -> pa.Array:
+    """Which training documents hold a run of so many words of a held-out one, whatever the spaces and capitals."""
+    if words is None:
+        return pa.array([False] * train.num_rows, pa.bool_())
+    held: set[tuple[str, ...]] = set()
+    for text in validation["text"].to_pylist():
+        held.update(_runs(text, words))
+    return pa.array([not held.isdisjoint(_runs(text, words)) for text in train["text"].to_pylist()], pa.bool_())
+
+
+def _runs(text: str, words: int) -> Iterator[tuple[str, ...]]:
+    found = WORD.findall(text.lower())
+    return zip(*(found[n:] for n in range(words)), strict=False)
+
+
+def _reserve(ids: list[str], share: float) -> list[bool]:
+    """Which training documents no mix uses: all but the first ``ceil(share * n)`` in the order of their hashes."""
+    kept = math.ceil(share * len(ids) - 1e-9)  # 0.07 * 100 is 7.000000000000001
+    chosen = set(sorted(ids, key=lambda found: hashlib.sha256(b"reserve:" + found.encode()).digest())[:kept])
+    return [found not in chosen for found in ids]
 
 
 def _existing(study: Study, key: str, file: str) -> Path:

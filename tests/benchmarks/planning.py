@@ -83,13 +83,13 @@ def _words() -> list[str]:
     return " ".join(json.loads(line)["text"] for line in lines).split()
 
 
-def _documents() -> Iterator[dict[str, str]]:
+def _documents() -> Iterator[dict[str, object]]:
     words, chance = _words(), random.Random(0)
     for number in range(DOCUMENTS):
         start = chance.randrange(len(words) - WORDS)
         text = f"Document {number}. " + " ".join(words[start : start + WORDS])
         name = hashlib.sha256(str(number).encode()).hexdigest()[:16]
-        yield {"document_id": name, "url": f"https://example.org/{number}", "text": text}
+        yield {"document_id": name, "url": f"https://example.org/{number}", "text": text, "is_reserve": False}
 
 
 def _write_split(directory: Path) -> Facts:

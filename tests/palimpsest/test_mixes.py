@@ -162,3 +162,25 @@ def test_a_corpus_too_small_for_one_batch_is_refused_with_the_setting_to_lower(l
     training = {**study.training.model_dump(), "batch": 4096}
     with pytest.raises(LakeError, match=r"recipe 'real' would train for no step.*lower training.batch"):
         build(make_study(training=training), lake, documents)
+
+
+def test_a_reserve_is_for_the_reference_alone(lake, make_study, documents, study):
+    training = {**study.training.model_dump(), "batch": 1, "reference_shares": [0.25, 0.5, 1.0]}
+    scarce = make_study(real_share=0.5, training=training)
+    parts, mixes = build(scarce, lake, documents)
+    train = pq.read_table(parts.file("train.parquet")).to_pylist()
+    reserve = {row["document_id"] for row in train if row["is_reserve"]}
+    assert len(reserve) == 10
+    rows = pq.read_table(mixes.file("megadoc_parts.parquet")).to_pylist()
+    assert {row["layout"] for row in rows if row["document_id"] in reserve} == {"real"}
+    assert {row["document_id"] for row in rows if row["layout"] == "simple"} == {
+        row["document_id"] for row in train if not row["is_reserve"]
+    }
+    real = sorted((row for row in rows if row["layout"] == "real"), key=lambda row: row["position"])
+    assert [row["document_id"] in reserve for row in real] == [False] * 10 + [True] * 10
+    planned = pq.read_table(mixes.file("mixes.parquet")).to_pylist()
+    streams = {row["recipe"]: row for row in planned if not row["is_synthetic"]}
+    assert {name: row["stream_megadocs"] for name, row in streams.items()} == {
+        "real": 10, "simple": 10, "stitched": 10, "real_0p25": 5, "real_1": 20
+    }  # fmt: skip
+    assert streams["simple"]["stream_tokens"] == sum(row["tokens"] for row in real[:10])

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from palimpsest import tokenizer as tok
 from palimpsest.config import ConfigError
-from palimpsest.lake import LakeError
+from palimpsest.lake import Facts, LakeError
 from palimpsest.split import split
+from tests.palimpsest.conftest import document
 
 
 def urls(published, name):
@@ -96,3 +98,41 @@ def test_a_tokenizer_without_boundary_or_not_a_tokenizer_is_refused(lake, make_s
         split(make_study(tokenizer={"path": str(file)}), lake, documents=[documents])
     with pytest.raises(ConfigError, match=r"tokenizer.path: no file"):
         split(make_study(tokenizer={"path": "/nowhere.json"}), lake, documents=[documents])
+
+
+def test_a_reserve_is_marked_and_the_tokenizer_never_sees_it(lake, make_study, documents):
+    found = split(make_study(real_share=0.35), lake, documents=[documents])
+    rows = pq.read_table(found.file("train.parquet")).to_pylist()
+    used = [row for row in rows if not row["is_reserve"]]
+    assert (len(used), len(rows)) == (7, 20)
+    assert found.extra["reserve_documents"] == 13
+    learned = tok.train([row["text"] for row in used], 512)
+    assert found.file("tokenizer.json").read_text() == learned.to_str(pretty=True)
+    larger = split(make_study(real_share=0.6), lake, documents=[documents])
+    rows = pq.read_table(larger.file("train.parquet")).to_pylist()
+    assert {row["url"] for row in used} < {row["url"] for row in rows if not row["is_reserve"]}
+
+
+def test_training_documents_that_quote_held_out_ones_are_left_out_and_counted(lake, make_study):
+    shared = "one Two three four five six seven, eight nine"
+    texts = {"held": f"Before. {shared} ten.", "quotes": f"{shared.upper()} and more", "own": "not of this kind " * 9}
+
+    def write(directory):
+        same = {**document(0), "words": 9}
+        rows = [
+            {**same, "document_id": name, "url": f"https://{name}.example/", "site": f"{name}.example", "text": text}
+            for name, text in texts.items()
+        ]
+        pq.write_table(pa.Table.from_pylist(rows), directory / "documents.parquet")
+        return Facts()
+
+    documents = lake.publish("corpora/sample/documents", write)
+    rule = {"rule": "sites", "sites": ["held.example"], "drop_shared_words": 9}
+    found = split(make_study(validation=rule), lake, documents=[documents])
+    assert urls(found, "train") == {"https://own.example/"}
+    assert found.manifest["rows"]["dropped"] == {"held_out": 1, "shares_held_out_words": 1}
+    longer = split(make_study(validation={**rule, "drop_shared_words": 10}), lake, documents=[documents])
+    assert urls(longer, "train") == {"https://own.example/", "https://quotes.example/"}
+    both = {**rule, "sites": ["held.example", "own.example"]}
+    with pytest.raises(LakeError, match=r"shares 9 words .* raise validation\.drop_shared_words"):
+        split(make_study(validation=both), lake, documents=[documents])

@@ -54,7 +54,7 @@ final as (
         on
             documents.document_id = cut.document_id
             and layouts.layout = cut.layout
-    where cut.text is null or cut.text != documents.text
+    where not documents.is_reserve and (cut.text is null or cut.text != documents.text)
 )
 
 select * from final

@@ -12,19 +12,28 @@ from palimpsest.config.evaluation import HeldOutSet, Judging, Task, Validation
 from palimpsest.config.files import (
     check_files,
     corpora_dir,
+    data_dir,
     json_schema,
     load_corpus,
     load_study,
     named_files,
+    remedy,
     resolve,
     studies_dir,
+    unresolved,
 )
 from palimpsest.config.generation import Engine, Review, Sampling, Server, Strategy
 from palimpsest.config.mixes import AXES, Match, Mix, Search
 from palimpsest.config.study import Study
+from palimpsest.config.table import Columns, SampleColumns
 from palimpsest.config.training import Model, Optimizer, Training
 
 __all__ = [
+    "Columns",
+    "SampleColumns",
+    "data_dir",
+    "remedy",
+    "unresolved",
     "Validation",
     "Task",
     "Search",

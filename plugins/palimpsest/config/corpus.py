@@ -10,12 +10,26 @@ from pydantic import Field, model_validator
 
 from palimpsest.config.base import Name, Share, Strict
 from palimpsest.config.schedule import Cron
+from palimpsest.config.table import Columns, Value
 
 
 class Source(Strict):
-    kind: Literal["warc"] = "warc"
+    kind: Literal["warc", "table"] = "warc"
+    """'warc': crawl records with HTML pages. 'table': JSON lines or Parquet, a row per text that is extracted already;
+    the document rules and the gate are those of pages."""
     files: list[str] = Field(min_length=1)
-    """Paths (globs allowed) relative to the repository, or absolute."""
+    """Paths (globs allowed) relative to the repository, absolute, or in the data folder ($PALIMPSEST_DATA/...)."""
+    columns: Columns | None = None
+    """Where a table's fields stand; default: columns 'url' and 'text'."""
+    where: dict[str, Value] = {}
+    """Only rows of a table whose columns have these values."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Source:
+        for key in ("columns", "where"):
+            if self.kind != "table" and getattr(self, key):
+                raise ValueError(f"source kind '{self.kind}' takes no '{key}'; it is for kind 'table'")
+        return self
 
 
 class Limits(Strict):
@@ -72,7 +86,10 @@ class DocumentRules(Strict):
     near_duplicate_jaccard: float = Field(default=0.75, gt=0, le=1)
     shingle_words: int = Field(default=5, ge=1)
     disabled: list[str] = []
-    """Rule names to switch off for this corpus."""
+    """Rule names to switch off for this corpus, or [all]: older captures of a page are still superseded."""
+
+    def is_on(self, rule: str) -> bool:
+        return not {rule, "all"} & set(self.disabled)
 
 
 class Corpus(Strict):

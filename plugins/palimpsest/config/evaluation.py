@@ -37,6 +37,9 @@ class Validation(Strict):
     """Documents of at most so many words are the 'short' set."""
     long_min_words: int = Field(default=1_000, gt=0)
     """Documents of at least so many words are the 'long' set: the long-context loss."""
+    drop_shared_words: int | None = Field(default=None, ge=3)
+    """Leave out training documents that share a run of so many words with a held-out one (quotations, parallel
+    passages); by default they stay, and the gate stops the study if one does ('gates.validation_ngram')."""
     sets: dict[Name, HeldOutSet] = {}
     """Further sets by name, out of the training distribution."""
 

@@ -15,6 +15,8 @@ from palimpsest.config.corpus import Corpus
 from palimpsest.config.study import Study
 from palimpsest.lake import REPOSITORY
 
+DATA = "$PALIMPSEST_DATA/"
+
 
 def corpora_dir() -> Path:
     return Path(os.environ.get("PALIMPSEST_CORPORA") or REPOSITORY / "dags" / "corpora")
@@ -40,9 +42,32 @@ def load_study(file: str | Path) -> Study:
     return study
 
 
+def data_dir() -> Path:
+    """Where data that no repository holds lies: PALIMPSEST_DATA, by default ../shared/data beside the repository."""
+    return Path(os.environ.get("PALIMPSEST_DATA") or REPOSITORY.parent / "shared" / "data")
+
+
 def resolve(file: str) -> Path:
-    """A path from a corpus or study file: absolute, or relative to the repository."""
+    """A path from a corpus or study file: absolute, in the data folder ($PALIMPSEST_DATA/...), or relative to the
+    repository.
+    """
+    if file.startswith(DATA):
+        return data_dir() / file.removeprefix(DATA)
     return Path(file) if Path(file).is_absolute() else REPOSITORY / file
+
+
+def unresolved(path: Path) -> str:
+    """What a corpus or study file calls a file, wherever repository and data folder lie on this machine."""
+    if path.is_relative_to(REPOSITORY):
+        return str(path.relative_to(REPOSITORY))
+    return f"{DATA}{path.relative_to(data_dir())}" if path.is_relative_to(data_dir()) else str(path)
+
+
+def remedy(file: str) -> str:
+    """What to do about a file that is not there."""
+    if file.startswith(DATA):
+        return f"put the data there, or set PALIMPSEST_DATA to the folder that has it (now {data_dir()})"
+    return "correct the path or create it"
 
 
 def named_files(loaded: Corpus | Study) -> dict[str, str]:
@@ -68,11 +93,9 @@ def named_files(loaded: Corpus | Study) -> dict[str, str]:
 
 def check_files(loaded: Corpus | Study) -> None:
     """Raise `ConfigError` naming every key whose file is not there."""
-    missing = {key: resolve(file) for key, file in named_files(loaded).items() if not glob(str(resolve(file)))}
+    missing = {key: file for key, file in named_files(loaded).items() if not glob(str(resolve(file)), recursive=True)}
     if missing:
-        lines = [
-            f"{loaded.path}: {key}: no file {path}; correct the path or create it" for key, path in missing.items()
-        ]
+        lines = [f"{loaded.path}: {key}: no file {resolve(file)}; {remedy(file)}" for key, file in missing.items()]
         raise ConfigError("\n".join(lines))
 
 

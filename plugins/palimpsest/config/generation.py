@@ -9,13 +9,14 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from palimpsest.config.base import Seed, Strict
+from palimpsest.config.table import SampleColumns
 
 Action = Literal["keep", "drop", "again"]
 """What becomes of a defective generation: kept and marked, dropped with its reason, or asked for once more."""
 Repair = Literal["keep", "drop", "again", "strip"]
 """As `Action`; 'strip' keeps the generation without what should not be there."""
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
-RUN = re.compile(r"run:([a-z][a-z0-9_]*)/([\w-]+)")
+RUN = re.compile(r"run:([a-z][a-z0-9_]*)/([\w.-]+)")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 OURS = {"model", "revision", "tokenizer", "host", "port", "served-model-name", "max-model-len", "generation-config"}
 SECRETS = {"api-key", "hf-token"}
@@ -158,7 +159,9 @@ class Review(Strict):
 class Engine(Strict):
     kind: Literal["recorded", "augment", "vllm"]
     file: str | None = None
-    """Recordings to replay (engine 'recorded'): JSON lines of url, strategy, g, text."""
+    """Recordings to replay (engine 'recorded'): JSON lines of url, strategy, g, text, or any table with 'columns'."""
+    columns: SampleColumns | None = None
+    """Where the recordings stand in a table (JSON lines or Parquet) that was not written by this platform."""
     server: str | None = None
     """Key under ``servers`` (engine 'vllm')."""
 
@@ -170,6 +173,8 @@ class Engine(Strict):
                 raise ValueError(f"engine '{self.kind}' needs the key '{key}'")
             if key != needed and getattr(self, key):
                 raise ValueError(f"engine '{self.kind}' takes no '{key}'")
+        if self.columns and self.kind != "recorded":
+            raise ValueError(f"engine '{self.kind}' takes no 'columns'")
         return self
 
 
@@ -199,6 +204,11 @@ class Strategy(Strict):
             for key in ("prompt", "sampling", "chunk_tokens"):
                 if getattr(self, key) != type(self).model_fields[key].default:
                     raise ValueError(f"engine '{self.engine.kind}' takes no '{key}'")
+        if self.engine.columns and len(self.engine.columns.order) < self.generations:
+            raise ValueError(
+                f"generations is {self.generations}, but engine.columns.order names only "
+                f"{len(self.engine.columns.order)} samples"
+            )
         if self.chunk_tokens and self.kind != "rephrase":
             raise ValueError("'chunk_tokens' is for kind 'rephrase'; the others see the document around one place")
         if self.prefix_share != type(self).model_fields["prefix_share"].default and self.kind != "continuation":

@@ -11,7 +11,7 @@ from functools import cached_property
 from tokenizers import Tokenizer
 
 from palimpsest import tokenizer as tok
-from palimpsest.config import ConfigError, Strategy, Study, resolve
+from palimpsest.config import ConfigError, Strategy, Study
 from palimpsest.generate import chunks
 from palimpsest.generate.chunks import View
 from palimpsest.generate.engines import Augment, Recorded
@@ -63,8 +63,7 @@ class Asker:
             self.prompt, self.prompt_sha256 = self.template.label, self.template.sha256
             self.sampling |= self.strategy.sampling.canonical()
         else:
-            file = self.strategy.engine.file
-            engine = Recorded(resolve(file)) if self.engine == "recorded" else Augment()
+            engine = Recorded(self.strategy.engine) if self.engine == "recorded" else Augment()
             self.model, self.prompt = engine.model, engine.prompt(self.strategy)
             self.prompt_sha256 = hashlib.sha256(self.prompt.encode()).hexdigest()
 

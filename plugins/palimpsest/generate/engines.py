@@ -9,13 +9,15 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Protocol
 
-from palimpsest.config import ConfigError, Strategy, Study, resolve
+from palimpsest.config import ConfigError, SampleColumns, Strategy, Study, remedy, resolve
+from palimpsest.config import Engine as Replay
+from palimpsest.config.table import template_columns
 from palimpsest.generate.meter import Meter
 from palimpsest.generate.requests import Outcome, Request
-from palimpsest.lake import Lake, digest_file
+from palimpsest.lake import Lake, digest_file, digest_json
+from palimpsest.table import fill, read_table
 
 
 @dataclass(frozen=True)
@@ -62,16 +64,24 @@ class Engine(Protocol):
 
 
 class Recorded:
-    """Replays generations from a JSON-lines file (url, strategy, g, text); a request without one fails by name."""
+    """Replays generations from a file; a request without one fails by name.
+
+    The file has JSON lines of url, strategy, g, text; with ``columns`` it is a table of somebody else's, one row per
+    text of a document, and the order of its samples is the study's to say.
+    """
 
     name = "recorded"
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, engine: Replay) -> None:
+        file = resolve(engine.file)
         if not file.is_file():
-            raise ConfigError(f"engine 'recorded': no file {file}; correct 'file' in the study")
-        self.file = file
+            raise ConfigError(f"engine 'recorded': no file {file}; {remedy(engine.file)}")
+        self.file, self.columns = file, engine.columns
         self.meter = Meter()
-        self.model = f"recorded:{digest_file(file)[:16]}"
+        content = digest_file(file)
+        if self.columns:  # another order makes other generations of the same file
+            content = digest_json({"file": content, "columns": self.columns.model_dump()})
+        self.model = f"recorded:{content[:16]}"
 
     def prompt(self, strategy: Strategy) -> str:
         return f"replay {strategy.kind}"
@@ -81,6 +91,23 @@ class Recorded:
 
     @cached_property
     def texts(self) -> dict[tuple[str, str, int], str]:
+        """By url, kind of strategy (of a table: '', whatever the kind) and sample."""
+        return self._listed() if self.columns is None else self._tabled(self.columns)
+
+    def _tabled(self, columns: SampleColumns) -> dict[tuple[str, str, int], str]:
+        found = {}
+        samples = {value: g for g, value in enumerate(columns.order)}
+        named = [*template_columns(columns.url), columns.text, columns.sample]
+        for number, _, row in read_table(self.file, named):
+            g, url, text = samples.get(row.get(columns.sample)), fill(columns.url, row, number), row.get(columns.text)
+            if g is None or url is None or not isinstance(text, str):
+                continue
+            if (url, "", g) in found:
+                raise ConfigError(f"{self.file}: row {number}: a second '{columns.order[g]}' of {url}; keep one")
+            found[url, "", g] = text
+        return found
+
+    def _listed(self) -> dict[tuple[str, str, int], str]:
         found = {}
         for number, line in enumerate(self.file.read_text(encoding="utf-8").splitlines(), 1):
             try:
@@ -102,7 +129,7 @@ class Recorded:
         texts = self.texts
         for request in requests:
             self.meter.started(request.key, [request.key])
-            text = texts.get((request.url, request.kind, request.g))
+            text = texts.get((request.url, "" if self.columns else request.kind, request.g))
             seconds = self.meter.ended(request.key, "failed" if text is None else "useful")
             yield Outcome(
                 key=request.key,
@@ -188,4 +215,4 @@ def open_engine(study: Study, strategy_name: str, lake: Lake) -> Engine:
         from palimpsest.generate.vllm import Vllm
 
         return Vllm(study, strategy_name, lake, model_source(study.servers[strategy.engine.server], lake))
-    return Recorded(resolve(strategy.engine.file)) if strategy.engine.kind == "recorded" else Augment()
+    return Recorded(strategy.engine) if strategy.engine.kind == "recorded" else Augment()

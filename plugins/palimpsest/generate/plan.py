@@ -15,8 +15,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from palimpsest import tokenizer as tok
 from palimpsest.config import Study
 from palimpsest.generate import keys as content
@@ -60,7 +58,7 @@ def plan(study: Study, lake: Lake, *, split: Published) -> Published:
                 known = counts.setdefault((asker.model, asker.server.tokenizer), []) if asker.template else None
                 extra[name] = _plan_strategy(study, asker, split, tokenizer, known, requests, slices)
                 log.info("planned %s: %s requests", name, f"{extra[name]['requests']:,}")
-        documents = pq.read_metadata(split.file("train.parquet")).num_rows
+        documents = sum(len(found) for found in training_documents(split))
         total = sum(facts["requests"] for facts in extra.values())
         return Facts(extra={"documents": documents, "requests": total, "shards": study.shards, "strategies": extra})
 

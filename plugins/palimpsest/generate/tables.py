@@ -95,7 +95,7 @@ def planned_rows(plan: Published, names: Sequence[str], shard: int | None = None
 
 
 def training_documents(split: Published) -> Iterator[list[dict]]:
-    """The training documents, a few at a time."""
+    """The training documents that mixes may use, a few at a time."""
     with pq.ParquetFile(split.file("train.parquet"), buffer_size=1 << 20) as file:
-        for batch in file.iter_batches(batch_size=DOCUMENTS, columns=["document_id", "url", "text"]):
-            yield batch.to_pylist()
+        for batch in file.iter_batches(batch_size=DOCUMENTS, columns=["document_id", "url", "text", "is_reserve"]):
+            yield batch.filter(pc.invert(batch["is_reserve"])).drop_columns(["is_reserve"]).to_pylist()

@@ -89,6 +89,12 @@ def extract(payload: bytes, declared_charset: str) -> Extracted:
     return Extracted(text, title, charset, repaired)
 
 
+def plain(payload: bytes, charset: str, title: str) -> Extracted:
+    """A text that was extracted elsewhere, repaired like one of ours."""
+    text, repaired = repair(payload.decode(charset))
+    return Extracted(text, repair(title)[0], charset, repaired)
+
+
 def repair(text: str) -> tuple[str, bool]:
     """The text with mojibake undone and control characters removed, and whether there was mojibake."""
     lines = ftfy.fix_text(text, TIDY).split("\n")

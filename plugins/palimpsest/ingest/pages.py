@@ -1,4 +1,4 @@
-"""One response record becomes one row of ``pages`` or one of ``quarantine``."""
+"""One response record, or row of a table, becomes one row of ``pages`` or one of ``quarantine``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from palimpsest.config import Limits
 from palimpsest.ingest import extract, langid, minhash, pii, scores
-from palimpsest.ingest.warc import Record
+from palimpsest.ingest.records import Record
 from palimpsest.ingest.worker import Poisoned, Worker
 
 PAYLOAD_CAP = 65_536  # bytes of a quarantined payload kept, as captured (not redacted); the rest lies in the WARC
@@ -70,9 +70,9 @@ class Quarantined(Exception):
         self.cause = cause
 
 
-def examine(payload: bytes, charset: str, shingle_words: int) -> dict[str, Any]:
-    """Everything that takes looking at the page; runs in the worker."""
-    found = extract.extract(payload, charset)
+def examine(payload: bytes, charset: str, shingle_words: int, title: str | None = None) -> dict[str, Any]:
+    """Everything that takes looking at the page; runs in the worker. With a ``title`` the payload is its text."""
+    found = extract.extract(payload, charset) if title is None else extract.plain(payload, charset, title)
     redacted, counts = pii.redact(found.text)
     title, _ = pii.redact(found.title)
     language, confidence = langid.identify(redacted)
@@ -93,7 +93,7 @@ def page_row(record: Record, warc_file: str, limits: Limits, shingle_words: int,
     """The row of ``pages``. Raises `Quarantined`."""
     _check(record, limits)
     try:
-        examined = worker(record.payload, record.charset, shingle_words)
+        examined = worker(record.payload, record.charset, shingle_words, record.title)
     except Poisoned as poison:
         raise Quarantined(poison.cause, str(poison)) from None
     if not examined["text"].strip():
@@ -134,21 +134,23 @@ def _check(record: Record, limits: Limits) -> None:
     """Raise `Quarantined` for what must not reach the parser; cheapest look first."""
     payload, media = record.payload, record.content_type.split(";")[0].strip()
     if record.date is None:
-        raise Quarantined("bad_date", "the record has no readable WARC-Date")
+        raise Quarantined("bad_date", "the record has no readable date")
     try:
         site = urlsplit(record.url).netloc
     except ValueError:  # http://[::1
         site = ""
     if not site:
-        raise Quarantined("bad_url", f"WARC-Target-URI is {record.url!r}")
+        raise Quarantined("bad_url", f"its address is {record.url!r}, no URL with a site")
     if record.fault:
-        raise Quarantined("bad_http", record.fault)
-    if record.http_status != 200:
+        raise Quarantined(record.cause, record.fault)
+    if record.kind == "response" and record.http_status != 200:
         raise Quarantined("http_status", f"HTTP {record.http_status}")
     if not payload:
-        raise Quarantined("empty", "the response has no body")
+        raise Quarantined("empty", "the response has no body" if record.kind == "response" else "the row has no text")
     if len(payload) > limits.max_page_bytes:
         raise Quarantined("too_large", f"more than {limits.max_page_bytes} bytes (limits.max_page_bytes)")
+    if record.kind == "row":
+        return
     if media and media not in HTML:
         raise Quarantined("not_html", f"Content-Type {media}")
     if extract.is_binary(payload):

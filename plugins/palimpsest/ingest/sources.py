@@ -1,4 +1,4 @@
-"""The WARC files of a corpus, and their digests."""
+"""The files of a corpus, and their digests."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import glob
 from dataclasses import dataclass
 from pathlib import Path
 
-from palimpsest.config import Corpus, resolve
-from palimpsest.lake import REPOSITORY, LakeError, digest_file
+from palimpsest.config import Corpus, remedy, resolve, unresolved
+from palimpsest.lake import LakeError, digest_file
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ def source_files(corpus: Corpus) -> list[SourceFile]:
         if not paths:
             raise LakeError(
                 f"{corpus.path}: source.files[{number}]: no file matches '{pattern}' (looked at {resolve(pattern)}); "
-                "correct the path or put the WARC there"
+                f"{remedy(pattern)}"
             )
         for path in paths:
-            name = str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else str(path)
+            name = unresolved(path)
             found[name] = SourceFile(name, path)
     return [found[name] for name in sorted(found)]

@@ -1,4 +1,4 @@
-"""A corpus' WARC files become one published dataset of pages per day."""
+"""A corpus' source files become one published dataset of pages per day."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,16 @@ import pyarrow.parquet as pq
 
 from palimpsest.config import Corpus
 from palimpsest.ingest.pages import PAGES, QUARANTINE, Quarantined, examine, page_row, quarantine_row
+from palimpsest.ingest.records import Record
+from palimpsest.ingest.rows import read_rows
 from palimpsest.ingest.sources import SourceFile, source_files
-from palimpsest.ingest.warc import Record, read_records
+from palimpsest.ingest.warc import read_records
 from palimpsest.ingest.worker import Worker
 from palimpsest.lake import Facts, Lake, LakeError, Published, Rows
 
 ROW_GROUP = {"pages": 1_000, "quarantine": 100}  # rows in memory per day and table; quarantine holds payloads
 REPORT_S = 5.0
-CODE = ("plugins/palimpsest/ingest",)
+CODE = ("plugins/palimpsest/ingest", "plugins/palimpsest/table.py")
 Progress = Callable[[int, int], None]
 log = logging.getLogger(__name__)
 
@@ -32,7 +34,8 @@ log = logging.getLogger(__name__)
 def extract_days(
     corpus: Corpus, days: Sequence[dt.date], lake: Lake, progress: Progress | None = None
 ) -> list[Published]:
-    """``corpora/<corpus>/pages/<day>`` for each day (UTC day of WARC-Date), from one pass over the WARC files.
+    """``corpora/<corpus>/pages/<day>`` for each day (UTC day of WARC-Date, or of a table's date), from one pass over
+    the source files.
 
     A day's bytes do not depend on the days extracted with it; a day without records is published empty. Days already
     published from these files under these limits are left alone. ``progress(bytes done, bytes in all)``.
@@ -47,6 +50,8 @@ def extract_days(
         "shingle_words": corpus.documents.shingle_words,
         "undated": corpus.start.isoformat(),
     }
+    if corpus.source.kind == "table":
+        config["source"] = corpus.source.model_dump(exclude={"files"})
     published = []
     with tempfile.TemporaryDirectory(prefix="palimpsest-pages-") as scratch:
         spool: _Spool | None = None
@@ -109,11 +114,12 @@ class _Spool:
         before, started, reported = 0, time.monotonic(), time.monotonic()
         with Worker(examine, corpus.limits.page_timeout_s) as worker:
             for file in files:
-                for record in read_records(file, corpus.limits.max_page_bytes):
+                for record in _records(file, corpus):
                     self._take(record, file.name, corpus, worker)
                     if time.monotonic() - reported > REPORT_S:
                         reported = time.monotonic()
-                        _report(before + record.offset, total, reported - started, progress)
+                        at = record.offset if record.position is None else record.position
+                        _report(before + at, total, reported - started, progress)
                 before += file.path.stat().st_size
         for day in self.days.values():
             day.close()
@@ -123,12 +129,12 @@ class _Spool:
 
     def _take(self, record: Record, file: str, corpus: Corpus, worker: Worker) -> None:
         date = record.date.date() if record.date else corpus.start
-        self.captured[date] += record.kind == "response"
+        self.captured[date] += record.is_page
         day = self.days.get(date)
         if day is None:
             return
         day.kinds[record.kind] += 1
-        if record.kind != "response":
+        if not record.is_page:
             return
         try:
             row = page_row(record, file, corpus.limits, corpus.documents.shingle_words, worker)
@@ -158,8 +164,15 @@ class _Spool:
         found = self.days[day]
         for file in sorted(found.folder.iterdir()):
             shutil.copyfile(file, directory / file.name)
-        rows = Rows(found.kinds["response"], found.kept, quarantined=dict(sorted(found.causes.items())))
+        pages = found.kinds["response"] + found.kinds["row"]
+        rows = Rows(pages, found.kept, quarantined=dict(sorted(found.causes.items())))
         return Facts(rows, {"day": day.isoformat(), "records": dict(sorted(found.kinds.items()))})
+
+
+def _records(file: SourceFile, corpus: Corpus) -> Iterator[Record]:
+    if corpus.source.kind == "table":
+        return read_rows(file, corpus)
+    return read_records(file, corpus.limits.max_page_bytes)
 
 
 def _report(done: int, total: int, seconds: float, progress: Progress | None) -> None:

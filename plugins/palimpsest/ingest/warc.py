@@ -8,12 +8,12 @@ from __future__ import annotations
 import datetime as dt
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType, response
 
+from palimpsest.ingest.records import Record
 from palimpsest.ingest.sources import SourceFile
 from palimpsest.lake import LakeError
 
@@ -23,22 +23,6 @@ HEADERS = 1 << 16  # bytes a record may hold beside its body
 TYPES = {int(getattr(WarcRecordType, n)): n for n in (
     "warcinfo", "response", "resource", "request", "metadata", "revisit", "conversion", "continuation", "unknown",
 )}  # fmt: skip
-
-
-@dataclass
-class Record:
-    """One record; ``payload`` of a response is its body, decoded as its HTTP headers say, at most limit + 1 bytes."""
-
-    kind: str
-    offset: int
-    url: str
-    date: dt.datetime | None
-    http_status: int | None = None
-    content_type: str = ""
-    charset: str = ""
-    payload: bytes = b""
-    fault: str = ""
-    """Why the HTTP message could not be read."""
 
 
 def read_records(file: SourceFile, limit: int) -> Iterator[Record]:

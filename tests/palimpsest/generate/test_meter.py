@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from palimpsest.config import Engine
 from palimpsest.generate.engines import Augment, EngineStats, Recorded
 from palimpsest.generate.meter import Meter
 from palimpsest.generate.progress import Progress, Reporter, duration
@@ -101,7 +102,7 @@ def test_engines_without_a_server_meter_their_seconds_too(tmp_path):
     file = tmp_path / "recorded.jsonl"
     file.write_text('{"url": "u", "strategy": "rephrase", "g": 0, "text": "told"}\n')
     requests = [Request(f"k{g}", "u", "rephrase", g, "One. Two. Three.", g) for g in range(3)]
-    for engine, useful in ((Recorded(file), 1), (Augment(), 3)):
+    for engine, useful in ((Recorded(Engine(kind="recorded", file=str(file))), 1), (Augment(), 3)):
         outcomes = list(engine.generate(requests))
         usage = engine.meter.snapshot()
         adds_up(usage)

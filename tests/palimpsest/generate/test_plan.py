@@ -52,6 +52,7 @@ def publish_split(lake: Lake, texts: list[str], name: str = "small"):
                 "document_id": hashlib.sha256(f"{n}".encode()).hexdigest()[:16],
                 "url": f"https://a.example/{n}",
                 "text": text,
+                "is_reserve": False,
             }
             for n, text in enumerate(texts)
         ]

@@ -101,14 +101,14 @@ def test_a_poison_page_neither_hangs_nor_kills_the_stage(
 ):
     examine = stage.examine
 
-    def poisoned(payload, charset, words):
+    def poisoned(payload, *rest):
         if b"poison" in payload:
             if poison == "sleep":
                 time.sleep(60)
             elif poison == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             raise RecursionError("too much")
-        return examine(payload, charset, words)
+        return examine(payload, *rest)
 
     monkeypatch.setattr(stage, "examine", poisoned)
     warc = write_warc([response(f"https://a.example/{n}", *([b"<p>poison</p>"] if n == 1 else [])) for n in range(3)])

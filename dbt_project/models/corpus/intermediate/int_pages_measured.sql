@@ -14,6 +14,17 @@ final as (
         {{ rule.value }} {{ '<' if rule.bound == 'min' else '>' }} {{ rule.threshold }} as failed
     from pages
     {{ 'union all' if not loop.last }}
+    {%- else %}
+    select
+        page_id,
+        0 as rule_number,
+        '' as rule,
+        '' as reason,
+        cast(0 as double) as value,
+        cast(0 as double) as threshold,
+        false as failed
+    from pages
+    where false
     {%- endfor %}
 )
 

@@ -1,3 +1,4 @@
+-- The reserve (documents no mix may use) is in the real layouts alone.
 -- Every part of every layout, with its rank inside its megadoc. Layouts differ only in what makes a megadoc:
 -- real and simple: each row alone; stitched: all rows of a document; stretched: one row of slices and rationales.
 with layouts as (
@@ -25,12 +26,17 @@ real_documents as (
         cast(null as integer) as g,
         case layouts.real_place when 'first' then -1 else layouts.generations end as part_rank,
         documents.text,
-        documents.tokens
+        documents.tokens,
+        coalesce(documents.is_reserve, false) as is_reserve
     from layouts
     cross join documents
     where
         layouts.kind = 'real'
-        or (layouts.kind in ('simple', 'stitched') and layouts.real_place != 'none')
+        or (
+            layouts.kind in ('simple', 'stitched')
+            and layouts.real_place != 'none'
+            and not coalesce(documents.is_reserve, false)
+        )
 ),
 
 generated as (
@@ -42,7 +48,8 @@ generated as (
         generations.g,
         case layouts.kind when 'stretched' then 2 * generations.g + 1 else generations.g end as part_rank,
         generations.text,
-        generations.tokens
+        generations.tokens,
+        false as is_reserve
     from layouts
     inner join generations
         on layouts.strategy = generations.strategy
@@ -58,7 +65,8 @@ sliced as (
         slices.slice as g,
         2 * slices.slice as part_rank,
         slices.text,
-        slices.tokens
+        slices.tokens,
+        false as is_reserve
     from layouts
     inner join slices
         on layouts.strategy = slices.strategy

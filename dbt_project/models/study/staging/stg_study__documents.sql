@@ -8,7 +8,8 @@ final as (
         url,
         text,
         text_sha256,
-        tokens
+        tokens,
+        is_reserve
     from source
 )
 

@@ -1,0 +1,121 @@
+"""Rows of a table on disk, JSON lines or Parquet, whole or a `LakeError` that names file and row."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from palimpsest.config.table import ROW, template_columns
+from palimpsest.lake import LakeError
+
+LINES = (".jsonl", ".ndjson", ".json")
+CODECS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
+BATCH = 1_000
+Row = dict[str, Any]
+
+
+def read_table(
+    path: Path, columns: Collection[str], where: Mapping[str, object] | None = None, name: str = ""
+) -> Iterator[tuple[int, int, Row]]:
+    """(number from 1, bytes of the file read so far, the row) for each row, in file order; memory for one batch.
+
+    Only ``columns`` and those of ``where`` are read, and only rows with the values of ``where`` are given. Raises
+    `LakeError` for a column the file does not have, a row that is no JSON object, and a file that is cut off.
+    """
+    name = name or str(path)
+    where = dict(where or {})
+    wanted = {*columns, *where}
+    kind = path.with_suffix("") if path.suffix in CODECS else path
+    if path.suffix == ".parquet":
+        rows = _parquet(path, wanted, name)
+    elif kind.suffix in LINES:
+        rows = _lines(path, wanted, name)
+    else:
+        raise LakeError(
+            f"{name}: '{''.join(path.suffixes)}' is no table that can be read; write it as .parquet or .jsonl "
+            f"({', '.join(CODECS)} may follow)"
+        )
+    for number, position, row in rows:
+        if all(row.get(key) == value for key, value in where.items()):
+            yield number, position, row
+
+
+def fill(template: str, row: Row, number: int) -> str | None:
+    """The template with the row's values, or None where one is missing.
+
+    A template that is one column alone gives it as it stands; in a longer one each value is quoted for a URL.
+    """
+    named = template_columns(template)
+    values = {column: row.get(column) if column != ROW or ROW in row else number for column in named}
+    if any(value is None or value == "" for value in values.values()):
+        return None
+    if template == f"{{{named[0]}}}":
+        return str(values[named[0]])
+    return template.format(**{column: quote(str(value), safe="") for column, value in values.items()})
+
+
+def _parquet(path: Path, wanted: set[str], name: str) -> Iterator[tuple[int, int, Row]]:
+    size, number = path.stat().st_size, 0
+    try:
+        with pq.ParquetFile(path) as file:
+            _check_columns(set(file.schema_arrow.names), wanted, name)
+            total = max(file.metadata.num_rows, 1)
+            for batch in file.iter_batches(BATCH, columns=sorted(wanted & set(file.schema_arrow.names))):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, size * number // total, row
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(name, number, error) from None
+
+
+def _lines(path: Path, wanted: set[str], name: str) -> Iterator[tuple[int, int, Row]]:
+    number, keys, unseen = 0, set(), set(wanted)
+    with path.open("rb") as raw:
+        try:
+            stream = raw
+            if path.suffix in CODECS:
+                stream = io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(raw, "r"), CODECS[path.suffix]))
+            for line in stream:
+                number += 1
+                if not line.strip():
+                    continue
+                row = _object(line, name, number)
+                if unseen:
+                    keys |= row.keys()
+                    unseen -= row.keys()
+                yield number, raw.tell(), row
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(name, number, error) from None
+    _check_columns(keys if unseen else set(wanted), wanted, name)
+
+
+def _object(line: bytes, name: str, number: int) -> Row:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise LakeError(
+            f"{name}: row {number}: no JSON ({error}); mend the row or fetch the file again (nothing of it was used)"
+        ) from None
+    if not isinstance(row, dict):
+        raise LakeError(f"{name}: row {number}: a JSON object is expected, found {type(row).__name__}; mend the row")
+    return row
+
+
+def _check_columns(found: Collection[str], wanted: Collection[str], name: str) -> None:
+    missing = sorted(set(wanted) - set(found) - {ROW})
+    if missing:
+        raise LakeError(
+            f"{name}: no column '{missing[0]}'; it has {', '.join(sorted(found)) or 'none'}; correct 'columns' or "
+            "'where' where the file is named"
+        )
+
+
+def _damaged(name: str, number: int, error: Exception) -> LakeError:
+    return LakeError(f"{name}: damaged after row {number}: {error}; fetch the file again (nothing of it was used)")
