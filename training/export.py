@@ -1,4 +1,4 @@
-"""A trained student as a Hugging Face Llama folder: transformers, vLLM and lm-eval load it as it is."""
+"""A trained student as a Hugging Face Llama folder, and back: transformers, vLLM and lm-eval load it as it is."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from palimpsest.config import Model
 from palimpsest.tokenizer import BOUNDARY
 from training.model import NORM_EPS, Decoder
 
@@ -62,14 +63,19 @@ def configuration(model: Decoder) -> dict[str, object]:
 
 def weights(model: Decoder) -> dict[str, torch.Tensor]:
     """The parameters under their Hugging Face names, the fused matrices taken apart."""
+    return {name: place.detach().cpu().clone() for name, place in places(model).items()}
+
+
+def places(model: Decoder) -> dict[str, torch.Tensor]:
+    """The same as views of the model's own memory."""
     head_width = model.config.width // model.config.heads
     key_rows = (model.config.kv_heads or model.config.heads) * head_width
     found = {"model.embed_tokens.weight": model.embedding, "model.norm.weight": model.norm.scale}
     if model.head is not None:
         found["lm_head.weight"] = model.head
     for number, block in enumerate(model.blocks):
-        query, key, value = block.attention.qkv.split([model.config.width, key_rows, key_rows])
-        gate, up = block.mlp.gate_up.chunk(2)
+        query, key, value = block.attention.qkv.detach().split([model.config.width, key_rows, key_rows])
+        gate, up = block.mlp.gate_up.detach().chunk(2)
         layer = {
             "input_layernorm": block.attention_norm.scale,
             "self_attn.q_proj": query,
@@ -82,4 +88,24 @@ def weights(model: Decoder) -> dict[str, torch.Tensor]:
             "mlp.down_proj": block.mlp.down,
         }
         found |= {f"model.layers.{number}.{name}.weight": tensor for name, tensor in layer.items()}
-    return {name: tensor.detach().cpu().clone() for name, tensor in found.items()}
+    return found
+
+
+def load(directory: Path) -> Decoder:
+    """The student that `export` wrote there."""
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    shape = Model(
+        layers=config["num_hidden_layers"],
+        width=config["hidden_size"],
+        mlp=config["intermediate_size"],
+        heads=config["num_attention_heads"],
+        kv_heads=config["num_key_value_heads"],
+        tied=config["tie_word_embeddings"],
+        rope_theta=config["rope_theta"],
+    )
+    model = Decoder(shape, vocab=config["vocab_size"], context=config["max_position_embeddings"])
+    stored = load_file(directory / "model.safetensors")
+    with torch.no_grad():
+        for name, place in places(model).items():
+            place.copy_(stored[name])
+    return model

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 
 from palimpsest.config import ConfigError, HeldOutSet, Study, resolve
 from palimpsest.lake import LakeError, Published, digest_file
+from palimpsest.table import read_table
 
 WORD = re.compile(r"[^\W_]+")
 """Runs of letters and digits, case ignored: what the gate's check of the study's own documents calls a word."""
@@ -135,21 +135,15 @@ def _explain(name: str, rows: Sequence[dict], drops: dict[int, dict], words: int
 def _documents(name: str, held_out: HeldOutSet) -> dict[str, str]:
     """Texts by the value that joins them, or by file and row."""
     found: dict[str, list[str]] = {}
-    files = _files(name, held_out)
+    files, columns = _files(name, held_out), [held_out.text, *([held_out.join] if held_out.join else [])]
     labels = [file.name for file in files]
     if len(set(labels)) < len(labels):
         labels = [f"{number}-{label}" for number, label in enumerate(labels, 1)]
     for file, label in zip(files, labels, strict=True):
-        for number, row in _rows(file, [held_out.text, held_out.join, *held_out.where]):
-            if any(row.get(column) != value for column, value in held_out.where.items()):
-                continue
-            for column in filter(None, (held_out.text, held_out.join)):
-                if row.get(column) is None:
-                    raise LakeError(
-                        f"{file}, row {number}: no '{column}' (it has {', '.join(row)}); correct validation.sets.{name}"
-                    )
-            if not isinstance(row[held_out.text], str):
-                raise LakeError(f"{file}, row {number}: '{held_out.text}' is not text; correct validation.sets.{name}")
+        for number, _, row in read_table(file, columns, held_out.where, f"validation.sets.{name}: {file}"):
+            for column in columns:
+                if row.get(column) is None or (column == held_out.text and not isinstance(row[column], str)):
+                    raise LakeError(f"validation.sets.{name}: {file}, row {number}: '{column}' is no text; correct it")
             if held_out.join is None and len(found) == held_out.max_documents:
                 break
             key = str(row[held_out.join]) if held_out.join else f"{label}#{number}"
@@ -167,24 +161,3 @@ def _files(name: str, held_out: HeldOutSet) -> list[Path]:
                 f"validation.sets.{name}.files: no file {resolve(pattern)}; correct the path or create it"
             )
     return [Path(file) for found in files.values() for file in found]
-
-
-def _rows(file: Path, columns: Sequence[str | None]) -> Iterator[tuple[int, dict]]:
-    """Rows of JSON lines or Parquet, counted from 1."""
-    number = 0
-    if file.suffix == ".parquet":
-        stored = pq.ParquetFile(file)
-        present = [column for column in stored.schema_arrow.names if column in columns]
-        for batch in stored.iter_batches(512, columns=present):
-            for row in batch.to_pylist():
-                yield (number := number + 1), row
-        return
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise LakeError(f"{file}, row {number}: not a line of JSON ({error})") from None
-            if not isinstance(row, dict):
-                raise LakeError(f"{file}, row {number}: not a JSON object of columns and values")
-            yield number, row

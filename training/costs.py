@@ -1,0 +1,63 @@
+"""What a layout's generations cost, as far as the platform measured it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from palimpsest.catalog import Catalog
+from palimpsest.config import Study
+from palimpsest.lake import Lake, Published
+
+COLUMNS = ("strategy", "g", "model", "tokens", "input_tokens", "output_tokens")
+
+
+def generation_cost(study: Study, lake: Lake, layout: str, *, generations: Published | None = None) -> dict:
+    """Of the first G generations per document that the layout uses: how many, their tokens, and engine seconds.
+
+    ``generations`` (kept by the review), ``dropped``, ``input_tokens`` (samples of one prompt count it each) and
+    ``output_tokens`` (the text's own where the engine does not count). ``engine_seconds``: these tokens, and as many
+    for each generation that was dropped, at the seconds per token of their models in the throughput ledger, which
+    has all that was paid, waste too; None where it knows nothing of one of them. Generations that another study has
+    paid cost the same: it is what making them takes.
+    """
+    strategy, most = study.layouts[layout].strategy, study.layouts[layout].generations
+    if strategy is None:
+        return {"generations": 0, "dropped": 0, "input_tokens": 0, "output_tokens": 0, "engine_seconds": 0.0}
+    published = generations or lake.latest(f"studies/{study.name}/generations")
+    most = most or study.strategies[strategy].generations
+    chosen = (pc.field("strategy") == strategy) & (pc.field("g") < most)
+    rows = pq.read_table(published.file("generations.parquet"), columns=list(COLUMNS), filters=chosen)
+    drops = pq.read_table(published.file("generation_drops.parquet"), columns=["strategy", "g"], filters=chosen)
+    rows = rows.append_column("written", pc.coalesce(rows["output_tokens"], rows["tokens"]))
+    with closing(Catalog.from_env()) as catalog:
+        catalog.ready()
+        usage = catalog.usage()
+    seconds = 0.0
+    for group in rows.group_by("model").aggregate([("written", "sum")]).to_pylist():
+        rate = _seconds_per_token([row for row in usage if row["model"] == group["model"]])
+        seconds = None if seconds is None or rate is None else seconds + rate * group["written_sum"]
+    made = len(rows) + len(drops)
+    return {
+        "generations": len(rows),
+        "dropped": len(drops),
+        "input_tokens": pc.sum(rows["input_tokens"]).as_py() or 0,
+        "output_tokens": pc.sum(rows["written"]).as_py() or 0,
+        "engine_seconds": seconds if not seconds else seconds * made / len(rows),
+    }
+
+
+def _seconds_per_token(usage: Sequence[Mapping]) -> float | None:
+    """Busy engine seconds per token written; shards that ran side by side shared the engine, so time counts once."""
+    usage = [row for row in usage if row["output_tokens"] and row["wall_seconds"]]
+    if not usage:
+        return None
+    elapsed, until = 0.0, 0.0
+    for start, wall in sorted((row["started_at"].timestamp(), row["wall_seconds"]) for row in usage):
+        elapsed += max(0.0, start + wall - max(start, until))
+        until = max(until, start + wall)
+    tokens, paid, wall = (sum(row[name] for row in usage) for name in ("output_tokens", "paid_seconds", "wall_seconds"))
+    return elapsed * paid / wall / tokens

@@ -1,0 +1,43 @@
+"""What is measured of finished runs besides their held-out losses: ensembles of seeds, and downstream tasks.
+
+``plan_judging`` says what, ``judge`` does one of it. Both are empty for a study without 'judging'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from palimpsest.config import Study
+from palimpsest.lake import Lake, LakeError, Published
+from training import downstream
+from training.ensemble import ensemble
+
+
+def plan_judging(study: Study, runs: Sequence[Mapping], refs: Mapping) -> list[dict]:
+    """One JSON-able order per ensemble and per run with tasks: ``judge`` (its kind), ``name``, ``runs``, ``refs``.
+
+    ``runs`` are the final runs as they are trained. Tasks are asked of the mixes' runs, not of the reference on less
+    text. Raises `ConfigError` where the tasks cannot be asked: call it before training as well.
+    """
+    downstream.require(study)
+    seeds = list(study.training.seeds)
+    final = sorted((run for run in runs if run["recipe"] in study.mixes), key=lambda run: seeds.index(run["seed"]))
+    orders = [
+        {"judge": "ensemble", "name": mix, "runs": [run["run"] for run in final if run["recipe"] == mix]}
+        for mix in study.judging.ensembles
+    ]
+    if study.judging.tasks:
+        orders += [{"judge": "tasks", "name": run["run"], "runs": [run["run"]]} for run in final]
+    return [order | {"refs": dict(refs)} for order in orders]
+
+
+def judge(study: Study, lake: Lake, *, tokens: Published, runs: Sequence[Published], order: Mapping) -> Published:
+    """The order done; ``runs`` are the study's published runs, the order's among them."""
+    published = {run.dataset.rsplit("/", 1)[1]: run for run in runs}
+    missing = [name for name in order["runs"] if name not in published]
+    if missing:
+        raise LakeError(f"{order['judge']} {order['name']}: run {', '.join(missing)} is not published; train it first")
+    wanted = [published[name] for name in order["runs"]]
+    if order["judge"] == "ensemble":
+        return ensemble(study, lake, tokens=tokens, mix=order["name"], members=wanted)
+    return downstream.ask(study, lake, run=wanted[0])
