@@ -7,17 +7,17 @@ import datetime as dt
 from airflow.sdk import Asset, AssetAny, dag
 
 from palimpsest_airflow import definitions
-from palimpsest_airflow.tasks import common, serving, study
+from palimpsest_airflow.tasks import common, judging, search, serving, study
 
 DOC = """
 {description}
 
-**What** Plans and runs the generations, lays them out as megadocs and mixes, checks these, trains one model per recipe
-and seed, and reports how many times its real tokens each mix is worth. File: `dags/studies/{name}.yaml`.
+**What** Plans and runs the generations, lays them out as megadocs and mixes, checks these, {search}trains one model per
+recipe and seed, and reports how many times its real tokens each mix is worth. File: `dags/studies/{name}.yaml`.
 
 **Reads** asset{plural} {assets}
 
-**Writes** (lake) `studies/{name}/` split, plan, generations, mixes, gate, tokens, runs/<run>, report; (MLflow)
+**Writes** (lake) `studies/{name}/` split, plan, generations, mixes, gate, tokens, runs/<run>, {more}report; (MLflow)
 experiment `{name}`
 
 **When it is red** Open the failed task's log; its last line names the file and the fix.
@@ -26,7 +26,7 @@ experiment `{name}`
 (tried again by itself) or the recordings do not fit; the button *Generation* shows servers, cost and failed requests,
 which a run with `replay` asks again. `build`: a dbt test failed; its name and rows are in the log.
 `gate`: the table in the log says what was expected and found; see Data Docs, then change the study or its `gates`.
-`train`: a mapped row is one run; clear that row only. Clear the failed task to go on: what is published already
+`train`: a mapped row is one run; clear that row only. {red}Clear the failed task to go on: what is published already
 is not made again, and no generation is paid twice.
 """
 
@@ -41,7 +41,8 @@ def schedule(s):
 
 def build(s):
     assets = ", ".join(f"`corpus_{name}`" for name in s.corpora)
-    doc = DOC.format(name=s.name, description=s.description, assets=assets, plural="s" * (len(s.corpora) > 1))
+    plural = "s" * (len(s.corpora) > 1)
+    doc = DOC.format(name=s.name, description=s.description, assets=assets, plural=plural, **search.words(s))
 
     @dag(
         dag_id=f"study_{s.name}",
@@ -63,9 +64,10 @@ def build(s):
             serving.around(s.name, planned, shards)
         mixes = study.build(s.name, generations)
         checked = study.gate(s.name, mixes)
-        orders = study.tokenize(s.name, checked)
+        orders = search.waves(s, checked) if s.search else study.tokenize(s.name, checked)
         trained = study.train.partial(study=s.name).expand(order=orders)
-        study.report(s.name, orders, trained)
+        judged = judging.judged(s, orders, trained) if judging.judges(s) else []
+        study.report(s.name, orders, trained, judged)
 
     return pipeline()
 

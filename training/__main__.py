@@ -1,4 +1,4 @@
-"""Training without Airflow: ``python -m training tokenize|plan|train|report STUDY``.
+"""Training without Airflow: ``python -m training tokenize|search|plan|train|report STUDY``.
 
 Every command reads what the stage before it published last, and does nothing when its output is already there.
 
@@ -15,8 +15,8 @@ import logging
 import sys
 from pathlib import Path
 
-from palimpsest.config import load_study
-from palimpsest.lake import Lake
+from palimpsest.config import Study, load_study
+from palimpsest.lake import Lake, Published
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, command, text in (
         ("tokenize", _tokenize, "mixes → token files"),
+        ("search", _search, "find the settings of a study with a 'search': waves of runs, and the table they come to"),
         ("plan", _plan, "print the study's runs, one JSON line each"),
         ("train", _train, "pre-train the study's runs, one after the other"),
         ("report", _report, "compare the runs: table, plots, data efficiency"),
@@ -61,33 +62,57 @@ def _tokenize(options: argparse.Namespace) -> None:
     print(tokenize(study, lake, split=split, mixes=mixes).uri)
 
 
-def _plan(options: argparse.Namespace) -> None:
-    from training.pretrain import plan_runs
+def _search(options: argparse.Namespace) -> None:
+    from training import waves
 
-    study = load_study(options.study)
-    for run in plan_runs(study, Lake.from_env().latest(f"studies/{study.name}/mixes")):
+    study, lake = load_study(options.study), Lake.from_env()
+    if study.search is None:
+        raise ValueError(
+            f"study {study.name} has no 'search' in {study.path}; its runs are trained as they are written"
+        )
+    order = _published(study, lake)
+    while wave := waves.wave(study, lake, **order):
+        for number, found in enumerate(wave, 1):
+            name = found["run"]["run"]
+            logging.info("wave %d, run %d of %d: %s", found["wave"], number, len(wave), name)
+            waves.train_point(study, lake, **order, run=found["run"], progress=_bar(name))
+    chosen = waves.choose(study, lake, **order)
+    print(waves.render(chosen))
+    print(chosen.uri)
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from training.waves import final_runs
+
+    study, lake = load_study(options.study), Lake.from_env()
+    for run in final_runs(study, lake, lake.latest(f"studies/{study.name}/mixes")):
         print(json.dumps(run))
 
 
 def _train(options: argparse.Namespace) -> None:
-    from training.pretrain import plan_runs, train, train_together
+    from training.pretrain import train, train_together
     from training.processes import joined
+    from training.waves import final_runs
 
     study, lake = load_study(options.study), Lake.from_env()
-    mixes, tokens = (lake.latest(f"studies/{study.name}/{name}") for name in ("mixes", "tokens"))
-    runs = {run["run"]: run for run in plan_runs(study, mixes)}
+    inputs = _published(study, lake)
+    runs = {run["run"]: run for run in final_runs(study, lake, inputs["mixes"])}
     unknown = set(options.runs) - set(runs)
     if unknown:
         raise ValueError(f"study {study.name} has no run {', '.join(sorted(unknown))}; its runs: {', '.join(runs)}")
     with joined() as group:
         for name in options.runs or runs:
-            order = {"tokens": tokens, "mixes": mixes, "run": runs[name]}
+            order = {**inputs, "run": runs[name]}
             if group.world > 1:
                 published = train_together(study, lake, **order, group=group)
             else:
                 published = train(study, lake, **order, progress=_bar(name))
             if published:
                 print(published.uri, json.dumps(published.extra["losses"]))
+
+
+def _published(study: Study, lake: Lake) -> dict[str, Published]:
+    return {name: lake.latest(f"studies/{study.name}/{name}") for name in ("mixes", "tokens")}
 
 
 def _bar(name: str):

@@ -139,6 +139,20 @@ def final_runs(study: Study, lake: Lake, mixes: Published) -> list[dict]:
     return plan_runs(study, mixes, best(published))
 
 
+def final_orders(study: Study, mixes: Published, published: Published) -> list[dict]:
+    """One {run} per final run, the longest first; with its ``wave`` where it has run already."""
+    rows = pq.read_table(published.file("points.parquet"), columns=["run", "wave"]).to_pylist()
+    known = {row["run"]: {"wave": row["wave"]} for row in rows}
+    return [{"run": run, **known.get(run["run"], {})} for run in plan_runs(study, mixes, best(published))]
+
+
+def tags(study: Study, order: Mapping) -> dict[str, str]:
+    """What MLflow says of a run in a searched study: its point, and the wave that asked for it, if one did."""
+    point = {axis: f"{value:g}" for axis, value in points.of(study, order["run"])._asdict().items()}
+    found = {"palimpsest.point": ", ".join(f"{axis} {value}" for axis, value in point.items())}
+    return found | ({"palimpsest.wave": str(order["wave"])} if "wave" in order else {})
+
+
 def render(published: Published) -> str:
     """What a search came to, for a terminal."""
     from rich import box

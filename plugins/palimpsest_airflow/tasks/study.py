@@ -114,17 +114,19 @@ def train(study: str, order: dict[str, Any]) -> Ref:
     from palimpsest.config import load_study
     from training.pretrain import train
     from training.track import child
+    from training.waves import tags as search_tags
 
     loaded, run, index = load_study(study), order["run"], get_current_context()["ti"].map_index
     with work() as lake:
         inputs = _open(lake, order["refs"], "tokens", "mixes")
-        with child(loaded, order["parent"], run, [*inputs.values()], map_index=index) as tracker:
+        tags = {**search_tags(loaded, order), "palimpsest.final": "true"} if loaded.search else {}
+        with child(loaded, order["parent"], run, [*inputs.values()], map_index=index, tags=tags) as tracker:
             keep_links(MLflow=f"#/runs/{tracker.run_id}")
             return train(loaded, lake, **inputs, run=run, tracker=tracker).ref
 
 
 @stage()
-def report(study: str, orders: list[dict[str, Any]], trained: list[Ref]) -> Ref:
+def report(study: str, orders: list[dict[str, Any]], trained: list[Ref], judged: list[Ref]) -> Ref:
     """The comparison: how many times its real tokens each mix is worth."""
     from palimpsest.config import load_study
     from training.report import report
