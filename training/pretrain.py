@@ -14,7 +14,6 @@ from palimpsest.config import Study
 from palimpsest.lake import Facts, Lake, LakeError, Published, digest_code
 from training import points
 from training.checkpoint import Checkpoints
-from training.evaluate import SETS
 from training.launch import launch
 from training.loop import TRACKED_POINTS, Progress, Tracker
 from training.points import Point
@@ -164,6 +163,6 @@ def _replay(published: Published, tracker: Tracker) -> None:
     rows = pq.read_table(published.file("curve.parquet")).to_pylist()
     for row in rows:
         if row["iid"] is not None or row["step"] % max(1, len(rows) // TRACKED_POINTS) == 0:
-            held_out = {f"{name}_loss": row[name] for name in SETS if row[name] is not None}
+            held_out = {f"{name}_loss": row[name] for name in published.extra["losses"] if row[name] is not None}
             own = {name: row[name] for name in ("train_loss", "learning_rate", "gradient_norm")}
             tracker.log_metrics(own | held_out, row["step"])

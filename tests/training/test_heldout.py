@@ -13,6 +13,7 @@ from palimpsest import tokenizer as tok
 from palimpsest.config import ConfigError, Study
 from palimpsest.lake import LakeError
 from tests.training.conftest import make_study, parts_table, publish_mixes, publish_split
+from training import pretrain
 from training.heldout import read, shared_runs
 from training.pack import tokenize
 
@@ -164,3 +165,39 @@ def test_named_sets_stand_behind_the_studys_own_documents_and_make_another_versi
     assert rows[2]["start"] + rows[2]["tokens"] == len(found)
     written(tmp_path, ROWS[:2])
     assert tokenize(study, lake, split=split, mixes=mixes).uri not in (tokens.uri, plain.uri)
+
+
+class Recorder:
+    run_id = None
+
+    def __init__(self):
+        self.found = {}
+
+    def log_metrics(self, metrics, step):
+        self.found.setdefault(step, {}).update(metrics)
+
+
+def test_a_run_tells_the_loss_of_each_named_set_apart_from_its_own(lake, small, tmp_path):
+    study = study_with(books={"files": [written(tmp_path)], "text": "body", "join": "book"})
+    tokens = tokenize(study, lake, split=small.split, mixes=small.mixes)
+    order = {"mixes": small.mixes, "run": pretrain.plan_runs(study, small.mixes)[-1]}
+    plain = pretrain.train(make_study(), lake, tokens=small.tokens, **order)
+    first, again = Recorder(), Recorder()
+    run = pretrain.train(study, lake, tokens=tokens, **order, tracker=first)
+    assert pretrain.train(study, lake, tokens=tokens, **order, tracker=again).uri == run.uri
+    found = json.loads(run.file("evaluation.json").read_text())
+    theirs = json.loads(plain.file("evaluation.json").read_text())
+    assert {name: found["losses"][name] for name in theirs["losses"]} == theirs["losses"]
+    assert (found["by_position"], found["by_length"]) == (theirs["by_position"], theirs["by_length"])
+    assert theirs["sets"] == {}
+    books = found["sets"]["books"]
+    assert books["documents"] == 2
+    for rows in (books["by_position"], books["by_length"]):
+        mean = sum(row["loss"] * row["tokens"] for row in rows) / sum(row["tokens"] for row in rows)
+        assert mean == pytest.approx(found["losses"]["books"])
+    curve = pq.read_table(run.file("curve.parquet"))["books"].to_pylist()
+    assert curve[-1] == found["losses"]["books"]
+    assert {step: row["books_loss"] for step, row in first.found.items() if "books_loss" in row} == {
+        step: row["books_loss"] for step, row in again.found.items() if "books_loss" in row
+    }
+    assert first.found[len(curve)]["books_loss"] == curve[-1]
