@@ -162,8 +162,8 @@ def _document_balances(lake: Lake, documents: Published) -> dict[str, tuple[int,
 def _study_balances(split: Published, generations: Published) -> dict[str, tuple[int, int]]:
     balances = {**measure.manifest_balances(split), **measure.manifest_balances(generations)}
     if split.manifest["rows"]:
-        parts = sum(measure.stated_rows(split, name) for name in ("train", "validation"))
-        balances["documents = training + validation"] = (split.manifest["rows"]["input"], parts)
+        parts = sum(measure.stated_rows(split, name) for name in ("train", "validation", "split_drops"))
+        balances["documents = training + validation + drops"] = (split.manifest["rows"]["input"], parts)
     if generations.manifest["rows"]:
         stated = generations.manifest["rows"]
         for side, table in ((stated["kept"], "generations"), (sum(stated["dropped"].values()), "generation_drops")):

@@ -19,6 +19,7 @@ from palimpsest.config import ConfigError, Study, resolve
 from palimpsest.lake import Facts, Lake, LakeError, Published, Rows, digest_file
 
 TOKENIZER = "tokenizer.json"
+DROPS = pa.schema([(name, pa.string()) for name in ("document_id", "url", "reason", "shared", "held_out_url")])
 WORD = re.compile(r"[^\W_]+")
 CODE = ("plugins/palimpsest/split.py", "plugins/palimpsest/tokenizer.py")
 
@@ -26,7 +27,8 @@ CODE = ("plugins/palimpsest/split.py", "plugins/palimpsest/tokenizer.py")
 def split(study: Study, lake: Lake, *, documents: Sequence[Published]) -> Published:
     """``studies/<s>/split``: train.parquet, validation.parquet (document columns + tokens) and the tokenizer.
 
-    Training documents beyond the study's ``real_share`` are in train.parquet too, marked ``is_reserve``.
+    split_drops.parquet has the documents that are neither, and why. Training documents beyond the study's
+    ``real_share`` are in train.parquet too, marked ``is_reserve``.
     """
 
     def write(directory: Path) -> Facts:
@@ -46,16 +48,14 @@ def split(study: Study, lake: Lake, *, documents: Sequence[Published]) -> Publis
                     f"study {study.name}: validation rule '{study.validation.rule}' leaves no {name} document "
                     f"of {table.num_rows}; correct 'validation' in {study.path}"
                 )
-        overlapping = _overlapping(train, validation, study.validation.drop_shared_words)
-        train = train.filter(pc.invert(overlapping))
+        drops = _quoting(train, validation, study.validation.drop_shared_words)
+        train = train.filter(pc.invert(pc.is_in(train["document_id"], drops["document_id"])))
         if not train.num_rows:
             raise LakeError(
                 f"study {study.name}: every training document shares {study.validation.drop_shared_words} words with "
                 f"a held-out one; raise validation.drop_shared_words in {study.path}"
             )
-        dropped = {"held_out": validation.num_rows}
-        if study.validation.drop_shared_words:
-            dropped["shares_held_out_words"] = pc.sum(overlapping).as_py()
+        dropped = {"held_out": validation.num_rows, **Counter(drops["reason"].to_pylist())}
         reserve = _reserve(train["document_id"].to_pylist(), study.real_share)
         train = train.append_column("is_reserve", pa.array(reserve, pa.bool_()))
         tokenizer = _tokenizer(study, train.filter(pc.invert(train["is_reserve"])), directory / TOKENIZER)
@@ -66,6 +66,7 @@ def split(study: Study, lake: Lake, *, documents: Sequence[Published]) -> Publis
         ).append_column("is_long", pc.greater_equal(words, study.validation.long_min_words))
         pq.write_table(train, directory / "train.parquet", compression="zstd")
         pq.write_table(validation, directory / "validation.parquet", compression="zstd")
+        pq.write_table(drops, directory / "split_drops.parquet", compression="zstd")
         return Facts(
             Rows(table.num_rows, train.num_rows, dropped),
             {
@@ -102,14 +103,18 @@ def _held_out(study: Study, table: pa.Table) -> tuple[pa.Array, list[str]]:
     return pc.less(pa.array(shares), rule.share), []
 
 
-def _overlapping(train: pa.Table, validation: pa.Table, words: int | None) -> pa.Array:
-    """Which training documents hold a run of so many words of a held-out one, whatever the spaces and capitals."""
-    if words is None:
-        return pa.array([False] * train.num_rows, pa.bool_())
-    held: set[tuple[str, ...]] = set()
-    for text in validation["text"].to_pylist():
-        held.update(_runs(text, words))
-    return pa.array([not held.isdisjoint(_runs(text, words)) for text in train["text"].to_pylist()], pa.bool_())
+def _quoting(train: pa.Table, validation: pa.Table, words: int | None) -> pa.Table:
+    """The training documents that hold a run of so many words of a held-out one, as `DROPS`; none if ``words`` is."""
+    held: dict[tuple[str, ...], str] = {}
+    for row in validation.select(["url", "text"]).to_pylist() if words else []:
+        held.update((run, row["url"]) for run in _runs(row["text"], words))
+    drops = []
+    for row in train.select(["document_id", "url", "text"]).to_pylist() if words else []:
+        run = next((run for run in _runs(row["text"], words) if run in held), None)
+        if run:
+            why = {"reason": "shares_held_out_words", "shared": " ".join(run), "held_out_url": held[run]}
+            drops.append({"document_id": row["document_id"], "url": row["url"], **why})
+    return pa.Table.from_pylist(drops, DROPS)
 
 
 def _runs(text: str, words: int) -> Iterator[tuple[str, ...]]:

@@ -49,7 +49,8 @@ def document(name: str) -> dict:
 
 
 DOCUMENTS = [document(f"page-{i}") for i in range(12)]
-TRAIN = [{**d, "tokens": 100} for d in DOCUMENTS[:9]]
+TRAIN = [{**d, "tokens": 100, "is_reserve": False} for d in DOCUMENTS[:9]]
+QUOTING = {"document_id": "f" * 16, "url": "https://quoting.example/", "reason": "shares_held_out_words"}
 VALIDATION = [{**d, "tokens": 100, "is_short": False, "is_long": True} for d in DOCUMENTS[9:]]
 DROPS = [
     {
@@ -185,6 +186,7 @@ TABLES = {
     "document_drops": DROPS,
     "train": TRAIN,
     "validation": VALIDATION,
+    "split_drops": [QUOTING],
     "generations": GENERATIONS,
     "generation_drops": GENERATION_DROPS,
     "megadoc_parts": PARTS,
@@ -197,7 +199,7 @@ TABLES = {
 }
 STAGES = {
     "documents": ("documents", "document_drops"),
-    "split": ("train", "validation"),
+    "split": ("train", "validation", "split_drops"),
     "generations": ("generations", "generation_drops"),
     "mixes": ("megadoc_parts", "megadocs", "mixes"),
 }
@@ -227,7 +229,7 @@ class World:
         made, defective = len(TABLES["generations"]), len(TABLES["generation_drops"])
         rows = {
             "documents": Rows(kept + lost, kept, {"too_short": lost}),
-            "split": Rows(kept, len(TRAIN), {"held_out": len(VALIDATION)}),
+            "split": Rows(kept + 1, len(TRAIN), {"held_out": len(VALIDATION), QUOTING["reason"]: 1}),
             "generations": Rows(made + defective, made, {"refusal": defective}),
         }
         pages = self._dataset("corpora/garden/pages/2026-10-03", tables, ("pages",))

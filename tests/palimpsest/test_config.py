@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -8,7 +9,17 @@ import pytest
 import yaml
 
 from palimpsest import cli
-from palimpsest.config import ConfigError, check_files, corpora_dir, json_schema, load_corpus, load_study, studies_dir
+from palimpsest.config import (
+    ConfigError,
+    check_files,
+    corpora_dir,
+    json_schema,
+    load_corpus,
+    load_study,
+    resolve,
+    studies_dir,
+    unresolved,
+)
 from palimpsest.lake import Facts
 
 DEMO = studies_dir() / "demo.yaml"
@@ -386,3 +397,68 @@ def test_a_search_leaves_out_f_for_real_text_and_mixes_that_follow(tmp_path):
     assert {name for name in study.mixes if study.is_searched(name)} == {"real", "augmented", "simple"}
     assert study.search.axes(study.mixes["real"]) == ("lr", "weight_decay", "epochs")
     assert study.search.axes(study.mixes["simple"]) == ("lr", "weight_decay", "epochs", "f")
+
+
+def table_corpus(tmp_path: Path, **source: object) -> Path:
+    content = yaml.safe_load((corpora_dir() / "sample.yaml").read_text())
+    content["source"] = {"kind": "table", "files": ["rows.parquet"], **source}
+    file = tmp_path / "sample.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ({"kind": "csv"}, "source.kind: Input should be 'warc' or 'table'"),
+        ({"kind": "warc", "columns": {"text": "body"}}, "source kind 'warc' takes no 'columns'"),
+        ({"kind": "warc", "where": {"language": "en"}}, "source kind 'warc' takes no 'where'"),
+        ({"columns": {"txt": "body"}}, "source.columns.txt: unknown key; did you mean 'text'?"),
+        ({"columns": {"url": "https://a.example/"}}, "names no column, so all rows would have one address"),
+        ({"columns": {"url": "https://a.example/{id"}}, "'https://a.example/{id' is no template"),
+        ({"columns": {"url": "{id:04d}"}}, "only {column} is allowed between braces"),
+    ],
+)
+def test_a_wrong_table_source_names_its_key(tmp_path, source, said):
+    with pytest.raises(ConfigError) as error:
+        load_corpus(table_corpus(tmp_path, **source))
+    assert said in str(error.value)
+
+
+def test_recordings_in_a_table_need_a_value_for_every_generation(tmp_path):
+    columns = {"sample": "version", "order": ["a", "b"]}
+    engine = {"kind": "recorded", "file": "x.parquet", "columns": columns}
+    with pytest.raises(ConfigError, match=r"generations is 4, but engine\.columns\.order names only 2 samples"):
+        load_study(edited(tmp_path, "strategies", "rephrase", "engine", value=engine))
+    with pytest.raises(ConfigError, match="engine 'augment' takes no 'columns'"):
+        load_study(edited(tmp_path, "strategies", "augment", "engine", value={"kind": "augment", "columns": columns}))
+
+
+def test_files_in_the_data_folder_are_found_wherever_it_lies(tmp_path, monkeypatch):
+    corpus = load_corpus(table_corpus(tmp_path, files=["$PALIMPSEST_DATA/text/*.parquet"]))
+    monkeypatch.setenv("PALIMPSEST_DATA", str(tmp_path / "data"))
+    with pytest.raises(ConfigError) as error:
+        check_files(corpus)
+    assert (
+        f"source.files[0]: no file {tmp_path}/data/text/*.parquet; put the data there, or set PALIMPSEST_DATA"
+        in str(error.value)
+    )
+    (tmp_path / "data" / "text").mkdir(parents=True)
+    found = tmp_path / "data" / "text" / "a.parquet"
+    found.touch()
+    check_files(corpus)
+    assert resolve("$PALIMPSEST_DATA/text/a.parquet") == found
+    assert unresolved(found) == "$PALIMPSEST_DATA/text/a.parquet"
+    monkeypatch.delenv("PALIMPSEST_DATA")
+    assert unresolved(found) == str(found)
+
+
+@pytest.mark.parametrize("name", ["dclm", "dclm_held_out", "translations", "web", "megadocs_paper"])
+def test_what_is_shipped_without_its_data_says_what_is_missing_and_where_to_put_it(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PALIMPSEST_DATA", str(tmp_path))
+    assert cli.main(["validate", name]) == 1
+    said = capsys.readouterr().err
+    assert f"{name}.yaml: " in said
+    assert re.search(
+        rf"no file {tmp_path}/\S+; put the data there, or set PALIMPSEST_DATA to the folder that has it", said
+    )

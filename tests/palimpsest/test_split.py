@@ -131,6 +131,9 @@ def test_training_documents_that_quote_held_out_ones_are_left_out_and_counted(la
     found = split(make_study(validation=rule), lake, documents=[documents])
     assert urls(found, "train") == {"https://own.example/"}
     assert found.manifest["rows"]["dropped"] == {"held_out": 1, "shares_held_out_words": 1}
+    (drop,) = pq.read_table(found.file("split_drops.parquet")).to_pylist()
+    assert (drop["url"], drop["held_out_url"]) == ("https://quotes.example/", "https://held.example/")
+    assert drop["shared"] == "one two three four five six seven eight nine"
     longer = split(make_study(validation={**rule, "drop_shared_words": 10}), lake, documents=[documents])
     assert urls(longer, "train") == {"https://own.example/", "https://quotes.example/"}
     both = {**rule, "sites": ["held.example", "own.example"]}

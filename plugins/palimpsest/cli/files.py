@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from palimpsest.config import Study, check_files, corpora_dir, load_corpus, load_study
+from palimpsest.config import Corpus, Study, check_files, corpora_dir, load_corpus, load_study, studies_dir
 from palimpsest.lake import Lake, NotPublished
 
 
@@ -18,17 +18,23 @@ def register(add) -> None:
 
 def _validate(options) -> None:
     for file in options.file:
-        if Path(file).suffix:
-            of_corpus = Path(file).resolve().parent.name in ("corpora", corpora_dir().name)
-        else:
-            of_corpus = (corpora_dir() / f"{file}.yaml").exists()
-        kind, loaded = ("corpus", load_corpus(file)) if of_corpus else ("study", load_study(file))
-        check_files(loaded)
-        if isinstance(loaded, Study):
-            _check_prompts(loaded)
-        print(f"{loaded.path}: valid {kind} '{loaded.name}'")
-        if isinstance(loaded, Study):
-            _note_runs(loaded)
+        for loaded in _loaded(file):
+            check_files(loaded)
+            kind = "study" if isinstance(loaded, Study) else "corpus"
+            if isinstance(loaded, Study):
+                _check_prompts(loaded)
+            print(f"{loaded.path}: valid {kind} '{loaded.name}'")
+            if isinstance(loaded, Study):
+                _note_runs(loaded)
+
+
+def _loaded(file: str) -> list[Corpus | Study]:
+    """The corpus or study of a file; by a bare name both, where a corpus and a study are called so."""
+    if Path(file).suffix:
+        of_corpus = Path(file).resolve().parent.name in ("corpora", corpora_dir().name)
+        return [load_corpus(file) if of_corpus else load_study(file)]
+    found = [load_corpus(file)] if (corpora_dir() / f"{file}.yaml").exists() else []
+    return [*found, load_study(file)] if not found or (studies_dir() / f"{file}.yaml").exists() else found
 
 
 def _check_prompts(study: Study) -> None:
