@@ -17,28 +17,21 @@ import pyarrow.parquet as pq
 from palimpsest.config import Study, load_study
 from palimpsest.lake import Facts, Lake, Published
 from training import track
-from training.table import SCHEMA, compare_runs, describe, loss_text, render_table
+from training.costs import generation_cost
+from training.figures import explain
+from training.publish import log_report
+from training.rows import schema
+from training.table import compare_runs
+from training.waves import final_runs
+from training.words import describe, difference_text, loss_text, render_table, short
 
-CODE = [f"training/{name}" for name in ("report.py", "table.py", "plots.py", "scaling.py", "templates")]
-FIGURES = {
-    "loss-by-mix": (
-        "Loss on held-out documents, by mix",
-        "Further left is better; dashed is real-only. Seeds are paired: a shift that all mixes share tells nothing.",
-    ),
-    "loss-by-generations": (
-        "Loss against generations per document",
-        "One line per layout and strategy; pale dots are seeds, dashed is real-only.",
-    ),
-    "loss-by-tokens": (
-        "What a mix is worth in real tokens",
-        "The curve is what more real text would bring. A mix stands at its loss; follow its line to the curve, and "
-        "read below how many real tokens would have been needed.",
-    ),
-    "loss-by-position": (
-        "Loss by position in the document",
-        "How well a model uses what it has already read: a curve that keeps falling is a longer memory.",
-    ),
-}
+CODE = [
+    f"training/{name}.py"
+    for name in (
+        "figures", "gaps", "judged", "laws", "panels", "plots", "report", "rows", "scaling", "series", "style", "table",
+        "words",
+    )
+] + ["training/templates"]  # fmt: skip
 
 
 def report(
@@ -48,30 +41,41 @@ def report(
     mixes: Published,
     runs: Sequence[Published],
     generations: Published | None = None,
+    search: Published | None = None,
+    judged: Sequence[Published] = (),
     parent_run_id: str | None = None,
 ) -> Published:
-    """The published report; with ``parent_run_id`` also logged there in MLflow, and that run is closed."""
-    parents = [mixes, *sorted(runs, key=lambda run: run.dataset), *([generations] if generations else [])]
+    """The published report; with ``parent_run_id`` also logged there in MLflow, and that run is closed.
+
+    ``search`` is ``studies/<study>/search``, ``judged`` the ensembles and tasks of these runs.
+    """
+    further = [published for published in (generations, search) if published]
+    parents = [mixes, *sorted((*runs, *judged), key=lambda run: run.dataset), *further]
     links = _links(parent_run_id)
 
     def write(directory: Path) -> Facts:
         from training.plots import draw
 
-        table = compare_runs(study, mixes, runs)
+        cost = {
+            name: generation_cost(study, lake, name, generations=generations)
+            for name, layout in study.layouts.items()
+            if generations and layout.strategy
+        }
+        table = compare_runs(study, mixes, runs, generated=cost, search=search, verdicts=judged)
         (directory / "table.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-        pq.write_table(pa.Table.from_pylist(table["mixes"], schema=SCHEMA), directory / "table.parquet")
+        pq.write_table(pa.Table.from_pylist(table["mixes"], schema(table["sets"])), directory / "table.parquet")
         figures = draw(table, directory)
         page = _page(study, table, figures, directory, parents, generations, links)
         (directory / "report.html").write_text(page, encoding="utf-8")
         return Facts(extra={"headline": table["headline"], "figures": figures})
 
     config = {
-        "study": study.model_dump(mode="json", include={"name", "description", "layouts", "mixes", "reference"}),
+        "study": study.model_dump(mode="json", exclude={"servers", "gates", "shards", "owner", "schedule"}),
         "urls": [os.environ.get(name) for name in ("PALIMPSEST_MLFLOW_URL", "PALIMPSEST_AIRFLOW_URL")],
     }
     published = lake.publish(f"studies/{study.name}/report", write, config=config, parents=parents, code=CODE)
     if parent_run_id is not None:
-        _log(study, published, parent_run_id, parents)
+        log_report(study, published, load_table(published), parent_run_id, parents)
     return published
 
 
@@ -83,40 +87,31 @@ def main(study_name: str) -> Published:
     """Report on what the study published last, and print it."""
     study, lake = load_study(study_name), Lake.from_env()
     mixes = lake.latest(f"studies/{study.name}/mixes")
-    recipes = {row["recipe"] for row in pq.read_table(mixes.file("mixes.parquet"), columns=["recipe"]).to_pylist()}
-    names = {f"{recipe}-s{seed}" for recipe in recipes for seed in study.training.seeds}
+    names = {run["run"] for run in final_runs(study, lake, mixes)}
     runs = [run for run in lake.children(f"studies/{study.name}/runs") if run.dataset.rsplit("/", 1)[1] in names]
     published = report(
-        study, lake, mixes=mixes, runs=runs, generations=lake.latest(f"studies/{study.name}/generations")
+        study,
+        lake,
+        mixes=mixes,
+        runs=runs,
+        generations=lake.latest(f"studies/{study.name}/generations"),
+        search=lake.latest(f"studies/{study.name}/search") if study.search else None,
+        judged=_judged(study, lake, runs),
     )
     print(render_table(load_table(published)))
     print(f"page: {published.file('report.html')}")
     return published
 
 
-def _log(study: Study, published: Published, parent_run_id: str, parents: Sequence[Published]) -> None:
-    table = load_table(published)
-    metrics = {f"loss/{row['mix']}": row["loss_iid"] for row in table["mixes"]}
-    metrics |= {f"loss_long/{row['mix']}": row["loss_long"] for row in table["mixes"]}
-    metrics |= {f"efficiency/{row['mix']}": row["efficiency"] for row in table["mixes"] if row["verdict"] == "resolved"}
-    columns = {
-        "mix": [row["mix"] for row in table["mixes"]],
-        "real tokens": [row["real_tokens"] for row in table["mixes"]],
-        "synthetic tokens": [row["synthetic_tokens"] for row in table["mixes"]],
-        "validation loss": [loss_text(row, "iid") for row in table["mixes"]],
-        "long-context loss": [loss_text(row, "long") for row in table["mixes"]],
-        "data efficiency": [describe(row) for row in table["mixes"]],
-        "why": [row["reason"] for row in table["mixes"]],
-    }
-    track.finish_parent(
-        study,
-        parent_run_id,
-        published.path,
-        {name: value for name, value in metrics.items() if value is not None},
-        headline=table["headline"],
-        table=columns,
-        datasets=parents,
-    )
+def _judged(study: Study, lake: Lake, runs: Sequence[Published]) -> list[Published]:
+    """The newest ensembles and tasks, as far as they are of these very runs."""
+    known = {run.digest for run in runs}
+    found = [v for kind in ("ensembles", "tasks") for v in lake.children(f"studies/{study.name}/{kind}")]
+    return [
+        published
+        for published in found
+        if known.issuperset(p["digest"] for p in published.manifest["parents"] if "/runs/" in p["dataset"])
+    ]
 
 
 def _links(parent_run_id: str | None) -> dict[str, str]:
@@ -136,18 +131,15 @@ def _page(
 ) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    from training.plots import INK, colours
+    from training.style import INK, colours
 
     folder = Path(__file__).parent / "templates"
     environment = Environment(loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined)
-    environment.globals |= {"describe": describe, "loss_text": loss_text}
+    environment.globals |= {"describe": describe, "difference": difference_text, "loss_text": loss_text, "short": short}
     drawings = [
-        {
-            "title": FIGURES[name][0],
-            "note": FIGURES[name][1],
-            "svg": _inline((directory / f"{name}.svg").read_text(encoding="utf-8"), INK, FIGURES[name][0]),
-        }
+        {"title": title, "note": note, "svg": _inline(svg, INK, title), "wide": _width(svg) > 600}
         for name in figures
+        for (title, note), svg in [(explain(name), (directory / f"{name}.svg").read_text("utf-8"))]
     ]
     return environment.get_template("report.html.j2").render(
         study=study,
@@ -158,6 +150,11 @@ def _page(
         datasets=[{"name": p.dataset, "uri": p.uri, "digest": p.digest} for p in parents],
         links=links,
     )
+
+
+def _width(svg: str) -> float:
+    """In points."""
+    return float(re.search(r'width="([\d.]+)pt"', svg).group(1))
 
 
 def _inline(svg: str, ink: str, title: str) -> str:

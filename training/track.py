@@ -7,9 +7,11 @@ every call names its store. mlflow is imported only when a run is opened; that t
 
 from __future__ import annotations
 
+import datetime as dt
 import fcntl
 import json
 import os
+import platform
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -121,6 +123,7 @@ def child(
     """A tracker for one training; the run ends FINISHED, FAILED or (stopped from outside) KILLED."""
     name = str(run["run"])
     own = {**airflow_tags(map_index), **(tags or {}), CHILD: name, "mlflow.parentRunId": parent_run_id, **_source()}
+    own["palimpsest.hardware"] = hardware()
     url = airflow_url(own)
     own |= {"airflow.url": url} if url else {}
     with _store() as client:
@@ -156,25 +159,70 @@ def finish_parent(
     metrics: Mapping[str, float],
     *,
     headline: str,
-    table: Mapping[str, list] | None = None,
+    tables: Mapping[str, Mapping[str, list]] | None = None,
+    tags: Mapping[str, str] | None = None,
     datasets: Sequence[Published] = (),
 ) -> None:
-    """The report's files as artifacts, its table as an MLflow table, the headline figures; the run ends FINISHED."""
+    """The report's files as artifacts, its tables as MLflow tables, its figures as metrics; the run ends FINISHED."""
     with _store() as client:
         from mlflow.entities import Metric, RunTag
 
         client.log_artifacts(parent_run_id, str(report), "report")
-        if table:
-            client.log_table(parent_run_id, dict(table), "mixes.json")
+        _log_tables(client, parent_run_id, tables or {})
         _log_inputs(client, parent_run_id, datasets)
         own = client.get_run(parent_run_id).data.tags
         now = int(time.time() * 1000)
-        client.log_batch(
-            parent_run_id,
-            metrics=[Metric(name, float(value), now, 0) for name, value in metrics.items()],
-            tags=[RunTag("headline", headline), RunTag("mlflow.note.content", _description(study, own, headline))],
-        )
+        said = {**(tags or {}), "headline": headline, "mlflow.note.content": _description(study, own, headline)}
+        figures = [Metric(name, float(value), now, 0) for name, value in metrics.items()]
+        for start in range(0, len(figures), FLUSH_METRICS):
+            client.log_batch(parent_run_id, metrics=figures[start : start + FLUSH_METRICS])
+        client.log_batch(parent_run_id, tags=[RunTag(name, value) for name, value in said.items()])
         client.set_terminated(parent_run_id, "FINISHED")
+
+
+def children(parent_run_id: str) -> list[dict]:
+    """The trainings under a parent run: name, status, and the hardware each ran on."""
+    with _store() as client:
+        experiment = client.get_run(parent_run_id).info.experiment_id
+        found = _search(client, experiment, {"mlflow.parentRunId": parent_run_id})
+    return [
+        {"run": r.data.tags.get(CHILD), "status": r.info.status, "hardware": r.data.tags.get("palimpsest.hardware")}
+        for r in found
+    ]
+
+
+def add_files(run_id: str, folder: Path, tables: Mapping[str, Mapping[str, list]]) -> None:
+    """Further files beside the report's, and tables; those of an earlier attempt are replaced."""
+    with _store() as client:
+        client.log_artifacts(run_id, str(folder), "report")
+        _log_tables(client, run_id, tables)
+
+
+def reports(study: Study) -> list[dict]:
+    """What the study's finished parent runs said, the earliest first: run, name, time, commit, headline, metrics.
+
+    Two runs that came to the same report count once, the later one.
+    """
+    with _store() as client:
+        experiment = client.get_experiment_by_name(study.name)
+        runs = (
+            list(client.search_runs([experiment.experiment_id], "attributes.status = 'FINISHED'")) if experiment else []
+        )
+    runs = [run for run in runs if "palimpsest.report" in run.data.tags]
+    by_report = {run.data.tags["palimpsest.report"]: run for run in sorted(runs, key=lambda run: run.info.start_time)}
+    return [
+        {
+            "run": run.info.run_id,
+            "name": run.info.run_name,
+            "report": report,
+            "time": dt.datetime.fromtimestamp(run.info.start_time / 1000, dt.UTC).isoformat(timespec="seconds"),
+            "seconds": (run.info.end_time - run.info.start_time) / 1000,
+            "commit": run.data.tags.get("mlflow.source.git.commit", "unknown"),
+            "headline": run.data.tags.get("headline", ""),
+            "metrics": dict(run.data.metrics),
+        }
+        for report, run in sorted(by_report.items(), key=lambda found: found[1].info.start_time)
+    ]
 
 
 def params(study: Study, run: Mapping[str, object]) -> dict[str, str]:
@@ -183,6 +231,17 @@ def params(study: Study, run: Mapping[str, object]) -> dict[str, str]:
     settings = applied(study, run).training.model_dump(mode="json", exclude={"seeds", "reference_shares"})
     flat = {**_flatten(settings), **_flatten(plan)}
     return {key: value[:500] for key, value in list(flat.items())[-100:]}
+
+
+def _log_tables(client: MlflowClient, run_id: str, tables: Mapping[str, Mapping[str, list]]) -> None:
+    """Log columns as MLflow tables; those of an earlier attempt are replaced, where log_table would add to them."""
+    known = {file.path for file in client.list_artifacts(run_id)}
+    for name, columns in tables.items():
+        if name in known:
+            rows = [list(row) for row in zip(*columns.values(), strict=True)]
+            client.log_dict(run_id, {"columns": list(columns), "data": rows}, name)
+        else:
+            client.log_table(run_id, dict(columns), name)
 
 
 def _flatten(value: object, prefix: str = "") -> dict[str, str]:
@@ -206,6 +265,20 @@ def _description(study: Study, tags: Mapping[str, str], headline: str = "") -> s
     if "airflow.url" in tags:
         lines += ["", f"[This run in Airflow]({tags['airflow.url']})"]
     return "\n".join(lines)
+
+
+def hardware() -> str:
+    """This machine in words: processor, its logical CPUs, memory, and the GPUs its driver lists."""
+    lines = _lines(Path("/proc/cpuinfo")) or [f"model name: {platform.processor() or platform.machine()}"]
+    processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "CPU")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    cards = [line for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")) for line in _lines(file)]
+    names = [line.split(":", 1)[1].strip() for line in cards if line.startswith("Model")]
+    return ", ".join([f"{processor}, {os.cpu_count()} logical CPUs, {memory:.0f} GiB", *names])
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
 
 
 def _source() -> dict[str, str]:

@@ -11,13 +11,14 @@ import pytest
 
 from palimpsest.config import load_study
 from palimpsest.lake import Facts, LakeError
+from tests.training import planted
 from training import track
+from training.laws import Law
 from training.report import load_table, report
-from training.scaling import Law
-from training.table import headline, render_table
+from training.words import headline, render_table
 
 LAW = Law(A=60.0, B=0.35, C=2.1)
-FULL = 35_000
+FULL = planted.FULL
 WORTH = {"real": 1.0, "augmented": 1.0, "simple": 1.4, "stitched": 1.6, "stretched": 1.25}
 LONG = {"real": 0.3, "augmented": 0.3, "simple": 0.25, "stitched": 0.05, "stretched": 0.12}
 
@@ -27,50 +28,6 @@ def study():
     return load_study("demo")
 
 
-def streams(study):
-    """Rows of mixes.parquet for the demo study, at made-up sizes."""
-    rows = []
-    recipes = [(name, 1.0, mix.layout, mix.f, mix.epochs) for name, mix in study.mixes.items()]
-    recipes += [(f"real-{share}", share, "real", 0.0, 16) for share in study.training.reference_shares]
-    for recipe, share, layout, f, epochs in recipes:
-        for synthetic in (False, True)[: 2 if f else 1]:
-            tokens = int(FULL * (4.2 if synthetic else share))
-            rows.append(
-                {
-                    "recipe": recipe,
-                    "role": "mix" if recipe in study.mixes else "reference",
-                    "share": share,
-                    "layout": layout if synthetic or not f else "real",
-                    "is_synthetic": synthetic,
-                    "fraction": f if synthetic else 1 - f,
-                    "stream_tokens": tokens,
-                    "stream_synthetic_tokens": int(tokens * 0.8) if synthetic else 0,
-                    "passes": epochs * (0.7 if synthetic else 1),
-                    "trained_tokens": int(tokens * epochs),
-                }
-            )
-    return rows
-
-
-def evaluation(row, seed, loss, long):
-    buckets = [{"first": 2**i, "last": 2 ** (i + 1) - 1, "tokens": 100, "loss": loss + 3 / (i + 1)} for i in range(9)]
-    return {
-        "run": f"{row['recipe']}-s{seed}",
-        "recipe": row["recipe"],
-        "role": row["role"],
-        "share": row["share"],
-        "seed": seed,
-        "losses": {"iid": loss, "short": loss - 0.1, "long": loss + long},
-        "by_position": buckets,
-        "steps": 270,
-        "tokens": {"real": 1, "synthetic": 1, "total": row["trained_tokens"]},
-        "seconds": 14.2,
-        "tokens_per_second": 39_000.0,
-        "device": "cpu",
-        "precision": "float32",
-    }
-
-
 @pytest.fixture
 def publish(study, lake):
     """Publish mixes, runs and generations whose losses follow `LAW`; a run's loss may be overridden or left out."""
@@ -78,18 +35,21 @@ def publish(study, lake):
     def make(seeds=(0, 1), noise=0.004, skip=(), **override):
         rng = np.random.default_rng(4)
         effect = rng.normal(0, 0.03, 10)
-        rows = streams(study)
+        rows = planted.rows(study)
         mixes = lake.publish(
             "studies/demo/mixes", lambda d: pq.write_table(pa.Table.from_pylist(rows), d / "mixes.parquet") or Facts()
         )
         runs = []
-        for row in rows:
-            for seed in seeds if not row["is_synthetic"] else ():
-                recipe = row["recipe"]
+        for recipe in dict.fromkeys(row["recipe"] for row in rows):
+            streams = [row for row in rows if row["recipe"] == recipe]
+            for seed in seeds:
                 if f"{recipe}-s{seed}" in skip:
                     continue
-                loss = LAW.loss(row["share"] * FULL * WORTH.get(recipe, 1)) + effect[seed] + rng.normal(0, noise)
-                body = json.dumps(evaluation(row, seed, override.get(recipe, loss), LONG.get(recipe, 0.3)))
+                share = streams[0]["share"]
+                loss = LAW.loss(share * FULL * WORTH.get(recipe, 1)) + effect[seed] + rng.normal(0, noise)
+                loss = override.get(recipe, loss)
+                losses = {"iid": loss, "short": loss - 0.1, "long": loss + LONG.get(recipe, 0.3)}
+                body = json.dumps(planted.evaluation(streams, recipe, seed, losses))
                 runs.append(
                     lake.publish(
                         f"studies/demo/runs/{recipe}-s{seed}",
@@ -97,12 +57,7 @@ def publish(study, lake):
                         config={"body": body},
                     )
                 )
-        counts = {"planned": 240, "made": 228, "documents": 60, "documents_incomplete": 3}
-        generations = lake.publish(
-            "studies/demo/generations",
-            lambda d: (d / "x").write_text("x") and Facts(extra={"by_strategy": {"rephrase": counts}}),
-        )
-        return {"mixes": mixes, "runs": runs, "generations": generations}
+        return {"mixes": mixes, "runs": runs, "generations": planted.publish_generations(study, lake)}
 
     return make
 
@@ -126,7 +81,7 @@ def test_planted_worth_is_reported_and_a_useless_mix_is_not(study, lake, publish
 def test_table_says_what_went_in(study, lake, publish):
     published = report(study, lake, **publish())
     row = by_mix(load_table(published))["simple"]
-    assert (row["real_tokens"], row["synthetic_tokens"]) == (FULL, int(FULL * 4.2 * 0.8))
+    assert (row["real_tokens"], row["synthetic_tokens"]) == (FULL, int(FULL * 4.2) - FULL)
     assert (row["generations"], row["fraction"], row["seeds"]) == (4, 0.75, 2)
     assert row["loss_long"] == pytest.approx(row["loss_iid"] + 0.25)
     assert pq.read_table(published.file("table.parquet")).column("mix").to_pylist() == list(study.mixes)
@@ -148,10 +103,10 @@ def test_page_stands_alone(study, lake, publish):
     text = published.file("report.html").read_text()
     page = Page(text)
     assert page.external == []
-    assert page.opened.count("svg") == 3 and "script" not in page.opened
+    assert page.opened.count("svg") == 5 and "script" not in page.opened
     assert "url(http" not in text and "@import" not in text
     assert "prefers-color-scheme: dark" in text
-    for name in ("loss-by-mix", "loss-by-tokens", "loss-by-position"):
+    for name in ("loss-by-mix", "loss-by-tokens", "gain-by-position"):
         assert published.file(f"{name}.png").stat().st_size > 10_000
     ids = re.findall(r'<clipPath id="([^"]+)"', text)
     assert len(ids) == len(set(ids))
@@ -161,8 +116,9 @@ def test_page_stands_alone(study, lake, publish):
 
 def test_a_study_that_varies_g_shows_loss_against_it(study, lake, publish):
     few = study.layouts["simple"].model_copy(update={"generations": 2})
-    layouts = {**study.layouts, "stitched": few}
-    published = report(study.model_copy(update={"layouts": layouts}), lake, **publish())
+    other = study.mixes["augmented"].model_copy(update={"layout": "few"})
+    changed = {"layouts": {**study.layouts, "few": few}, "mixes": {**study.mixes, "augmented": other}}
+    published = report(study.model_copy(update=changed), lake, **publish())
     assert published.file("loss-by-generations.svg").exists()
     assert "Loss against generations per document" in published.file("report.html").read_text()
 
@@ -210,7 +166,7 @@ def test_same_inputs_give_the_same_bytes(study, lake, publish, tmp_path):
     [
         ({"seeds": (0,)}, "simple", "one seed"),
         ({"skip": ("simple-s0", "simple-s1")}, "simple", "no seed"),
-        ({"skip": ("real-0.25-s0", "real-0.25-s1")}, "simple", "found 2"),
+        ({"skip": ("real_0p25-s0", "real_0p25-s1")}, "simple", "found 2"),
         ({"real": 9.0}, "simple", "does not fall"),
     ],
     ids=["one seed", "mix never ran", "two reference points", "non-monotone reference"],
@@ -236,7 +192,7 @@ def test_a_mix_below_the_floor_is_worth_at_least_something(study, lake, publish)
 
 def test_runs_of_other_mixes_are_refused(study, lake, publish):
     inputs = publish()
-    rows = [row for row in streams(study) if row["recipe"] != "simple"]
+    rows = [row for row in planted.rows(study) if row["recipe"] != "simple"]
     inputs["mixes"] = lake.publish(
         "studies/demo/mixes",
         lambda d: pq.write_table(pa.Table.from_pylist(rows), d / "mixes.parquet") or Facts(),
@@ -256,4 +212,4 @@ def test_terminal_table_fits_and_names_every_mix(study, lake, publish, width):
 def test_a_worse_mix_is_not_praised():
     row = {"mix": "bad", "verdict": "resolved", "efficiency": 0.7, "efficiency_low": 0.6, "efficiency_high": 0.8}
     row |= {"real_tokens": 1000, "difference": 0.1, "margin": 0.01}
-    assert "only 0.70 times as many" in headline({"study": "s", "problem": "", "mixes": [row]})
+    assert "only 0.70 times as many" in headline({"study": "s", "problem": "", "mixes": [row], "gaps": []})

@@ -155,7 +155,12 @@ def test_report_lands_on_the_parent(study, tmp_path):
     parent = track.open_parent(study)
     for _ in range(2):
         track.finish_parent(
-            study, parent, tmp_path / "report", {"efficiency/simple": 1.4}, headline="Worth 1.4x.", table={"mix": ["a"]}
+            study,
+            parent,
+            tmp_path / "report",
+            {"efficiency/simple": 1.4},
+            headline="Worth 1.4x.",
+            tables={"mixes.json": {"mix": ["a"]}},
         )
     run = client().get_run(parent)
     assert run.info.status == "FINISHED" and run.data.metrics == {"efficiency/simple": 1.4}

@@ -1,0 +1,181 @@
+"""A study whose every run has a loss that is known: what the report says of it can be held against the truth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from palimpsest.config import Study
+from palimpsest.lake import Facts, Lake, Published
+from training.laws import Law
+
+LAW = Law(A=60.0, B=0.35, C=2.1)
+FULL = 35_000
+COUNTS = (1, 2, 4, 8)
+GAP, SLOPE = 0.004, 0.012
+"""Of stitched to simple at G = 1, and what each doubling adds."""
+FACTOR = {"iid": 1.0, "short": 0.5, "long": 2.0, "reports": 4.0}
+"""How much more the layouts differ on other held-out sets."""
+MODEL = {"layers": 1, "width": 32, "mlp": 64, "heads": 1}
+
+
+def simple_loss(g: int) -> float:
+    return 0.25 / g**0.6 + LAW.loss(FULL) - 0.45
+
+
+def make_study(**changes) -> Study:
+    strategies = {
+        "rephrase": {"kind": "rephrase", "generations": 8, "engine": {"kind": "recorded", "file": "x.jsonl"}},
+    }
+    layouts = {"real": {"kind": "real"}}
+    mixes = {"real": {"layout": "real", "epochs": 16}}
+    for g in COUNTS:
+        for kind in ("simple", "stitched"):
+            layouts[f"{kind}_{g}"] = {"kind": kind, "strategy": "rephrase", "generations": g}
+            mixes[f"{kind}_{g}"] = {"layout": f"{kind}_{g}", "f": 0.75, "epochs": 4}
+    layouts["first_8"] = {**layouts["stitched_8"], "real": "first"}
+    mixes["first_8"] = {**mixes["stitched_8"], "layout": "first_8"}
+    mixes["inside_8"] = {**mixes["stitched_8"], "training": {"attention": "documents"}}
+    study = {
+        "name": "planted",
+        "description": "Losses that follow a known law.",
+        "corpora": ["sample"],
+        "validation": {"rule": "hash_share", "share": 0.2},
+        "strategies": strategies,
+        "layouts": layouts,
+        "mixes": mixes,
+        "reference": "real",
+        "training": {
+            "model": MODEL,
+            "context": 64,
+            "batch": 4,
+            "block": 8,
+            "seeds": [0, 1, 2],
+            "reference_shares": [0.125, 0.25, 0.5],
+        },
+    }
+    return Study.model_validate(study | changes)
+
+
+def true_loss(study: Study, mix: str, share: float, name: str) -> float:
+    layout = study.layouts[study.mixes[mix].layout]
+    base = {"iid": 0.0, "short": -0.1, "long": 0.2, "reports": 0.9}[name]
+    if layout.kind == "real":
+        return LAW.loss(share * FULL) + base
+    gap = (GAP + SLOPE * np.log2(layout.generations)) * FACTOR[name] if layout.kind == "stitched" else 0.0
+    gap -= 0.01 if layout.real == "first" else 0.0
+    return simple_loss(layout.generations) + base - gap
+
+
+def rows(study: Study) -> list[dict]:
+    """Of mixes.parquet, at made-up sizes."""
+    found = []
+    recipes = [(name, 1.0, name) for name in study.mixes]
+    recipes += [(name, share, study.reference) for name, share in study.reference_recipes.items()]
+    for recipe, share, mix in recipes:
+        own, layout = study.mixes[mix], study.layouts[study.mixes[mix].layout]
+        for synthetic in (False, True)[: 2 if own.f else 1]:
+            tokens = int(FULL * ((layout.generations or 4) * 0.8 + 1 if synthetic else share))
+            found.append(
+                {
+                    "recipe": recipe,
+                    "role": "mix" if recipe in study.mixes else "reference",
+                    "share": share,
+                    "layout": own.layout if synthetic or not own.f else "real",
+                    "is_synthetic": synthetic,
+                    "fraction": own.f if synthetic else 1 - own.f,
+                    "stream_tokens": tokens,
+                    "stream_synthetic_tokens": tokens - FULL if synthetic else 0,
+                    "passes": own.epochs * (0.7 if synthetic else 1),
+                    "trained_tokens": int(tokens * own.epochs),
+                }
+            )
+    return found
+
+
+def evaluation(streams: list[dict], mix: str, seed: int, losses: dict[str, float]) -> dict:
+    """As a run publishes it, as far as the report reads it."""
+    real, synthetic = streams[0], streams[1:]
+    total = sum(row["trained_tokens"] for row in streams)
+    buckets = [{"first": 2**i, "last": 2 ** (i + 1) - 1, "tokens": 100} for i in range(9)]
+    return {
+        "run": f"{real['recipe']}-s{seed}",
+        "recipe": real["recipe"],
+        "role": real["role"],
+        "share": real["share"],
+        "seed": seed,
+        "losses": losses,
+        "by_position": [b | {"loss": losses["iid"] + 3 / (i + 1)} for i, b in enumerate(buckets)],
+        "by_length": [b | {"loss": losses["iid"] + 1 / (i + 1), "documents": 9} for i, b in enumerate(buckets)],
+        "steps": 270,
+        "streams": [
+            {"layout": row["layout"], "sequences": round(400 * row["fraction"]), "passes": row["passes"],
+             "tokens": row["stream_tokens"], "synthetic_share": row["stream_synthetic_tokens"] / row["stream_tokens"]}
+            for row in streams
+        ],
+        "exposures": {
+            real["layout"]: {"total": 0, "real": int(real["stream_tokens"] * real["passes"])},
+            **{row["layout"]: {"total": 0, "real": int(FULL * row["passes"])} for row in synthetic},
+        },
+        "parameters": {"total": 20_000, "non_embedding": 10_000},
+        "flops": 100_000 * total,
+        "tokens": {"real": 1, "synthetic": 1, "total": total},
+        "seconds": 14.2,
+        "tokens_per_second": 39_000.0,
+        "device": "cpu",
+        "precision": "float32",
+        "threads": 1,
+        "processes": 1,
+    }  # fmt: skip
+
+
+def publish(
+    study: Study, lake: Lake, *, noise: float = 0.004, seeds=(0, 1, 2), named: bool = True, rng: int = 4
+) -> dict:
+    """Mixes, runs and generations of the study in the lake: what `training.report.report` is given."""
+    generator = np.random.default_rng(rng)
+    effect, found = generator.normal(0, 0.03, 10), rows(study)
+    mixes = lake.publish(
+        f"studies/{study.name}/mixes",
+        lambda d: pq.write_table(pa.Table.from_pylist(found), d / "mixes.parquet") or Facts(),
+    )
+    sets, runs = [name for name in FACTOR if named or name != "reports"], []
+    for recipe in dict.fromkeys(row["recipe"] for row in found):
+        streams = [row for row in found if row["recipe"] == recipe]
+        mix = recipe if recipe in study.mixes else study.reference
+        for seed in seeds:
+            losses = {
+                name: true_loss(study, mix, streams[0]["share"], name) + effect[seed] + generator.normal(0, noise)
+                for name in sets
+            }
+            body = json.dumps(evaluation(streams, mix, seed, losses))
+            runs.append(
+                lake.publish(
+                    f"studies/{study.name}/runs/{recipe}-s{seed}",
+                    lambda d, body=body: (d / "evaluation.json").write_text(body) and Facts(),
+                    config={"body": body},
+                )
+            )
+    return {"mixes": mixes, "runs": runs, "generations": publish_generations(study, lake)}
+
+
+def publish_generations(study: Study, lake: Lake) -> Published:
+    """One document's generations of every strategy, 90 tokens each (100 of the student's); nothing was dropped."""
+    written = [
+        {"strategy": name, "g": g, "model": "m", "tokens": 100, "input_tokens": 50, "output_tokens": 90}
+        for name, strategy in study.strategies.items()
+        for g in range(strategy.generations)
+    ]
+    counts = {"planned": 240, "made": 228, "documents": 60, "documents_incomplete": 3}
+
+    def write(directory: Path) -> Facts:
+        table = pa.Table.from_pylist(written)
+        pq.write_table(table, directory / "generations.parquet")
+        pq.write_table(table.slice(0, 0), directory / "generation_drops.parquet")
+        return Facts(extra={"by_strategy": {"rephrase": counts}})
+
+    return lake.publish(f"studies/{study.name}/generations", write)

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.training.planted import COUNTS, GAP, SLOPE, make_study, true_loss
+from training.gaps import find_ablations, find_gaps
+from training.laws import Noise
+from training.series import describe_mixes, find_series
+
+
+def evaluations(study, seeds=(0, 1, 2), noise=0.0, rng=None, parameters=None, points=None):
+    rng = rng or np.random.default_rng(0)
+    return {
+        mix: {
+            seed: {
+                "losses": {"iid": true_loss(study, mix, 1.0, "iid") + rng.normal(0, noise)},
+                "parameters": {"non_embedding": (parameters or {}).get(mix, 10_000)},
+            }
+            | ({"point": points[mix]} if points and mix in points else {})
+            for seed in seeds
+        }
+        for mix in study.mixes
+    }
+
+
+def known(deviation, freedom=20):
+    return {"iid": Noise(deviation, freedom)}
+
+
+def gaps_of(study, runs, deviation=0.004):
+    kinds = {name: strategy.kind for name, strategy in study.strategies.items()}
+    return find_gaps(describe_mixes(study, runs), kinds, known(deviation))
+
+
+def test_mixes_that_differ_in_g_alone_are_a_series_and_others_are_not_of_it():
+    study = make_study()
+    lines = [line for line in find_series(describe_mixes(study, evaluations(study))) if line.axis == "generations"]
+    assert {line.name: [m.mix for m in line.members.values()] for line in lines} == {
+        "simple": [f"simple_{g}" for g in COUNTS],
+        "stitched": [f"stitched_{g}" for g in COUNTS],
+    }
+
+
+def test_planted_gap_and_its_growth_are_found_where_noise_allows():
+    study = make_study()
+    gap = next(g for g in gaps_of(study, evaluations(study)) if g["layout"] == "stitched")
+    assert [point["x"] for point in gap["points"]] == list(COUNTS)
+    assert gap["slope"] == pytest.approx(SLOPE) and gap["widens"] == "yes"
+    assert gap["points"][0]["gap"] == pytest.approx(GAP) and gap["seeds_above_0"] == 3
+    loud = next(g for g in gaps_of(study, evaluations(study), 0.05) if g["layout"] == "stitched")
+    assert loud["widens"] == "not resolved" and loud["slope"] == gap["slope"]
+
+
+def test_every_megadoc_is_held_against_the_simple_mix_of_its_own_design():
+    study = make_study()
+    found = {gap["layout"]: [p["against"] for p in gap["points"]] for gap in gaps_of(study, evaluations(study))}
+    assert found["stitched, real first"] == ["simple_8"]
+    assert "stitched, attention within documents" not in found  # simple has no such mix
+
+
+def test_one_seed_has_a_gap_and_no_interval():
+    study = make_study()
+    gap = next(g for g in gaps_of(study, evaluations(study, seeds=(0,))) if g["layout"] == "stitched")
+    assert gap["mean_margin"] is None and gap["slope_margin"] is None and gap["widens"] == "not resolved"
+
+
+def test_ablations_are_pairs_that_differ_in_one_thing():
+    study = make_study()
+    found = {
+        (a["first"], a["second"]): a for a in find_ablations(describe_mixes(study, evaluations(study)), known(0.01))
+    }
+    assert set(found) == {("stitched_8", "first_8"), ("stitched_8", "inside_8")}
+    order = found["stitched_8", "first_8"]
+    assert (order["what"], order["from"], order["to"]) == ("real document", "last", "first")
+    assert order["difference"] == pytest.approx(0.01) and order["same_settings"]
+
+
+def test_of_mixes_in_one_place_the_best_stands_for_it():
+    """An unsearched sweep of epochs at G = 8: the series in G has the best, the sweep is a series of its own."""
+    study = make_study()
+    longer = study.mixes["simple_8"].model_copy(update={"epochs": 8.0})
+    study = study.model_copy(update={"mixes": {**study.mixes, "simple_8_longer": longer}})
+    runs = evaluations(study)
+    for run in runs["simple_8_longer"].values():
+        run["losses"]["iid"] -= 0.1
+    lines = find_series(describe_mixes(study, runs))
+    by_g = next(line for line in lines if line.axis == "generations" and line.name == "simple")
+    assert [m.mix for m in by_g.members.values()][-1] == "simple_8_longer" and by_g.beaten == 1
+    assert [list(line.members) for line in lines if line.axis == "epochs"] == [[4.0, 8.0]]
+
+
+def test_settings_that_a_search_found_do_not_part_a_series():
+    study = make_study()
+    points = {f"simple_{g}": {"lr": 1e-3 * g, "weight_decay": 0.1, "epochs": g, "f": 0.5} for g in COUNTS}
+    gap = next(g for g in gaps_of(study, evaluations(study, points=points)) if g["layout"] == "stitched")
+    assert len(gap["points"]) == 4 and not any(point["same_settings"] for point in gap["points"])
+
+
+def test_model_sizes_and_contexts_are_axes():
+    study = make_study()
+    wider = {"model": {"layers": 1, "width": 64, "mlp": 64, "heads": 1}}
+    more = {
+        "real_wide": study.mixes["real"].model_copy(update={"training": wider}),
+        "simple_8_long": study.mixes["simple_8"].model_copy(update={"training": {"context": 128, "batch": 2}}),
+        "stitched_8_long": study.mixes["stitched_8"].model_copy(update={"training": {"context": 128, "batch": 4}}),
+    }
+    study = study.model_copy(update={"mixes": {**study.mixes, **more}})
+    runs = evaluations(study, parameters={"real_wide": 40_000})
+    lines = {(line.axis, line.name): list(line.members) for line in find_series(describe_mixes(study, runs))}
+    assert lines["parameters", "real"] == [10_000, 40_000]
+    assert lines["context", "simple"] == lines["context", "stitched"] == [64, 128]
+    gap = next(g for g in gaps_of(study, runs) if g["axis"] == "context")
+    assert [point["x"] for point in gap["points"]] == [64, 128]
+
+
+def test_a_controlled_mix_is_a_line_of_its_own_against_simple():
+    study = make_study()
+    controlled = study.mixes["stitched_8"].model_copy(update={"like": "simple_8"})
+    study = study.model_copy(update={"mixes": {**study.mixes, "stitched_8_controlled": controlled}})
+    found = {gap["layout"]: [p["mix"] for p in gap["points"]] for gap in gaps_of(study, evaluations(study))}
+    assert found["stitched, controlled"] == ["stitched_8_controlled"]
+    assert found["stitched"][-1] == "stitched_8"
+
+
+@pytest.mark.parametrize("quantity", ["slope", "mean", "point"])
+def test_intervals_of_gaps_cover_the_truth(quantity):
+    """95% nominal over 300 studies; noise is estimated from each study's own runs, as the report does."""
+    from training.laws import block_noise
+
+    study, rng, sigma = make_study(), np.random.default_rng(5), 0.01
+    kinds, covered, total = {"rephrase": "rephrase"}, 0, 0
+    truth = {"slope": SLOPE, "mean": GAP + SLOPE * np.mean(np.log2(COUNTS)), "point": GAP + 3 * SLOPE}[quantity]
+    for _ in range(300):
+        runs = evaluations(study, noise=sigma, rng=rng)
+        losses = [{seed: run["losses"]["iid"] for seed, run in own.items()} for own in runs.values()]
+        noise = {"iid": block_noise(losses, {0, 1, 2})}
+        gap = next(g for g in find_gaps(describe_mixes(study, runs), kinds, noise) if g["layout"] == "stitched")
+        last = gap["points"][-1]
+        told = {"slope": (gap["slope"], gap["slope_margin"]), "mean": (gap["mean"], gap["mean_margin"])}
+        value, margin = told.get(quantity, (last["gap"], last["margin"]))
+        covered += abs(value - truth) <= margin
+        total += 1
+    assert 0.92 <= covered / total <= 0.98
+
+
+def test_a_study_without_megadocs_has_no_gaps():
+    assert find_gaps([], {}, {"iid": Noise(None, 0)}) == []

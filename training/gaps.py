@@ -1,0 +1,158 @@
+"""What keeping a document's generations together is worth, and what single choices of the design do.
+
+**Gap.** Loss of the simple layout minus that of the stitched or stretched one at the same place, over the seeds both
+have: positive where the megadoc is better. Its half width comes from the study's seed noise on that held-out set
+(`training.laws`). *Whether it widens* is the slope of the gap on log2 of the axis, by the same noise: an effect of a
+seed on a layout, the same at every G, drops out of the slope. It does not drop out of the mean gap, which is therefore
+judged by its scatter over the seeds alone (t with seeds - 1 degrees of freedom).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from statistics import fmean, stdev
+
+import numpy as np
+from scipy.special import stdtrit
+
+from training.laws import Noise
+from training.scaling import half_width
+from training.series import AXES, Member, Series, find_series, held_fast, mean_loss, value_on
+
+ABLATIONS = {"real": "real document", "mode": "settings", "attention": "attention", "loss_on": "loss on"}
+KINDS = ("simple", "stitched", "stretched")
+
+
+def find_gaps(members: Sequence[Member], kinds: Mapping[str | None, str], noise: Mapping[str, Noise]) -> list[dict]:
+    """Stitched and stretched against simple, by axis and held-out set.
+
+    ``kinds`` are the kinds of the strategies: a stretched layout, whose strategy is a rationale's, is held against the
+    simple layouts of rephrases. ``points`` (axis value, the two mixes, gap, margin, seeds, whether their settings are
+    the same), ``mean`` and ``slope`` with their margins, ``widens`` (yes, no, narrows, not resolved).
+    """
+    lines = [series for series in find_series(members) if series.kind in KINDS]
+    along = {(line.kind, line.strategy, line.rest) for line in lines if line.axis == "generations"}
+    alone = [_single(member) for member in members if member.kind in KINDS]
+    lines += [line for line in alone if (line.kind, line.strategy, line.rest) not in along]
+    found = []
+    for series in lines:
+        for simple in lines if series.kind != "simple" else ():
+            if simple.kind == "simple" and simple.axis == series.axis and _comparable(series, simple, kinds):
+                found += [gap for name in sorted(noise) if (gap := _gap(series, simple, name, noise[name])) is not None]
+    return found
+
+
+def find_ablations(members: Sequence[Member], noise: Mapping[str, Noise]) -> list[dict]:
+    """Pairs of mixes that differ in one thing that is no number: their difference in loss, second minus first.
+
+    Of several mixes of one design, the two with the same settings are compared, else the best of each.
+    """
+    cells: dict[tuple, list[Member]] = defaultdict(list)
+    for member in members:
+        cells[member.kind, member.strategy or "", json.dumps(member.design, sort_keys=True)].append(member)
+    found = []
+    for one, other in combinations(cells.values(), 2):
+        key = _single_difference(one[0], other[0])
+        if key is None:
+            continue
+        alike = [(a, b) for a in one for b in other if a.settings == b.settings]
+        first, second = min(
+            alike or [(min(one, key=mean_loss), min(other, key=mean_loss))], key=lambda pair: mean_loss(pair[1])
+        )
+        said = [str(m.strategy if key == "strategy" else m.design[key]) for m in (first, second)]
+        facts = {"what": ABLATIONS.get(key, key.replace("_", " ")), "from": said[0], "to": said[1]}
+        facts |= {"first": first.mix, "second": second.mix, "same_settings": bool(alike)}
+        for name in sorted(noise):
+            difference = _difference(second, first, name, noise[name])
+            if difference:
+                found.append({**facts, "set": name, **difference})
+    return found
+
+
+def _single_difference(first: Member, second: Member) -> str | None:
+    """The one thing that is no number in which two mixes differ; None if there is more to it, or a number."""
+    if first.kind != second.kind:
+        return None
+    differing = {key for key in first.design if first.design[key] != second.design[key]}
+    if first.strategy != second.strategy:
+        differing.add("strategy")
+    return differing.pop() if len(differing) == 1 and not differing & AXES.keys() else None
+
+
+def _gap(series: Series, simple: Series, name: str, noise: Noise) -> dict | None:
+    places = sorted(series.members.keys() & simple.members.keys())
+    points = []
+    for place in places:
+        mega, plain = series.members[place], simple.members[place]
+        found = _difference(plain, mega, name, noise)
+        if found:
+            same = mega.settings == plain.settings
+            facts = {"x": place, "mix": mega.mix, "against": plain.mix, "same_settings": same}
+            points.append(
+                {**facts, "gap": found["difference"], **{k: found[k] for k in ("margin", "seeds", "by_seed")}}
+            )
+    if not points:
+        return None
+    gap = {"axis": series.axis, "layout": series.name, "against": simple.name, "set": name, "points": points}
+    return gap | _mean(points) | _slope(points, noise)
+
+
+def _mean(points: Sequence[Mapping]) -> dict:
+    """The gap over all places, by its scatter over the seeds that all of them have."""
+    seeds = sorted(set.intersection(*(set(point["by_seed"]) for point in points)))
+    if not seeds:
+        return {"mean": None, "mean_margin": None, "seeds_above_0": None, "seeds": 0}
+    means = [fmean(point["by_seed"][seed] for point in points) for seed in seeds]
+    margin = None
+    if len(means) > 1:
+        margin = float(stdtrit(len(means) - 1, 0.975)) * stdev(means) / math.sqrt(len(means))
+    above = sum(value > 0 for value in means)
+    return {"mean": fmean(means), "mean_margin": margin, "seeds_above_0": above, "seeds": len(means)}
+
+
+def _slope(points: Sequence[Mapping], noise: Noise) -> dict:
+    """Nats by which the gap grows with each doubling of the axis."""
+    points = [point for point in points if point["x"] > 0]
+    if len(points) < 2:
+        return {"slope": None, "slope_margin": None, "widens": None}
+    x = np.log2([point["x"] for point in points])
+    weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
+    slope = float(weights @ np.array([point["gap"] for point in points]))
+    share = float(sum(w**2 * 2 / point["seeds"] for w, point in zip(weights, points, strict=True)))
+    margin = half_width(noise, share) if min(point["seeds"] for point in points) > 1 else None
+    if margin is None or abs(slope) <= margin:
+        return {"slope": slope, "slope_margin": margin, "widens": "not resolved"}
+    return {"slope": slope, "slope_margin": margin, "widens": "yes" if slope > 0 else "narrows"}
+
+
+def _difference(first: Member, second: Member, name: str, noise: Noise) -> dict | None:
+    """Loss of the first minus that of the second over their common seeds; None without one."""
+    ours, theirs = (m.losses.get(name, {}) for m in (first, second))
+    seeds = sorted(s for s in ours.keys() & theirs.keys() if math.isfinite(ours[s]) and math.isfinite(theirs[s]))
+    if not seeds:
+        return None
+    by_seed = {str(seed): ours[seed] - theirs[seed] for seed in seeds}
+    margin = half_width(noise, 2 / len(seeds)) if len(seeds) > 1 else None
+    return {"difference": fmean(by_seed.values()), "margin": margin, "seeds": len(seeds), "by_seed": by_seed}
+
+
+def _comparable(series: Series, simple: Series, kinds: Mapping[str | None, str]) -> bool:
+    if series.strategy != simple.strategy and not (
+        series.kind == "stretched" and kinds.get(simple.strategy) == "rephrase"
+    ):
+        return False
+    ours, plain = json.loads(series.rest), json.loads(simple.rest)
+    ours["real"], plain["real"] = (rest.get("real") == "none" for rest in (ours, plain))
+    if ours["mode"] != plain["mode"] and plain["mode"] == "own":
+        ours["mode"] = "own"
+    return ours == plain
+
+
+def _single(member: Member) -> Series:
+    """A mix by itself, at its G."""
+    rest, place = held_fast(member, "generations"), value_on(member, "generations")
+    return Series("generations", member.name("generations"), member.kind, member.strategy, rest, {place: member})

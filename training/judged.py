@@ -1,0 +1,71 @@
+"""Ensembles and downstream tasks of a study as rows of its report, read from what `training.judge` published."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from palimpsest.config import Study
+from palimpsest.lake import Published
+
+Right = dict[tuple[str, int], float]
+"""By task and question: the share of a mix's seeds that answer it rightly."""
+
+
+def read(study: Study, verdicts: Sequence[Published]) -> dict:
+    """``ensembles``: rows by mix; ``tasks``: a row per mix and task. Empty where the study has none."""
+    ensembles, answers, chance = {}, defaultdict(list), {}
+    for published in verdicts:
+        if "/ensembles/" in published.dataset:
+            ensembles[published.extra["mix"]] = pq.read_table(published.file("losses.parquet")).to_pylist()
+            continue
+        tasks = pq.read_table(published.file("tasks.parquet")).to_pylist()
+        chance |= {row["task"]: row["chance"] for row in tasks}
+        answers[tasks[0]["recipe"]].append(pq.read_table(published.file("answers.parquet")).to_pylist())
+    return {
+        "ensembles": {mix: ensembles[mix] for mix in study.mixes if mix in ensembles},
+        "tasks": _tasks(study, answers, chance),
+    }
+
+
+def _tasks(study: Study, answers: Mapping[str, list[list[dict]]], chance: Mapping[str, float]) -> list[dict]:
+    """Acc and acc_norm with standard errors over the questions, and acc minus the reference's, question by question.
+
+    A question counts as the mean over the seeds. The same questions are asked of every mix, so the paired difference
+    is far better known than either accuracy. Seeds differ too: with few of them the error is a lower bound.
+    """
+    found = []
+    right = {score: {mix: _right(runs, score) for mix, runs in answers.items()} for score in ("acc", "acc_norm")}
+    for mix in (name for name in study.mixes if name in answers):
+        for task in chance:
+            row = {"mix": mix, "task": task, "seeds": len(answers[mix]), "chance": chance[task]}
+            for score, by_mix in right.items():
+                own = {key: value for key, value in by_mix[mix].items() if key[0] == task}
+                mean, error = _mean(list(own.values()))
+                row |= {score: mean, f"{score}_stderr": error, "questions": len(own)}
+                row[f"{score}_above_chance"] = (mean - chance[task]) / (1 - chance[task])
+                reference = by_mix.get(study.reference, {})
+                paired = [value - reference[key] for key, value in own.items() if key in reference]
+                told = _mean(paired) if paired and mix != study.reference else (None, None)
+                row |= {f"{score}_difference": told[0], f"{score}_difference_stderr": told[1]}
+            found.append(row)
+    return found
+
+
+def _right(runs: Sequence[Sequence[Mapping]], score: str) -> Right:
+    found = defaultdict(list)
+    for answers in runs:
+        for answer in answers:
+            found[answer["task"], answer["question"]].append(float(answer[score]))
+    return {question: fmean(values) for question, values in found.items()}
+
+
+def _mean(values: Sequence[float]) -> tuple[float, float | None]:
+    if len(values) < 2:
+        return (fmean(values), None)
+    return fmean(values), float(np.std(values, ddof=1)) / math.sqrt(len(values))

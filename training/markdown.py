@@ -1,0 +1,121 @@
+"""Sections of a report as Markdown tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from training.words import describe, difference_text, gap_sentence, loss_text, short
+
+ABLATION = {
+    "what": lambda r: r["what"],
+    "from → to": lambda r: f"{r['from']} → {r['to']}",
+    "mixes": lambda r: f"{r['first']} → {r['second']}",
+    "on": lambda r: r["set"],
+    "change of loss": lambda r: difference_text(r["difference"], r["margin"]),
+    "seeds": lambda r: r["seeds"],
+}
+LAW = {
+    "in": lambda r: r["in"],
+    "of": lambda r: r["of"],
+    "on": lambda r: r["set"],
+    "A": lambda r: f"{r['fit']['law']['A']:.4g}",
+    "B": lambda r: _between(r["fit"], "B"),
+    "C": lambda r: _between(r["fit"], "C"),
+    "points": lambda r: r["fit"]["points"],
+    "R²": lambda r: "–" if r["fit"]["r2"] is None else f"{r['fit']['r2']:.3f}",
+    "worst left out": lambda r: f"{max(map(abs, r['fit']['left_out'])):.4f}" if r["fit"]["left_out"] else "–",
+    "to bear in mind": lambda r: r["fit"]["problem"],
+}
+TASK = {
+    "mix": lambda r: r["mix"],
+    "task": lambda r: r["task"],
+    "questions": lambda r: r["questions"],
+    "chance": lambda r: f"{r['chance']:.3f}",
+    "acc ± error": lambda r: _with_error(r["acc"], r["acc_stderr"]),
+    "to reference": lambda r: _with_error(r["acc_difference"], r["acc_difference_stderr"], "+"),
+    "acc_norm ± error": lambda r: _with_error(r["acc_norm"], r["acc_norm_stderr"]),
+}
+CERTIFICATE = {
+    "mix": lambda r: r[0],
+    "best point": lambda r: ", ".join(f"{k} {v:g}" for k, v in (r[1]["centre"] or {}).items()),
+    "loss": lambda r: "–" if r[1]["loss"] is None else f"{r[1]['loss']:.4f}",
+    "nearest neighbour": lambda r: "–" if r[1]["margin"] is None else f"{r[1]['margin']:+.4f}",
+    "runs": lambda r: r[1]["runs"],
+    "ended by": lambda r: (
+        r[1]["ended"] + "".join(f", at the {end} end of {axis}" for axis, end in r[1]["edges"].items())
+    ),
+}
+
+
+def mixes(table: Mapping) -> str:
+    columns = {"mix": lambda r: r["mix"], "G": lambda r: r["generations"] or "–"}
+    columns["real text seen, times"] = lambda r: "–" if r["real_exposures"] is None else f"{r['real_exposures']:.1f}"
+    columns |= {
+        "tokens trained": lambda r: short(r["trained_tokens"]),
+        "FLOPs": lambda r: "–" if r["flops"] is None else short(r["flops"]),
+    }
+    columns |= {f"loss, {s}": (lambda r, s=s: loss_text(r, s)) for s in table["sets"]}
+    columns["data efficiency"] = describe
+    return _table(table["mixes"], columns)
+
+
+def reservations(table: Mapping) -> str:
+    """Why a mix is not resolved, or what its figure hangs on."""
+    lines = []
+    for row in table["mixes"]:
+        if row["verdict"] == "reference":
+            continue
+        said = [row["reason"]] if row["reason"] else []
+        if row["verdict"] == "resolved" and not row["familywise"]:
+            said.append("does not stand when all mixes of the study are compared at once")
+        if row["verdict"] == "resolved" and row["extrapolated"] and row["efficiency_without_floor"] is not None:
+            said.append(f"{row['efficiency_without_floor']:.2f}x under a law without a floor")
+        said += [f"{word}, unlike the reference" for word in row["differs"]]
+        if said:
+            lines.append(f"- {row['mix']}: {'; '.join(said)}.")
+    return "\n".join(lines)
+
+
+def gaps(table: Mapping) -> str:
+    found = [(gap, point) for gap in table["gaps"] for point in gap["points"]]
+    if not found:
+        return ""
+    columns = {
+        "layout": lambda r: f"{r[0]['layout']} against {r[0]['against']}",
+        "at": lambda r: f"{r[0]['axis'].replace('_', ' ')} {r[1]['x']:g}",
+        "on": lambda r: r[0]["set"],
+        "simple minus megadoc": lambda r: difference_text(r[1]["gap"], r[1]["margin"]),
+        "by seed": lambda r: ", ".join(f"{value:+.4f}" for value in r[1]["by_seed"].values()),
+        "per doubling": lambda r: difference_text(r[0]["slope"], r[0]["slope_margin"]),
+        "widens": lambda r: r[0]["widens"] or "–",
+    }
+    told = " ".join(filter(None, map(gap_sentence, table["gaps"])))
+    return "\n\n".join(filter(None, ["## Together or apart", told, _table(found, columns)]))
+
+
+def ensembles(table: Mapping) -> str:
+    rows = [row for own in table["ensembles"].values() for row in own]
+    columns = {key: (lambda r, key=key: r[key]) for key in ("mix", "members", "set")}
+    columns["loss"] = lambda r: f"{r['loss']:.4f}"
+    return rows_of("## Ensembles", rows, columns)
+
+
+def rows_of(title: str, rows: Sequence, columns: Mapping) -> str:
+    return f"{title}\n\n{_table(rows, columns)}" if rows else ""
+
+
+def _table(rows: Sequence, columns: Mapping) -> str:
+    lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
+    lines += [" | ".join(str(value(row)).replace("|", "\\|") for value in columns.values()) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def _between(fit: Mapping, name: str) -> str:
+    value = f"{fit['law'][name]:.3f}"
+    return value + (f" ({fit['low'][name]:.3f} to {fit['high'][name]:.3f})" if fit["low"] else "")
+
+
+def _with_error(value: float | None, error: float | None, sign: str = "") -> str:
+    if value is None:
+        return "–"
+    return f"{value:{sign}.3f}" + (f" ± {error:.3f}" if error is not None else "")

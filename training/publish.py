@@ -1,0 +1,151 @@
+"""The report in MLflow, under the same names in every study: studies and reports can be compared there."""
+
+from __future__ import annotations
+
+import math
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from palimpsest.config import Study
+from palimpsest.lake import Published
+from training import track
+from training.words import TOLD, describe, loss_text
+
+
+def log_report(
+    study: Study, published: Published, table: Mapping, parent_run_id: str, parents: Sequence[Published]
+) -> None:
+    """Metrics, tags, tables and files of the report; then what earlier reports of the study said beside it."""
+    track.finish_parent(
+        study,
+        parent_run_id,
+        published.path,
+        metrics(table),
+        headline=table["headline"],
+        tables=tables(table),
+        tags=tags(table, published),
+        datasets=parents,
+    )
+    earlier = track.reports(study)
+    if len(earlier) > 1:
+        from training.history import as_table, draw
+
+        with tempfile.TemporaryDirectory() as folder:
+            draw(earlier, table["reference"], Path(folder))
+            track.add_files(parent_run_id, Path(folder), {"history.json": as_table(earlier)})
+
+
+def metrics(table: Mapping) -> dict[str, float]:
+    """``best/...``, ``reference/...`` and ``total/...`` mean the same in every study; the others name a mix.
+
+    ``loss/<mix>`` is i.i.d., ``loss_<set>/<mix>`` that of another held-out set.
+    """
+    found: dict[str, float | None] = {}
+    for row in table["mixes"]:
+        mix, told = row["mix"], row["verdict"] in TOLD
+        found |= {f"loss{'' if s == 'iid' else f'_{s}'}/{mix}": row[f"loss_{s}"] for s in table["sets"]}
+        found |= {f"{name}/{mix}": row[name] for name in ("long_context_gain", "flops", "real_exposures")}
+        found |= {f"gain/{mix}": None if row["difference"] is None else -row["difference"]}
+        found |= {name + f"/{mix}": row[name] for name in ("efficiency", "efficiency_low", "efficiency_high") if told}
+    for gap in table["gaps"]:
+        name = f"gap_{gap['set']}_by_{gap['axis']}/{gap['layout']}"
+        found |= {f"{name}/{point['x']:g}": point["gap"] for point in gap["points"]}
+        found |= {f"{name}/slope": gap["slope"], f"{name}/mean": gap["mean"]}
+    for row in table["tasks"]:
+        found |= {f"acc_{row['task']}/{row['mix']}": row["acc"]}
+    found |= _totals(table)
+    return {
+        re.sub(r"[^\w\-. :/]+ ?", "_", name): value
+        for name, value in found.items()
+        if value is not None and math.isfinite(value)
+    }
+
+
+def _totals(table: Mapping) -> dict[str, float | None]:
+    reference = next((row for row in table["mixes"] if row["mix"] == table["reference"]), None)
+    best, law, runs = best_mix(table), table["law"] or {}, table["runs"]
+    told = best is not None and best["verdict"] in TOLD
+    found = {f"reference/{name}": reference[key] for name, key in
+             (("loss", "loss_iid"), ("loss_long", "loss_long"), ("tokens", "real_tokens"), ("flops", "flops"))
+             if reference}  # fmt: skip
+    if best:
+        found |= {"best/loss": best["loss_iid"], "best/loss_long": best["loss_long"], "best/gain": -best["difference"]}
+        found |= {f"best/{key}": best[key] for key in ("efficiency", "efficiency_low", "efficiency_high") if told}
+        found |= {"best/flops_ratio": best["flops_ratio"], "best/generated_tokens": best["generated_tokens"]}
+    found |= {f"law/{name}": value for name, value in law.items()}
+    return found | {
+        "seed_noise": table["noise"],
+        "total/runs": len(runs),
+        "total/trained_tokens": sum(run["tokens"]["total"] for run in runs),
+        "total/flops": sum(run["flops"] for run in runs),
+        "total/train_seconds": sum(run["seconds"] for run in runs),
+    }
+
+
+def best_mix(table: Mapping) -> Mapping | None:
+    """The mix furthest below the reference; None where none has a loss."""
+    ran = [row for row in table["mixes"] if row["verdict"] != "reference" and row["difference"] is not None]
+    return min(ran, key=lambda row: row["difference"], default=None)
+
+
+def tags(table: Mapping, published: Published) -> dict[str, str]:
+    best = best_mix(table)
+    found = {"palimpsest.report": published.digest, "palimpsest.reference": table["reference"]}
+    if best:
+        found |= {"palimpsest.best_mix": best["mix"], "palimpsest.verdict": best["verdict"]}
+    for gap in table["gaps"]:
+        if gap["set"] == "iid" and gap["widens"]:
+            found[f"palimpsest.widens.{gap['axis']}.{re.sub(r'[^a-z0-9]+', '_', gap['layout'].lower())}"] = gap[
+                "widens"
+            ]
+    return found
+
+
+def tables(table: Mapping) -> dict[str, dict[str, list]]:
+    """MLflow tables by file name, each as columns; the empty ones are left out."""
+    rows = table["mixes"]
+    found = {
+        "mixes.json": {
+            "mix": [row["mix"] for row in rows],
+            "G": [row["generations"] for row in rows],
+            "real tokens": [row["real_tokens"] for row in rows],
+            "synthetic tokens": [row["synthetic_tokens"] for row in rows],
+            "real text seen, times": [row["real_exposures"] for row in rows],
+            "training FLOPs": [row["flops"] for row in rows],
+            **{f"loss, {name}": [loss_text(row, name) for row in rows] for name in table["sets"]},
+            "data efficiency": [describe(row) for row in rows],
+            "why": [row["reason"] for row in rows],
+        },
+        "gaps.json": _columns(
+            {"layout": gap["layout"], "against": gap["against"], "axis": gap["axis"], "set": gap["set"]}
+            | {key: point[key] for key in ("x", "gap", "margin", "seeds")}
+            | {key: gap[key] for key in ("slope", "slope_margin", "widens")}
+            for gap in table["gaps"]
+            for point in gap["points"]
+        ),
+        "ablations.json": _columns(
+            {key: row[key] for key in ("what", "from", "to", "first", "second", "set", "difference", "margin", "seeds")}
+            for row in table["ablations"]
+        ),
+        "laws.json": _columns(
+            {"in": law["in"], "of": law["of"], "set": law["set"], **law["fit"]["law"]}
+            | {f"{name} {end}": (law["fit"][end] or {}).get(name) for name in "ABC" for end in ("low", "high")}
+            | {key: law["fit"][key] for key in ("points", "r2", "problem")}
+            for law in table["laws"]
+        ),
+        "tasks.json": _columns(table["tasks"]),
+        "ensembles.json": _columns(row for own in table["ensembles"].values() for row in own),
+        "certificates.json": _columns(
+            {"mix": recipe, **(found["centre"] or {})}
+            | {key: found[key] for key in ("loss", "ended", "certified", "margin", "missing", "runs", "waves")}
+            for recipe, found in table["certificates"].items()
+        ),
+    }
+    return {name: columns for name, columns in found.items() if columns}
+
+
+def _columns(rows) -> dict[str, list]:
+    rows = list(rows)
+    return {key: [row[key] for row in rows] for key in rows[0]} if rows else {}

@@ -1,0 +1,133 @@
+"""``docs/results/<study>.md``: what a study came to, from the lake's report and MLflow's record of how it was made.
+
+``python -m training results STUDY`` writes the page and its figures; nothing in it is written by hand.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from palimpsest.config import Study, load_study
+from palimpsest.lake import REPOSITORY, Lake, LakeError, Published
+from training import track
+from training.figures import explain
+from training.history import as_table
+from training.markdown import ABLATION, CERTIFICATE, LAW, TASK, ensembles, gaps, mixes, reservations, rows_of
+from training.report import load_table
+from training.words import short
+
+
+def main(study_name: str, folder: Path | None = None) -> Path:
+    """Write the page of the study's latest report; its path.
+
+    Raises `LakeError` if MLflow does not know the run that made that report: then nobody could look further.
+    """
+    study, lake = load_study(study_name), Lake.from_env()
+    published = lake.latest(f"studies/{study.name}/report")
+    reports = track.reports(study)
+    made = next((report for report in reports if report["report"] == published.digest), None)
+    if made is None:
+        raise LakeError(
+            f"{published.uri} was made by no finished run in MLflow at {track.tracking_uri()}; trigger study_"
+            f"{study.name} (unchanged stages do nothing), or set MLFLOW_TRACKING_URI to the store that has it"
+        )
+    folder = folder or REPOSITORY / "docs" / "results"
+    figures = folder / study.name
+    shutil.rmtree(figures, ignore_errors=True)
+    figures.mkdir(parents=True)
+    for name in published.extra["figures"]:
+        shutil.copy(published.file(f"{name}.png"), figures / f"{name}.png")
+    page = folder / f"{study.name}.md"
+    page.write_text(render(study, published, made, reports, track.children(made["run"])), encoding="utf-8")
+    return page
+
+
+def render(
+    study: Study, published: Published, made: Mapping, reports: Sequence[Mapping], children: Sequence[Mapping]
+) -> str:
+    """The page in Markdown."""
+    table = load_table(published)
+    parts = [
+        f"# {study.name}: what the data is worth",
+        f"**{table['headline']}**",
+        table["aside"],
+        study.description,
+        f"Written by `python -m training results {study.name}` from report `{published.digest[:12]}` in the lake and "
+        f"MLflow run `{made['run']}` (experiment `{study.name}`), commit `{made['commit'][:12]}`.",
+        "## Mix by mix",
+        "Losses in nats per token on held-out documents: mean over seeds ± their standard "
+        "deviation. Data efficiency: how many times more real text the real-only recipe would have needed for the same "
+        "loss, with its 95% interval.",
+        mixes(table),
+        reservations(table),
+        gaps(table),
+        rows_of("## One thing changed", table["ablations"], ABLATION),
+        rows_of("## Laws", table["laws"], LAW),
+        rows_of("## Downstream tasks", table["tasks"], TASK),
+        ensembles(table),
+        rows_of("## Settings that were found", list(table["certificates"].items()), CERTIFICATE),
+        _figures(study, published),
+        "## Cost and hardware",
+        _cost(table, made, children),
+        _history(reports),
+        "## Once more",
+        _commands(study),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _figures(study: Study, published: Published) -> str:
+    names = published.extra["figures"]
+    drawn = [f"### {explain(n)[0]}\n\n{explain(n)[1]}\n\n![{explain(n)[0]}]({study.name}/{n}.png)" for n in names]
+    return "\n\n".join(["## Figures", *drawn]) if drawn else ""
+
+
+def _cost(table: Mapping, made: Mapping, children: Sequence[Mapping]) -> str:
+    runs = table["runs"]
+    hardware = sorted({child["hardware"] for child in children if child["hardware"]})
+    devices = sorted({f"{run['device']} in {run['precision']}, {run.get('threads', 1)} thread(s)" for run in runs})
+    facts = {
+        "Hardware": "; ".join(hardware) or "not recorded",
+        "Device of the runs": "; ".join(devices),
+        "Runs compared": f"{len(runs)}; tracked under this run, search and repeats included: {len(children)}",
+        "Wall clock of the run that made this": _duration(made["seconds"])
+        + " (what was in the lake is not made again)",
+        "Training, summed over the runs compared": _duration(sum(run["seconds"] for run in runs)),
+        "Tokens trained": short(sum(run["tokens"]["total"] for run in runs)),
+        "Training FLOPs": short(sum(run["flops"] for run in runs)),
+        "Tokens generated, largest layout": short(max((r["generated_tokens"] or 0 for r in table["mixes"]), default=0)),
+        "Finished": made["time"],
+    }
+    return "\n".join(f"- {name}: {value}" for name, value in facts.items())
+
+
+def _history(reports: Sequence[Mapping]) -> str:
+    if len(reports) < 2:
+        return ""
+    columns = as_table(reports)
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    shown = {
+        "report": lambda r: f"{r['time'][:10]}, {r['commit'][:7]}",
+        "mix": lambda r: r["mix"],
+        "loss": lambda r: "–" if r["loss"] is None else f"{r['loss']:.4f}",
+        "data efficiency": lambda r: "–" if r["efficiency"] is None else f"{r['efficiency']:.2f}x",
+    }
+    return rows_of("## Earlier reports", rows, shown)
+
+
+def _commands(study: Study) -> str:
+    file = study.path.relative_to(REPOSITORY) if study.path.is_relative_to(REPOSITORY) else study.path.name
+    lines = [
+        f"python -m palimpsest validate {study.name}     # {file}",
+        f'make airflow ARGS="dags trigger study_{study.name}"',
+        f"python -m training report {study.name}",
+        f"python -m training results {study.name}",
+    ]
+    return "\n".join(["```", *lines, "```"])
+
+
+def _duration(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"

@@ -1,0 +1,171 @@
+"""One row per mix: what it was trained on, its loss on every held-out set, what it is worth and what it cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from statistics import fmean, stdev
+
+import pyarrow as pa
+
+from palimpsest.config import Study
+from training import laws, scaling, series
+
+OWN = ("iid", "short", "long")
+TEXT = ("mix", "family", "layout", "strategy", "verdict", "reason")
+COUNTS = ("generations", "seeds", "steps", "real_tokens", "synthetic_tokens", "trained_tokens", "generated_tokens")
+NUMBERS = (
+    "fraction", "epochs", "lr", "weight_decay", "real_passes", "synthetic_passes", "real_exposures",
+    "real_exposures_copies", "seconds", "flops", "flops_ratio", "engine_seconds", "gain_per_pflop", "gain_per_mtoken",
+    "difference", "margin", "difference_fresh", "margin_fresh", "efficiency", "efficiency_low", "efficiency_high",
+    "efficiency_without_floor", "efficiency_left_out_low", "efficiency_left_out_high", "long_context_gain",
+    "long_context_margin",
+)  # fmt: skip
+BOOLEANS = ("extrapolated", "familywise")
+
+
+def schema(sets: Sequence[str]) -> pa.Schema:
+    """Columns of table.parquet; per held-out set loss, spread, difference to the reference and its margin."""
+    fields = [(name, pa.string()) for name in TEXT] + [(name, pa.int64()) for name in COUNTS]
+    fields += [(name, pa.float64()) for name in NUMBERS] + [(name, pa.bool_()) for name in BOOLEANS]
+    fields += [(f"{kind}_{name}", pa.float64()) for name in sets for kind in ("loss", "spread", "difference", "margin")]
+    return pa.schema([*fields, ("differs", pa.list_(pa.string()))])
+
+
+def make_row(
+    study: Study,
+    name: str,
+    rows: list,
+    by_recipe: Mapping[str, Mapping[int, Mapping]],
+    found: scaling.Efficiency,
+    sets: Sequence[str],
+    noise: Mapping[str, laws.Noise],
+) -> dict:
+    real, synthetic, runs = stream_of(rows, False), stream_of(rows, True), by_recipe[name]
+    layout = study.layouts[study.mixes[name].layout]
+    strategy = study.strategies.get(layout.strategy)
+    row = {
+        "mix": name,
+        "layout": layout.kind,
+        "strategy": layout.strategy,
+        "generations": (layout.generations or strategy.generations) if strategy else 0,
+        "seeds": len(runs),
+        "real_tokens": real["stream_tokens"],
+        "synthetic_tokens": synthetic["stream_synthetic_tokens"] if synthetic else 0,
+        "fraction": sum(r["fraction"] for r in rows if r["is_synthetic"]),
+        "trained_tokens": sum(r["trained_tokens"] for r in rows),
+        "real_passes": real["passes"],
+        "synthetic_passes": synthetic["passes"] if synthetic else 0.0,
+    }
+    row |= dict.fromkeys(("seconds", "flops", "steps", "real_exposures", "real_exposures_copies"))
+    if runs:
+        row |= _as_trained(study, name, next(iter(runs.values())), real)
+        row["seconds"] = fmean(run["seconds"] for run in runs.values())
+    for kind in sets:
+        losses = losses_of(runs, kind)
+        row[f"loss_{kind}"] = fmean(losses.values()) if losses else None
+        row[f"spread_{kind}"] = stdev(losses.values()) if len(losses) > 1 else None
+        difference, margin = _to_reference(study, by_recipe, name, kind, noise)
+        row |= {f"difference_{kind}": difference, f"margin_{kind}": margin}
+    efficiency = asdict(found)
+    left_out = found.left_out or (None, None)
+    return row | {
+        **{key: efficiency[key] for key in ("verdict", "reason", "difference", "margin", *BOOLEANS)},
+        **_fresh(study, by_recipe, name, noise["iid"]),
+        **_long_context(study, by_recipe, name),
+        "efficiency": found.value,
+        "efficiency_low": found.low,
+        "efficiency_high": found.high,
+        "efficiency_without_floor": found.without_floor,
+        "efficiency_left_out_low": left_out[0],
+        "efficiency_left_out_high": left_out[1],
+    }
+
+
+def _as_trained(study: Study, name: str, run: Mapping, real: Mapping) -> dict:
+    """What all seeds of a mix have in common. Real text counts as often as it was a target, copies included."""
+    streams, settings = run["streams"], run.get("point") or series.own_point(study, name)
+    total = sum(stream["sequences"] for stream in streams)
+    exposed = {layout: found["real"] / real["stream_tokens"] for layout, found in run["exposures"].items()}
+    return {
+        "fraction": sum(stream["sequences"] for stream in streams[1:]) / total,
+        "trained_tokens": run["tokens"]["total"],
+        "real_passes": streams[0]["passes"],
+        "synthetic_passes": sum(stream["passes"] for stream in streams[1:]),
+        "real_exposures": sum(exposed.values()),
+        "real_exposures_copies": sum(times for layout, times in exposed.items() if layout != streams[0]["layout"]),
+        "steps": run["steps"],
+        "flops": float(run["flops"]),
+        **{key: settings[key] for key in ("epochs", "lr", "weight_decay")},
+    }
+
+
+def _to_reference(study, by_recipe, name: str, kind: str, noise) -> tuple[float | None, float | None]:
+    """Loss minus that of the reference over common seeds, and its half width."""
+    ours, theirs = losses_of(by_recipe[name], kind), losses_of(by_recipe[study.reference], kind)
+    seeds = sorted(ours.keys() & theirs.keys())
+    if not seeds or name == study.reference:
+        return None, None
+    difference = fmean(ours[seed] - theirs[seed] for seed in seeds)
+    margin = scaling.half_width(noise[kind], 2 / len(seeds)) if len(seeds) > 1 else None
+    return (difference, margin) if math.isfinite(difference) else (None, None)
+
+
+def _fresh(study: Study, by_recipe, name: str, noise: laws.Noise) -> dict:
+    """The difference without the seed the search chose by: the best of many points is lucky on that one."""
+    found = {"difference_fresh": None, "margin_fresh": None}
+    if study.search is None or name == study.reference:
+        return found
+    kept = {
+        recipe: {seed: run for seed, run in by_recipe[recipe].items() if seed != study.search.seed}
+        for recipe in (name, study.reference)
+    }
+    return dict(zip(found, _to_reference(study, kept, name, "iid", {"iid": noise}), strict=True))
+
+
+def _long_context(study: Study, by_recipe, name: str) -> dict:
+    """How much more is gained on long documents than on all: the difference of the two sets is one more 'loss'."""
+    extra = {
+        recipe: {
+            seed: {"losses": {"long": run["losses"]["long"] - run["losses"]["iid"]}}
+            for seed, run in runs.items()
+            if run["losses"].get("long") is not None and run["losses"].get("iid") is not None
+        }
+        for recipe, runs in by_recipe.items()
+    }
+    if not extra.get(name) or not extra.get(study.reference):
+        return {"long_context_gain": None, "long_context_margin": None}
+    difference, margin = _to_reference(study, extra, name, "long", seed_noise(extra, ["long"]))
+    return {"long_context_gain": None if difference is None else -difference, "long_context_margin": margin}
+
+
+def cost(study: Study, row: Mapping, rows: Sequence[Mapping], spent: Mapping[str, Mapping]) -> dict:
+    """Of the whole mix; gain is what it is better than the reference, in nats."""
+    reference = next((r for r in rows if r["mix"] == study.reference), None)
+    generated = spent.get(study.mixes[row["mix"]].layout) or {"output_tokens": 0, "engine_seconds": None}
+    gain = None if row["difference"] is None or row["verdict"] == "reference" else -row["difference"]
+    tokens = generated["output_tokens"]
+    flops = row["flops"]
+    return {
+        "generated_tokens": tokens,
+        "engine_seconds": generated["engine_seconds"],
+        "flops_ratio": flops / reference["flops"] if flops and reference and reference["flops"] else None,
+        "gain_per_pflop": gain / (flops / 1e15) if gain is not None and flops else None,
+        "gain_per_mtoken": gain / (tokens / 1e6) if gain is not None and tokens else None,
+    }
+
+
+def losses_of(runs: Mapping[int, Mapping], name: str) -> dict[int, float]:
+    return {seed: run["losses"][name] for seed, run in runs.items() if run["losses"].get(name) is not None}
+
+
+def stream_of(rows: Sequence[Mapping], synthetic: bool) -> Mapping | None:
+    return next((row for row in rows if row["is_synthetic"] == synthetic), None)
+
+
+def seed_noise(by_recipe: Mapping[str, Mapping], sets: Sequence[str]) -> dict[str, laws.Noise]:
+    """Seed noise of each held-out set over all recipes, over the seeds most of them have."""
+    seeds = [set(runs) for runs in by_recipe.values() if len(runs) > 1]
+    common = max(seeds, key=lambda s: (sum(s <= other for other in seeds), len(s)), default=set())
+    return {name: laws.block_noise([losses_of(runs, name) for runs in by_recipe.values()], common) for name in sets}

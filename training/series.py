@@ -1,0 +1,179 @@
+"""Which mixes differ in one thing only, and what that thing does: series, gaps between layouts, ablations.
+
+A mix is described by *design* (what the study asks about: layout, strategy, G, model, context, attention, ...) and
+*settings* (lr, weight decay, epochs, f: what a search tunes). Along a design axis every mix stands at its own
+settings, as the paper compares them; of several mixes in one place the best counts, which is what tuning does. Along a
+setting everything else is equal. The study file alone decides which mixes belong together.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import fmean
+
+from palimpsest.config import Study
+from training.laws import Losses
+
+AXES = {"generations": "G", "parameters": "parameters", "context": "context", "batch_tokens": "tokens per batch"}
+"""Design axes that are numbers, and what they are called."""
+ALONG_WITH = {"parameters": ("model",), "context": ("batch_tokens",)}
+"""What an axis takes along: with a longer context either the sequences of a batch stay, or its tokens."""
+SETTINGS = ("epochs", "f", "lr", "weight_decay")
+UNASKED = {
+    "optimizer", "model", "context", "batch", "block", "seeds", "reference_shares", "precision", "threads",
+    "evaluations", "micro_tokens", "processes", "parallel", "compile", "checkpoint_seconds",
+}  # fmt: skip
+"""Of 'training': settings, those with an axis of their own, and those that shape no result."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A mix as its place among the others."""
+
+    mix: str
+    kind: str
+    strategy: str | None
+    design: Mapping[str, object]
+    """All but kind and strategy, the axes among them."""
+    settings: Mapping[str, float]
+    losses: Mapping[str, Losses]
+    """By held-out set, then seed."""
+    words: Mapping[str, str] = field(default_factory=dict)
+    """What is unlike the study's reference, by key of the design, as it is said."""
+
+    def name(self, axis: str = "") -> str:
+        """What a table calls it; what differs along ``axis`` is not said."""
+        strategy = [self.strategy] if self.strategy not in (None, "rephrase", "rationale", self.kind) else []
+        along = {axis, *ALONG_WITH.get(axis, ())}
+        return ", ".join([self.kind, *strategy, *(word for key, word in self.words.items() if key not in along)])
+
+
+@dataclass(frozen=True)
+class Series:
+    """Mixes along one axis, in its order."""
+
+    axis: str
+    name: str
+    kind: str
+    strategy: str | None
+    rest: str
+    """What all of them have in common, for comparison with another series."""
+    members: Mapping[float, Member] = field(default_factory=dict)
+    beaten: int = 0
+    """Further mixes in the same places, whose loss was higher."""
+
+
+def describe_mixes(study: Study, runs: Mapping[str, Mapping[int, Mapping]]) -> list[Member]:
+    """Every mix that has run; ``runs`` are the evaluations by recipe and seed."""
+    found, usual = [], study.training_of(study.reference)
+    usual_design = {"context": usual.context, "batch_tokens": usual.batch * usual.context}
+    usual_design |= {"mode": "own", "max_tokens": None, "layout_seed": 0, "model": usual.model.model_dump()}
+    usual_design |= {key: value for key, value in usual.model_dump(mode="json").items() if key not in UNASKED}
+    for name, mix in study.mixes.items():
+        if not runs.get(name):
+            continue
+        first, layout, training = next(iter(runs[name].values())), study.layouts[mix.layout], study.training_of(name)
+        strategy = study.strategies.get(layout.strategy)
+        point = first.get("point") or own_point(study, name)
+        design = {
+            "generations": (layout.generations or strategy.generations) if strategy else 0,
+            "parameters": first["parameters"]["non_embedding"],
+            "context": training.context,
+            "batch_tokens": training.batch * training.context,
+            "real": _place(layout.kind, layout.real),
+            "mode": _mode(mix),
+            "max_tokens": mix.max_tokens,
+            "layout_seed": layout.seed,
+            "model": training.model.model_dump(),
+        } | {key: value for key, value in training.model_dump(mode="json").items() if key not in UNASKED}
+        sets = {key for run in runs[name].values() for key in run["losses"]}
+        losses = {
+            key: {seed: run["losses"][key] for seed, run in runs[name].items() if run["losses"].get(key) is not None}
+            for key in sorted(sets)
+        }
+        settings = {key: point[key] for key in SETTINGS}
+        words = {key: _word(key, design) for key, value in usual_design.items() if design[key] != value}
+        if design["real"] in ("first", "none") and layout.kind != "real":
+            words = {"real": "no real document" if design["real"] == "none" else "real first"} | words
+        found.append(Member(name, layout.kind, layout.strategy, design, settings, losses, words))
+    return found
+
+
+def own_point(study: Study, name: str) -> dict[str, float]:
+    """The settings a mix has where no search and no other mix gives it others."""
+    mix, optimizer = study.mixes[name], study.training_of(name).optimizer
+    return {"lr": optimizer.lr, "weight_decay": optimizer.weight_decay, "epochs": mix.epochs, "f": mix.f}
+
+
+def find_series(members: Sequence[Member]) -> list[Series]:
+    """Every set of two mixes or more that differ along one axis only."""
+    found = []
+    for axis in (*AXES, *SETTINGS):
+        groups: dict[tuple, dict[float, list[Member]]] = defaultdict(lambda: defaultdict(list))
+        for member in members:
+            groups[member.kind, member.strategy, held_fast(member, axis)][value_on(member, axis)].append(member)
+        for (kind, strategy, rest), places in groups.items():
+            if len(places) < 2:
+                continue
+            best = {value: min(places[value], key=mean_loss) for value in sorted(places)}
+            name = next(iter(best.values())).name(axis)
+            beaten = sum(len(place) for place in places.values()) - len(best)
+            found.append(Series(axis, name, kind, strategy, rest, best, beaten))
+    return found
+
+
+def held_fast(member: Member, axis: str) -> str:
+    """All that a series along this axis holds fast, canonical."""
+    own = dict(member.design)
+    if axis in SETTINGS:
+        own |= member.settings
+    for key in (axis, *ALONG_WITH.get(axis, ())):
+        own.pop(key)
+    return json.dumps(own, sort_keys=True)
+
+
+def value_on(member: Member, axis: str) -> float:
+    return member.design[axis] if axis in AXES else member.settings[axis]
+
+
+def mean_loss(member: Member) -> tuple[float, str]:
+    return (fmean(member.losses.get("iid", {}).values() or [math.inf]), member.mix)
+
+
+def _place(kind: str, place: str) -> str:
+    """A simple layout has its real documents anywhere, a stretched one's are its slices."""
+    return place if kind == "stitched" or place == "none" else "in"
+
+
+def _mode(mix) -> str:
+    if mix.like:
+        return "those of another mix"
+    return f"matched by {mix.match.by}" if mix.match else "own"
+
+
+def _word(key: str, design: Mapping) -> str:
+    value = design[key]
+    match key:
+        case "model":
+            return f"{design['parameters']:,} parameters"
+        case "mode":
+            return "controlled" if value == "those of another mix" else str(value)
+        case "attention":
+            return f"attention within {value}" if value != "across" else "attention across documents"
+        case "batch_tokens":
+            return f"{value:,} tokens per batch"
+        case _:
+            return f"{key.replace('_', ' ')} {value}"
+
+
+def as_rows(series: Sequence[Series]) -> list[dict]:
+    """JSON-able: axis, name, values and mixes."""
+    return [
+        {**{k: v for k, v in asdict(line).items() if k in ("axis", "name", "kind", "strategy", "beaten")},
+         "values": list(line.members), "mixes": [member.mix for member in line.members.values()]}
+        for line in series
+    ]  # fmt: skip

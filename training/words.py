@@ -1,0 +1,153 @@
+"""What the comparison comes to in sentences, and its table for a terminal: no better than it is."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections import defaultdict
+from collections.abc import Mapping
+
+TOLD = ("resolved", "beyond floor")
+
+
+def headline(table: Mapping) -> str:
+    """The result in one sentence."""
+    others = [row for row in table["mixes"] if row["verdict"] != "reference"]
+    told = [row for row in others if row["verdict"] in TOLD]
+    if not others:
+        return f"Study {table['study']} has no mix to compare with real-only training."
+    if told:
+        best = max(told, key=_rank)
+        return f"Mix ‘{best['mix']}’ makes {best['real_tokens']:,} real tokens worth {_worth(best)}."
+    ran = [row for row in others if row["difference"] is not None]
+    if not ran:
+        return "Not resolved: no mix has a finite loss to compare with real-only training."
+    best = min(ran, key=lambda row: row["difference"])
+    margin = "" if best["margin"] is None else f" (± {best['margin']:.3f} from seed noise)"
+    return (
+        "Data efficiency is not resolved for any mix: the lowest loss is that of "
+        f"‘{best['mix']}’, {best['difference']:+.3f} nats from real-only{margin}."
+    )
+
+
+def aside(table: Mapping) -> str:
+    """What the headline leaves out: the best of every other family, what was not resolved, and a cause they share."""
+    others = [row for row in table["mixes"] if row["verdict"] != "reference"]
+    told = [row for row in others if row["verdict"] in TOLD]
+    best = max(told, key=_rank, default=None)
+    families = {row["family"]: row for row in sorted(told, key=_rank)}  # of each the best: the table has them all
+    sentences = [f"‘{row['mix']}’: {describe(row)}." for row in families.values() if row is not best]
+    open_rows = [f"‘{row['mix']}’" for row in others if row not in told]
+    if table["problem"]:
+        sentences.append(f"Why: {table['problem']}.")
+    elif told and open_rows:
+        sentences.append(f"Not resolved: {', '.join(open_rows)}.")
+    return " ".join([*sentences, *map(gap_sentence, table["gaps"])])
+
+
+def gap_sentence(gap: Mapping) -> str:
+    """One line on a layout against simple; empty for other sets than 'iid' and for a single place."""
+    if gap["set"] != "iid" or gap["axis"] != "generations" or gap["slope"] is None:
+        return ""
+    words = {"yes": "widens with G", "narrows": "narrows with G", "not resolved": "is not shown to change with G"}
+    first, last = gap["points"][0], gap["points"][-1]
+    return (
+        f"Loss of ‘{gap['against']}’ minus ‘{gap['layout']}’: {first['gap']:+.4f} nats at G = {first['x']:g}, "
+        f"{last['gap']:+.4f} at G = {last['x']:g}; the gap {words[gap['widens']]}."
+    )
+
+
+def describe(row: Mapping) -> str:
+    """A row's data efficiency as the table shows it."""
+    match row["verdict"]:
+        case "reference":
+            return "1 (reference)"
+        case "resolved":
+            return f"{row['efficiency']:.2f}x ({_span(row)})"
+        case "beyond floor":
+            return f"at least {row['efficiency_low']:.2f}x"
+        case _:
+            return "not resolved"
+
+
+def render_table(table: Mapping, width: int | None = None) -> str:
+    """The comparison for a terminal (as wide as this one unless told): one line per mix, reservations below."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    width = width or min(max(shutil.get_terminal_size((120, 24)).columns, 80), 132)
+    narrow = width < 112
+    count = short if narrow else "{:,}".format
+    grid = Table(title=f"Study {table['study']}", title_justify="left", box=box.SIMPLE_HEAD)
+    grid.padding = (0, 0) if narrow else (0, 1)
+    grid.add_column("mix", overflow="fold", min_width=8)
+    wide = ("real\ntokens", "synthetic\ntokens", "epochs\nreal/synth", "f", "validation\nloss", "long-context\nloss")
+    for name in ("real\ntokens", "synth.\ntokens", "epochs", "f", "valid.\nloss", "long\nloss") if narrow else wide:
+        grid.add_column(name, justify="right", no_wrap=True)
+    grid.add_column("data efficiency\n(95% interval)", no_wrap=True)
+    for row in table["mixes"]:
+        passes = f"{row['real_passes']:.1f}" + (f"/{row['synthetic_passes']:.1f}" if row["synthetic_passes"] else "")
+        grid.add_row(
+            row["mix"],
+            count(row["real_tokens"]),
+            count(row["synthetic_tokens"]),
+            passes,
+            f"{row['fraction']:.2f}",
+            *(loss_text(row, name, digits=3, spread=not narrow) for name in ("iid", "long")),
+            describe(row),
+        )
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=width, color_system=None)
+    console.print(grid)
+    console.print(table["headline"], markup=False)
+    reasons = defaultdict(list)
+    for row in table["mixes"]:
+        if row["verdict"] in ("not resolved", "beyond floor"):
+            reasons[f"{row['verdict']} ({{}}): {row['reason']}"].append(row["mix"])
+        elif row["extrapolated"]:
+            reasons["extrapolated beyond the real-only runs' tokens: {}"].append(row["mix"])
+    for reason, names in reasons.items():
+        console.print(reason.format(", ".join(names)), markup=False)
+    for sentence in filter(None, map(gap_sentence, table["gaps"])):
+        console.print(sentence, markup=False)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
+
+
+def loss_text(row: Mapping, name: str, *, digits: int = 4, spread: bool = True) -> str:
+    mean, deviation = row.get(f"loss_{name}"), row.get(f"spread_{name}")
+    if mean is None:
+        return "none"
+    return f"{mean:.{digits}f}" + (f" ± {deviation:.{digits}f}" if spread and deviation is not None else "")
+
+
+def difference_text(value: float | None, margin: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:+.4f}" + (f" ± {margin:.4f}" if margin is not None else "")
+
+
+def short(count: float) -> str:
+    """1234 as 1.23k, 56000000 as 56M."""
+    for limit, suffix in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if count >= limit:
+            return f"{count / limit:.3g}{suffix}"
+    return f"{count:.0f}"
+
+
+def _rank(row: Mapping) -> float:
+    return row["efficiency"] or row["efficiency_low"] or 0.0
+
+
+def _span(row: Mapping) -> str:
+    low, high = row["efficiency_low"], row["efficiency_high"]
+    if low is None:
+        return f"up to {high:.2f}"
+    return f"{low:.2f} or more" if high is None else f"{low:.2f} to {high:.2f}"
+
+
+def _worth(row: Mapping) -> str:
+    if row["verdict"] == "beyond floor":
+        return f"at least {row['efficiency_low']:.2f} times as many"
+    only = "only " if row["efficiency"] < 1 else ""
+    return f"{only}{row['efficiency']:.2f} times as many ({_span(row)})"
