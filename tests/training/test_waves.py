@@ -71,7 +71,9 @@ def whole(parsed_dbt, tmp_path_factory):
         patch.setenv("PALIMPSEST_STUDIES", str(folder))
         patch.setenv("PALIMPSEST_LAKE", str(folder / "lake"))
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
-        study = write_study(folder, mixes=MIXES, training=TRAINING, search=SEARCH)
+        held_out = {"rule": "urls", "urls_file": str(folder / "validation.txt"), "short_max_words": 36}
+        held_out["long_min_words"] = 100_000  # the set 'long' is empty
+        study = write_study(folder, mixes=MIXES, training=TRAINING, search=SEARCH, validation=held_out)
         lake = Lake.from_env()
         split, mixes = build(study, lake, publish_documents(lake))
         tokenize(study, lake, split=split, mixes=mixes)
@@ -126,7 +128,8 @@ def test_every_searched_recipe_has_a_certificate_that_its_own_runs_bear_out(made
             assert (evaluation["recipe"], evaluation["seed"], evaluation["steps"]) == (recipe, 0, row["steps"])
             losses[point] = evaluation["losses"]["iid"]
             assert row["loss_iid"] == losses[point]
-            assert row["loss_long"] == evaluation["losses"]["long"]
+            assert row["loss_short"] == evaluation["losses"]["short"] != losses[point]
+            assert row["loss_long"] is None
         assert (found["ended"], found["certified"]) == ("certificate", True)
         assert found["loss"] == min(losses.values())
         centre = Point(**found["centre"])
@@ -245,10 +248,11 @@ def test_a_point_that_no_run_can_have_is_refused_before_anything_is_trained(made
 
 def test_a_metric_without_documents_is_named(made, capsys):
     made.file(search=SEARCH | {"metric": "long"})
-    runs = [run for run in made.lake.children("studies/small/runs") if run.extra["losses"]["long"] is None]
-    assert main(["search", "small"]) == (1 if runs else 0)
-    if runs:
-        assert "has no loss on 'long': that held-out set has no document" in capsys.readouterr().err
+    assert main(["search", "small"]) == 1
+    assert "has no loss on 'long': that held-out set has no document" in capsys.readouterr().err
+    made.file(search=SEARCH | {"metric": "lonk"})
+    assert main(["search", "small"]) == 1
+    assert "search.metric: 'lonk' is unknown; did you mean 'long'?" in capsys.readouterr().err
 
 
 def test_a_study_without_search_says_so(made, capsys):

@@ -1,0 +1,145 @@
+"""The Dag of a tiny searched study, run by Airflow's own scheduling in one process: which waves run, which are skipped.
+
+Every task does its real work on a real lake, catalog, MLflow store and Airflow database.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from palimpsest.lake import REPOSITORY, Facts, Lake
+from palimpsest_airflow.local import databases
+from palimpsest_airflow.local.settings import Settings
+from tests.palimpsest.conftest import document, write_study
+from tests.palimpsest_airflow.conftest import free_port
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+RUN = """
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+
+bag = DagBag(sys.argv[1], include_examples=False)
+run = bag.dags["study_small"].test()
+tasks = {}
+for ti in run.get_task_instances():
+    tasks.setdefault(ti.task_id, []).append(str(ti.state))
+print("\\n" + json.dumps({"state": str(run.state), "tasks": tasks}))
+"""
+
+
+@dataclass(frozen=True)
+class Platform:
+    environment: dict[str, str]
+    lake: Lake
+
+    def run(self) -> dict:
+        """State of a new Dag run, and of its task instances by task."""
+        command = [sys.executable, "-c", RUN, str(REPOSITORY / "dags")]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, cwd=REPOSITORY)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
+        return json.loads(done.stdout.splitlines()[-1])
+
+    def tracked(self, **tags: str) -> list:
+        from mlflow import MlflowClient
+
+        client = MlflowClient(f"sqlite:///{Path(self.environment['PALIMPSEST_STATE']) / 'mlflow.db'}")
+        wanted = " and ".join(f"tags.`palimpsest.{name}` = '{value}'" for name, value in tags.items())
+        return list(client.search_runs([client.get_experiment_by_name("small").experiment_id], wanted))
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory) -> Platform:
+    folder = tmp_path_factory.mktemp("searched")
+    settings = Settings(folder / "state", str(folder / "lake"), free_port(), free_port())
+    (folder / "corpora").mkdir()
+    (folder / "corpora" / "sample.yaml").write_text((REPOSITORY / "dags" / "corpora" / "sample.yaml").read_text())
+    (folder / "studies").mkdir()
+    lake = Lake(folder / "lake")
+    publish_corpus(lake)
+    searched = {"lr": [0.001, 0.01, 1000.0], "epochs": [2, 4], "max_waves": 3}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PALIMPSEST_CORPORA", str(folder / "corpora"))
+        write_study(
+            folder / "studies",
+            schedule="manual",
+            shards=1,
+            mixes={
+                "real": {"layout": "real", "epochs": 2},
+                "simple": {"layout": "simple", "f": 0.75, "epochs": 2, "search": False},
+                "stitched": {"layout": "stitched", "f": 0.5, "epochs": 2, "match": {"mix": "real", "by": "compute"}},
+            },
+            search=searched,
+            judging={"ensembles": ["simple"]},
+            gates={"max_near_copy_share": 1, "max_duplicate_share": 1, "max_truncated_share": 1, "min_length_ratio": 0},
+            training={
+                "model": {"layers": 1, "width": 16, "mlp": 32, "heads": 2},
+                "optimizer": {"lr": 0.01, "warmup": 0},
+                "context": 32, "batch": 4, "block": 8, "seeds": [0, 1], "precision": "fp32", "evaluations": 1,
+            },
+        )  # fmt: skip
+    places = {"PALIMPSEST_CORPORA": "corpora", "PALIMPSEST_STUDIES": "studies"}
+    environment = settings.environment() | {name: str(folder / place) for name, place in places.items()}
+    environment["CUDA_VISIBLE_DEVICES"] = ""
+    for name in ("MLFLOW_TRACKING_URI", "PALIMPSEST_CATALOG"):
+        environment.pop(name, None)
+    databases.make(settings, environment)
+    pools = [sys.executable, "-m", "airflow", "pools", "set"]
+    for pool in ("gpu", "dbt", "train"):
+        subprocess.run([*pools, pool, "1", "for tests"], env=environment, check=True, capture_output=True)
+    return Platform(environment, lake)
+
+
+def publish_corpus(lake: Lake) -> None:
+    """24 documents, admitted by their gate."""
+
+    def write(directory: Path) -> Facts:
+        pq.write_table(pa.Table.from_pylist([document(n) for n in range(24)]), directory / "documents.parquet")
+        return Facts()
+
+    documents = lake.publish("corpora/sample/documents", write)
+    lake.publish("corpora/sample/gate", lambda directory: Facts(), parents=[documents])
+
+
+def test_waves_run_until_the_certificate_and_the_rest_are_skipped(platform):
+    first = platform.run()
+    assert first["state"] == "success"
+    states = {name: Counter(found) for name, found in first["tasks"].items()}
+    searched = platform.lake.latest("studies/small/search")
+    (found,) = searched.extra["certificates"].values()
+    assert found["certified"]
+    wanted = Counter(row["wave"] for row in pq.read_table(searched.file("points.parquet")).to_pylist())
+    assert 1 <= len(wanted) <= 3
+    for number in (1, 2, 3):
+        count = wanted.get(number, 0)
+        assert states[f"search.train_{number}"] == ({"success": count} if count else {"skipped": 1})
+        reached = number <= len(wanted) + 1
+        assert states[f"search.decide_{number}"] == {"success" if reached else "skipped": 1}
+    assert states["search.choose"] == {"success": 1}
+    assert states["train"] == {"success": 3 * 2}
+    assert states["judge"] == {"success": 1}
+    assert states["report"] == {"success": 1}
+
+    points = {run.info.run_name: run for number in wanted for run in platform.tracked(wave=str(number))}
+    assert len(points) == sum(wanted.values())
+    assert {run.info.status for name, run in points.items() if "lr1000" in name} == {"FAILED"}
+    assert len(platform.tracked(final="true")) == 6
+    best = next(run for run in points.values() if run.data.tags.get("palimpsest.final"))
+    assert float(best.data.params["point.lr"]) == found["centre"]["lr"]
+
+    again = platform.run()
+    assert again["state"] == "success"
+    states = {name: Counter(found) for name, found in again["tasks"].items()}
+    assert states["search.decide_1"] == {"success": 1}
+    assert all(states[f"search.train_{number}"] == {"skipped": 1} for number in (1, 2, 3))
+    assert states["train"] == {"success": 6}
+    assert platform.lake.latest("studies/small/search").ref == searched.ref
