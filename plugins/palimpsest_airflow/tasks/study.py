@@ -24,6 +24,10 @@ def plan(study: str) -> Refs:
 
     loaded = load_study(study)
     serving.keep_generation_link(study)
+    if loaded.judging.tasks:  # asked after days of training; what keeps them from it is said now
+        from training.downstream import require
+
+        require(loaded)
     with work() as lake:
         documents = corpora_versions(get_current_context(), loaded.corpora, lake)
         divided = split(loaded, lake, documents=documents)
@@ -134,9 +138,10 @@ def report(study: str, orders: list[dict[str, Any]], trained: list[Ref], judged:
     parent = orders[0]["parent"]
     keep_links(Report=f"report/study_{study}/", MLflow=f"#/runs/{parent}")
     with work() as lake:
-        runs = [opened(lake, ref) for ref in trained]
-        inputs = _open(lake, orders[0]["refs"], "mixes", "generations")
-        return report(load_study(study), lake, **inputs, runs=runs, parent_run_id=parent).ref
+        refs, runs = orders[0]["refs"], [opened(lake, ref) for ref in trained]
+        inputs = _open(lake, refs, "mixes", "generations", *(["search"] if "search" in refs else []))
+        judgements = [opened(lake, ref) for ref in judged]
+        return report(load_study(study), lake, **inputs, runs=runs, judged=judgements, parent_run_id=parent).ref
 
 
 def corpora_versions(context, corpora: list[str], lake) -> list:
