@@ -1,4 +1,4 @@
-"""Training without Airflow: ``python -m training tokenize|search|plan|train|report STUDY``.
+"""Training without Airflow: ``python -m training tokenize|search|plan|train|report|results STUDY``.
 
 Every command reads what the stage before it published last, and does nothing when its output is already there.
 
@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         ("plan", _plan, "print the study's runs, one JSON line each"),
         ("train", _train, "pre-train the study's runs, one after the other"),
         ("report", _report, "compare the runs: table, plots, data efficiency"),
+        ("results", _results, "docs/results/STUDY.md: the latest report and how it was made, from the lake and MLflow"),
     ):
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("study")
@@ -138,6 +139,12 @@ def _report(options: argparse.Namespace) -> None:
     from training.report import main as report
 
     report(options.study)
+
+
+def _results(options: argparse.Namespace) -> None:
+    from training.results import main as results
+
+    print(results(options.study))
 
 
 if __name__ == "__main__":

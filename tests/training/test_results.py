@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from palimpsest.lake import Facts, LakeError
+from tests.training import planted
+from training import results, track
+from training.publish import metrics
+from training.report import load_table, report
+
+
+@pytest.fixture
+def study():
+    return planted.make_study()
+
+
+@pytest.fixture
+def inputs(study, lake):
+    return planted.publish(study, lake)
+
+
+def by_mix(table):
+    return {row["mix"]: row for row in table["mixes"]}
+
+
+def certificate(point, loss):
+    near = [{"axis": "lr", "point": {**point, "lr": 0.01}, "loss": None, "state": "diverged"}]
+    return {"centre": point, "loss": loss, "neighbours": near, "missing": 0, "ended": "certificate", "certified": True,
+            "edges": {"f": "high"}, "margin": 0.002, "runs": 9, "waves": 2}  # fmt: skip
+
+
+def test_the_questions_of_a_study_are_answered_per_mix(study, lake, inputs):
+    table = load_table(report(study, lake, **inputs))
+    row = by_mix(table)["stitched_8"]
+    gap = next(g for g in table["gaps"] if g["layout"] == "stitched" and g["set"] == "iid")
+    assert gap["widens"] == "yes" and gap["slope"] == pytest.approx(planted.SLOPE, abs=gap["slope_margin"])
+    assert next(g for g in table["gaps"] if g["set"] == "reports" and len(g["points"]) > 1)["slope"] > gap["slope"]
+    assert {law["in"] for law in table["laws"]} == {"D", "G"}
+    of_g = next(law for law in table["laws"] if law["of"] == "simple" and law["set"] == "iid")
+    assert of_g["fit"]["low"]["C"] < planted.simple_loss(math.inf) + 0.05 and of_g["fit"]["seeds"] == 3
+    assert row["loss_reports"] > row["loss_iid"] and row["difference_reports"] < 0 < row["margin_reports"]
+    assert row["familywise"] and row["long_context_gain"] > row["long_context_margin"]
+
+
+def test_real_text_seen_counts_the_copies_in_the_synthetic_stream_once_per_pass(study, lake, inputs):
+    """The authors' analysis divides all tokens by the stream's size: 1 / f times as many copies."""
+    row = by_mix(load_table(report(study, lake, **inputs)))["simple_8"]
+    assert row["real_exposures_copies"] == pytest.approx(0.7 * 4, rel=1e-3)
+    assert row["real_exposures"] == pytest.approx(4 + 0.7 * 4, rel=1e-3)
+
+
+def test_cost_is_that_of_the_layouts_own_generations_and_the_runs_own_compute(study, lake, inputs):
+    rows = by_mix(load_table(report(study, lake, **inputs)))
+    assert [rows[f"simple_{g}"]["generated_tokens"] for g in planted.COUNTS] == [90 * g for g in planted.COUNTS]
+    row, gain = rows["simple_8"], rows["real"]["loss_iid"] - rows["simple_8"]["loss_iid"]
+    assert row["flops_ratio"] == row["flops"] / rows["real"]["flops"]
+    assert row["gain_per_pflop"] == pytest.approx(gain / (row["flops"] / 1e15))
+    assert row["gain_per_mtoken"] == pytest.approx(gain / (720 / 1e6))
+    assert rows["real"]["gain_per_pflop"] is None and rows["real"]["generated_tokens"] == 0
+
+
+def test_a_mix_unlike_the_reference_in_more_than_its_data_is_marked(study, lake, inputs):
+    published = report(study, lake, **inputs)
+    assert by_mix(load_table(published))["inside_8"]["differs"] == ["attention within documents"]
+    assert "attention within documents, unlike the reference" in published.file("report.html").read_text()
+
+
+def test_tasks_are_paired_question_by_question(study, lake, inputs):
+    """Both mixes find the same questions hard: the accuracies' errors are large, the difference's is not."""
+    rng, verdicts = np.random.default_rng(0), []
+    hard = rng.random(400) < 0.5
+    for mix, lift in (("real", 0.0), ("simple_8", 0.1)):
+        right = [float(not h or rng.random() < lift) for h in hard]
+        answers = [{"task": "quiz", "question": i, "acc": r, "acc_norm": r} for i, r in enumerate(right)]
+
+        def write(directory, mix=mix, answers=answers):
+            row = {"run": f"{mix}-s0", "recipe": mix, "task": "quiz", "chance": 0.25}
+            pq.write_table(pa.Table.from_pylist([row]), directory / "tasks.parquet")
+            pq.write_table(pa.Table.from_pylist(answers), directory / "answers.parquet")
+            return Facts()
+
+        verdicts.append(lake.publish(f"studies/planted/tasks/{mix}-s0", write))
+    published = report(study, lake, **inputs, judged=verdicts)
+    real, simple = load_table(published)["tasks"]
+    assert (real["mix"], simple["mix"], simple["questions"]) == ("real", "simple_8", 400)
+    assert simple["acc_difference"] == pytest.approx(simple["acc"] - real["acc"])
+    assert simple["acc_difference_stderr"] < simple["acc_stderr"] and real["acc_difference"] is None
+    assert real["acc_above_chance"] == pytest.approx((real["acc"] - 0.25) / 0.75)
+    assert "Downstream tasks" in published.file("report.html").read_text()
+
+
+def test_ensembles_have_their_law_in_k(study, lake, inputs):
+    rows = [{"mix": "simple_8", "members": k, "parameters": 20 * k, "set": "iid", "tokens": 9, "loss": 3 + 0.2 / k,
+             "alone": 3.2} for k in range(1, 6)]  # fmt: skip
+    found = lake.publish(
+        "studies/planted/ensembles/simple_8",
+        lambda d: pq.write_table(pa.Table.from_pylist(rows), d / "losses.parquet") or Facts(extra={"mix": "simple_8"}),
+    )
+    published = report(study, lake, **inputs, judged=[found])
+    law = next(law for law in load_table(published)["laws"] if law["in"] == "K")["fit"]
+    assert law["law"]["C"] == pytest.approx(3, abs=1e-3) and law["resampled"] == "fit"
+    assert published.file("loss-by-members.svg").exists()
+
+
+def test_what_a_search_found_is_in_the_report_and_judged_on_other_seeds(lake):
+    study = planted.make_study(search={"lr": [1e-3, 3e-3, 1e-2], "seed": 0})
+    point = {"lr": 3e-3, "weight_decay": 0.1, "epochs": 4.0, "f": 0.75}
+    extra = {"certificates": {"simple_8": certificate(point, 3.2)}, "best": {"simple_8": point}, "metric": "iid"}
+    found = lake.publish("studies/planted/search", lambda d: (d / "x").write_text("x") and Facts(extra=extra))
+    published = report(study, lake, **planted.publish(study, lake), search=found)
+    table, page = load_table(published), published.file("report.html").read_text()
+    row, runs = by_mix(table)["simple_8"], {r["run"]: r["losses"]["iid"] for r in table["runs"]}
+    fresh = np.mean([runs[f"simple_8-s{s}"] - runs[f"real-s{s}"] for s in (1, 2)])
+    assert row["difference_fresh"] == pytest.approx(fresh) and row["difference_fresh"] != row["difference"]
+    assert "How the settings were found" in page and "at the high end of f" in page and "diverged" in page
+
+
+def test_study_wide_metrics_have_the_same_names_in_every_study(study, lake, inputs, tmp_path):
+    from palimpsest.lake import Lake
+
+    other = planted.make_study(name="another", mixes={k: study.mixes[k].model_dump() for k in ("real", "simple_2")})
+    elsewhere = Lake(tmp_path / "other")
+    tables = [
+        load_table(report(study, lake, **inputs)),
+        load_table(report(other, elsewhere, **planted.publish(other, elsewhere))),
+    ]
+    shared = [{n for n in metrics(t) if n.split("/")[0] in ("best", "reference", "total", "law")} for t in tables]
+    assert shared[0] == shared[1] and {"best/efficiency", "reference/loss", "total/flops"} <= shared[0]
+
+
+def test_mlflow_holds_every_table_once_and_earlier_reports_beside_it(study, lake, inputs):
+    from mlflow import MlflowClient
+
+    first = track.open_parent(study, {"palimpsest.run_key": "first"})
+    report(study, lake, **inputs, parent_run_id=first)
+    report(study, lake, **inputs, parent_run_id=first)  # the task was cleared and ran again
+    client = MlflowClient(track.tracking_uri())
+    names = {file.path for file in client.list_artifacts(first)}
+    assert {"mixes.json", "gaps.json", "laws.json", "ablations.json"} <= names and "history.json" not in names
+    assert [row["mix"] for row in rows_of(client, first, "mixes.json")] == list(study.mixes)
+    tags = client.get_run(first).data.tags
+    assert tags["palimpsest.best_mix"] == "stitched_8" and tags["palimpsest.widens.generations.stitched"] == "yes"
+
+    again = planted.make_study(description="Another corpus.")
+    second = track.open_parent(study, {"palimpsest.run_key": "second"})
+    report(again, lake, **inputs, parent_run_id=second)
+    history = rows_of(client, second, "history.json")
+    assert len(history) == 2 * len(study.mixes) and {row["mix"] for row in history} == set(study.mixes)
+    assert "report/history.svg" in {file.path for file in client.list_artifacts(second, "report")}
+
+
+def rows_of(client, run, name):
+    table = json.loads(Path(client.download_artifacts(run, name)).read_text())
+    return [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+
+
+def test_results_page_is_written_from_lake_and_mlflow(study, lake, inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "load_study", lambda name: study)
+    monkeypatch.setattr(results.Lake, "from_env", classmethod(lambda cls: lake))
+    published = report(study, lake, **inputs)
+    with pytest.raises(LakeError, match="made by no finished run in MLflow"):
+        results.main("planted", tmp_path)
+
+    parent = track.open_parent(study)
+    with track.child(study, parent, {"run": "real-s0", "recipe": "real", "seed": 0}):
+        pass
+    report(study, lake, **inputs, parent_run_id=parent)
+    page = results.main("planted", tmp_path)
+    text = page.read_text(encoding="utf-8")
+    assert load_table(published)["headline"] in text and track.hardware() in text and parent in text
+    for heading in ("Mix by mix", "Together or apart", "One thing changed", "Laws", "Figures", "Cost and hardware"):
+        assert f"\n## {heading}\n" in text
+    for line in text.splitlines():
+        if line.startswith("!["):
+            assert (tmp_path / line.split("](")[1].rstrip(")")).stat().st_size > 10_000
+    tables = [line for line in text.splitlines() if line.startswith("| ")]
+    assert all(json.dumps(line).count("nan") == 0 for line in tables) and len(tables) > 30
