@@ -124,6 +124,7 @@ def publish_mixes(lake: Lake, study: Study, parts: pa.Table) -> Published:
                 "role": "mix",
                 "share": 1.0,
                 "layout": name,
+                "is_synthetic": name != "real",
                 "fraction": fraction,
                 "stream_tokens": sizes[name],
                 "stream_synthetic_tokens": sum(
@@ -132,6 +133,7 @@ def publish_mixes(lake: Lake, study: Study, parts: pa.Table) -> Published:
                 "epochs": epochs,
                 "steps": steps,
                 "stream_sequences": sequences,
+                "trained_tokens": sequences * training.context,
                 "passes": sequences / windows(sizes[name], training.context),
             }
             for name, fraction, sequences in streams

@@ -12,6 +12,7 @@ import pytest
 from palimpsest.lake import Facts, LakeError
 from tests.training import planted
 from training import results, track
+from training.pretrain import plan_runs, train
 from training.publish import metrics
 from training.report import load_table, report
 
@@ -120,6 +121,19 @@ def test_what_a_search_found_is_in_the_report_and_judged_on_other_seeds(lake):
     fresh = np.mean([runs[f"simple_8-s{s}"] - runs[f"real-s{s}"] for s in (1, 2)])
     assert row["difference_fresh"] == pytest.approx(fresh) and row["difference_fresh"] != row["difference"]
     assert "How the settings were found" in page and "at the high end of f" in page and "diverged" in page
+
+
+def test_runs_as_the_trainer_publishes_them_are_read(small, lake):
+    """One seed and no law: nothing is resolved, everything else is there."""
+    study, inputs = small.study, {"tokens": small.tokens, "mixes": small.mixes}
+    runs = [train(study, lake, **inputs, run=run) for run in plan_runs(study, small.mixes) if run["seed"] == 0]
+    table = load_table(report(study, lake, mixes=small.mixes, runs=runs))
+    rows, simple = by_mix(table), next(run for run in table["runs"] if run["recipe"] == "simple")
+    assert rows["simple"]["trained_tokens"] == simple["tokens"]["total"]
+    counted = sum(found["real"] for found in simple["exposures"].values())
+    assert rows["simple"]["real_exposures"] == pytest.approx(counted / rows["simple"]["real_tokens"])
+    assert rows["real"]["real_exposures"] == pytest.approx(rows["real"]["real_passes"], rel=0.1)
+    assert rows["simple"]["verdict"] == "not resolved" and rows["simple"]["lr"] == study.training.optimizer.lr
 
 
 def test_study_wide_metrics_have_the_same_names_in_every_study(study, lake, inputs, tmp_path):
