@@ -54,6 +54,8 @@ class Evaluation:
     """The same over documents of first..last tokens, and how many these are."""
     sets: dict[str, dict] = field(default_factory=dict)
     """Per set that the study names: documents, tokens, by_position, by_length."""
+    by_document: list[float] = field(default_factory=list)
+    """Nats of every document, all its tokens added up, in the order of the index."""
 
 
 def load(tokens: Path, index: Path, *, dtype: str, boundary: int, context: int) -> HeldOut:
@@ -131,6 +133,7 @@ def summarize(losses: np.ndarray, held_out: HeldOut) -> Evaluation:
         tables[own]["by_position"],
         tables[own]["by_length"],
         {name: tables[name] for name in named},
+        np.add.reduceat(losses, np.flatnonzero(held_out.position == 1)).tolist(),
     )
 
 

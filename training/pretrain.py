@@ -67,7 +67,7 @@ def train(
     tracker: Tracker | None = None,
     progress: Progress | None = None,
 ) -> Published:
-    """``studies/<study>/runs/<run>``: evaluation.json, curve.parquet, position.parquet and the exported model.
+    """``studies/<study>/runs/<run>``: evaluation.json, the tables curve, position and documents, and the model.
 
     Its key holds the run's recipe and the training settings that shape its result, so another mix, seed or search in
     the study leaves it as it is. With ``training.processes`` above 1 torchrun starts that many; this process waits.

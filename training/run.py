@@ -69,6 +69,9 @@ def write_run(
     (directory / "evaluation.json").write_text(json.dumps(evaluation, indent=1) + "\n", encoding="utf-8")
     pq.write_table(trained.curve, directory / "curve.parquet")
     pq.write_table(pa.Table.from_pylist(trained.final.by_position), directory / "position.parquet")
+    documents = pq.read_table(tokens.file("validation.index.parquet")).drop_columns(["start"])
+    nats = pa.array(trained.final.by_document, pa.float64())
+    pq.write_table(documents.append_column("nats", nats), directory / "documents.parquet")
     export(learner.model, tokens.file("tokenizer.json"), directory / "model")
     facts = {"losses": trained.final.losses, "steps": run["steps"], "seconds": evaluation["seconds"]}
     return Facts(extra={**facts, "mlflow_run_id": getattr(tracker, "run_id", None)})

@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from palimpsest.config.mixes import Search
+from palimpsest.config import Search
 from training.points import Point
 
 Axes = Sequence[str]

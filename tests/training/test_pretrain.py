@@ -71,6 +71,12 @@ def test_a_run_publishes_its_evaluation_curve_positions_and_model(small, lake):
     assert found["precision"] == "float32"
     assert found["parameters"]["total"] > found["parameters"]["non_embedding"] > 0
     assert pq.read_table(published.file("position.parquet")).to_pylist() == found["by_position"]
+    documents = pq.read_table(published.file("documents.parquet")).to_pylist()
+    held_out = pq.read_table(small.tokens.file("validation.index.parquet"))
+    assert [row["document_id"] for row in documents] == held_out["document_id"].to_pylist()
+    assert found["losses"]["iid"] == pytest.approx(
+        sum(row["nats"] for row in documents) / sum(row["tokens"] for row in documents), rel=1e-9
+    )
     points = curve(published)
     assert points["step"] == list(range(1, run["steps"] + 1))
     assert points["iid"][-1] == found["losses"]["iid"]
