@@ -49,6 +49,15 @@ def test_the_same_stage_again_does_nothing_and_a_changed_one_runs(lake):
     assert lake.publish("a", numbers(3), config={"x": 1}, parents=[parent]).uri != first.uri
 
 
+def test_a_version_is_found_by_what_it_is_made_of_without_making_it(lake):
+    parent = lake.publish("a", numbers(1))
+    assert lake.version("b", config={"x": 1}, parents=[parent]) is None
+    made = lake.publish("b", numbers(2), config={"x": 1}, parents=[parent])
+    assert lake.version("b", config={"x": 1}, parents=[parent]).ref == made.ref
+    assert lake.version("b", config={"x": 2}, parents=[parent]) is None
+    assert lake.version("b", config={"x": 1}) is None
+
+
 def test_going_back_to_an_old_config_makes_it_the_latest_again(lake):
     old = lake.publish("a", numbers(3), config={"x": 1})
     lake.publish("a", numbers(4), config={"x": 2})
