@@ -349,7 +349,5 @@ class Lake:
             self.write_file(pointer, content)
 
 
-def _key(
-    dataset: str, config: Mapping[str, object] | None, parents: Sequence[Published], code: Sequence[str]
-) -> str:
+def _key(dataset: str, config: Mapping[str, object] | None, parents: Sequence[Published], code: Sequence[str]) -> str:
     return digest_json([dataset, config or {}, [p.digest for p in parents], digest_code(*code)])[:16]

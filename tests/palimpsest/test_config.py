@@ -214,6 +214,7 @@ def asking(tmp_path: Path, server: dict | None = None, study: dict | None = None
         {"model": "./models/mine", "gpus": 0},
         {"model": "/models/mine", "arguments": {"--gpu_memory_utilization": 0.9, "enforce-eager": True}},
         {"model": "run:demo/real-s0"},
+        {"model": "run:demo/simple-lr0.003-wd0.8-e8-f0.75-s0"},
         {**HUB, "endpoints": ["http://host:8000/v1/", "https://other.example"]},
     ],
     ids=str,
