@@ -4,7 +4,8 @@
 have: positive where the megadoc is better. Its half width comes from the study's seed noise on that held-out set
 (`training.laws`). *Whether it widens* is the slope of the gap on log2 of the axis, by the same noise: an effect of a
 seed on a layout, the same at every G, drops out of the slope. It does not drop out of the mean gap, which is therefore
-judged by its scatter over the seeds alone (t with seeds - 1 degrees of freedom).
+judged by its scatter over the seeds alone (t with seeds - 1 degrees of freedom). Beside each stands the half width over
+held-out documents (`training.sampling`), of the same documents under all mixes of the gap.
 """
 
 from __future__ import annotations
@@ -20,19 +21,27 @@ import numpy as np
 from scipy.special import stdtrit
 
 from training.laws import Noise
+from training.sampling import Documents, holds
 from training.scaling import half_width
 from training.series import AXES, Member, Series, find_series, held_fast, mean_loss, value_on
 
 ABLATIONS = {"real": "real document", "mode": "settings", "attention": "attention", "loss_on": "loss on"}
 KINDS = ("simple", "stitched", "stretched")
+NONE = Documents()
 
 
-def find_gaps(members: Sequence[Member], kinds: Mapping[str | None, str], noise: Mapping[str, Noise]) -> list[dict]:
+def find_gaps(
+    members: Sequence[Member],
+    kinds: Mapping[str | None, str],
+    noise: Mapping[str, Noise],
+    documents: Documents = NONE,
+) -> list[dict]:
     """Stitched and stretched against simple, by axis and held-out set.
 
     ``kinds`` are the kinds of the strategies: a stretched layout, whose strategy is a rationale's, is held against the
     simple layouts of rephrases. ``points`` (axis value, the two mixes, gap, margin, seeds, whether their settings are
-    the same), ``mean`` and ``slope`` with their margins, ``widens`` (yes, no, narrows, not resolved).
+    the same), ``mean`` and ``slope`` with their margins, ``widens`` (yes, narrows, not resolved), ``over_documents``:
+    does the slope stand over held-out documents too?
     """
     lines = [series for series in find_series(members) if series.kind in KINDS]
     along = {(line.kind, line.strategy, line.rest) for line in lines if line.axis == "generations"}
@@ -42,11 +51,11 @@ def find_gaps(members: Sequence[Member], kinds: Mapping[str | None, str], noise:
     for series in lines:
         for simple in lines if series.kind != "simple" else ():
             if simple.kind == "simple" and simple.axis == series.axis and _comparable(series, simple, kinds):
-                found += [gap for name in sorted(noise) if (gap := _gap(series, simple, name, noise[name])) is not None]
+                found += [gap for name in sorted(noise) if (gap := _gap(series, simple, name, noise[name], documents))]
     return found
 
 
-def find_ablations(members: Sequence[Member], noise: Mapping[str, Noise]) -> list[dict]:
+def find_ablations(members: Sequence[Member], noise: Mapping[str, Noise], documents: Documents = NONE) -> list[dict]:
     """Pairs of mixes that differ in one thing that is no number: their difference in loss, second minus first.
 
     Of several mixes of one design, the two with the same settings are compared, else the best of each.
@@ -67,7 +76,7 @@ def find_ablations(members: Sequence[Member], noise: Mapping[str, Noise]) -> lis
         facts = {"what": ABLATIONS.get(key, key.replace("_", " ")), "from": said[0], "to": said[1]}
         facts |= {"first": first.mix, "second": second.mix, "same_settings": bool(alike)}
         for name in sorted(noise):
-            difference = _difference(second, first, name, noise[name])
+            difference = _difference(second, first, name, noise[name], documents)
             if difference:
                 found.append({**facts, "set": name, **difference})
     return found
@@ -83,53 +92,69 @@ def _single_difference(first: Member, second: Member) -> str | None:
     return differing.pop() if len(differing) == 1 and not differing & AXES.keys() else None
 
 
-def _gap(series: Series, simple: Series, name: str, noise: Noise) -> dict | None:
+def _gap(series: Series, simple: Series, name: str, noise: Noise, documents: Documents) -> dict | None:
     places = sorted(series.members.keys() & simple.members.keys())
     points = []
     for place in places:
         mega, plain = series.members[place], simple.members[place]
-        found = _difference(plain, mega, name, noise)
+        found = _difference(plain, mega, name, noise, documents)
         if found:
             same = mega.settings == plain.settings
             facts = {"x": place, "mix": mega.mix, "against": plain.mix, "same_settings": same}
-            points.append(
-                {**facts, "gap": found["difference"], **{k: found[k] for k in ("margin", "seeds", "by_seed")}}
-            )
+            points.append({**facts, "gap": found.pop("difference"), **found})
     if not points:
         return None
     gap = {"axis": series.axis, "layout": series.name, "against": simple.name, "set": name, "points": points}
-    return gap | _mean(points) | _slope(points, noise)
+    return gap | _mean(points, name, documents) | _slope(points, noise, name, documents)
 
 
-def _mean(points: Sequence[Mapping]) -> dict:
+def _mean(points: Sequence[Mapping], name: str, documents: Documents) -> dict:
     """The gap over all places, by its scatter over the seeds that all of them have."""
     seeds = sorted(set.intersection(*(set(point["by_seed"]) for point in points)))
     if not seeds:
-        return {"mean": None, "mean_margin": None, "seeds_above_0": None, "seeds": 0}
+        return dict.fromkeys(("mean", "mean_margin", "mean_document_margin", "seeds_above_0")) | {"seeds": 0}
     means = [fmean(point["by_seed"][seed] for point in points) for seed in seeds]
     margin = None
     if len(means) > 1:
         margin = float(stdtrit(len(means) - 1, 0.975)) * stdev(means) / math.sqrt(len(means))
     above = sum(value > 0 for value in means)
-    return {"mean": fmean(means), "mean_margin": margin, "seeds_above_0": above, "seeds": len(means)}
+    over = _over(points, [1 / len(points)] * len(points), name, documents, seeds)
+    found = {"mean": fmean(means), "mean_margin": margin, "mean_document_margin": over}
+    return found | {"seeds_above_0": above, "seeds": len(means)}
 
 
-def _slope(points: Sequence[Mapping], noise: Noise) -> dict:
+def _slope(points: Sequence[Mapping], noise: Noise, name: str, documents: Documents) -> dict:
     """Nats by which the gap grows with each doubling of the axis."""
     points = [point for point in points if point["x"] > 0]
     if len(points) < 2:
-        return {"slope": None, "slope_margin": None, "widens": None}
+        return dict.fromkeys(("slope", "slope_margin", "slope_document_margin", "widens", "over_documents"))
     x = np.log2([point["x"] for point in points])
     weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
     slope = float(weights @ np.array([point["gap"] for point in points]))
     share = float(sum(w**2 * 2 / point["seeds"] for w, point in zip(weights, points, strict=True)))
     margin = half_width(noise, share) if min(point["seeds"] for point in points) > 1 else None
+    over = _over(points, weights, name, documents)
+    found = {"slope": slope, "slope_margin": margin, "slope_document_margin": over}
+    found["over_documents"] = holds(slope, over)
     if margin is None or abs(slope) <= margin:
-        return {"slope": slope, "slope_margin": margin, "widens": "not resolved"}
-    return {"slope": slope, "slope_margin": margin, "widens": "yes" if slope > 0 else "narrows"}
+        return found | {"widens": "not resolved"}
+    return found | {"widens": "yes" if slope > 0 else "narrows"}
 
 
-def _difference(first: Member, second: Member, name: str, noise: Noise) -> dict | None:
+def _over(
+    points: Sequence[Mapping], weights: Sequence[float], name: str, documents: Documents, seeds: Sequence[str] = ()
+) -> float | None:
+    """Half width over documents of the weighted sum of gaps, each over the given seeds, else over its own."""
+    found = [
+        documents.influence(point["against"], point["mix"], name, [int(s) for s in seeds or point["by_seed"]])
+        for point in points
+    ]
+    if any(influence is None for influence in found):
+        return None
+    return documents.margin(np.asarray(weights) @ np.array(found), name)
+
+
+def _difference(first: Member, second: Member, name: str, noise: Noise, documents: Documents) -> dict | None:
     """Loss of the first minus that of the second over their common seeds; None without one."""
     ours, theirs = (m.losses.get(name, {}) for m in (first, second))
     seeds = sorted(s for s in ours.keys() & theirs.keys() if math.isfinite(ours[s]) and math.isfinite(theirs[s]))
@@ -137,7 +162,9 @@ def _difference(first: Member, second: Member, name: str, noise: Noise) -> dict 
         return None
     by_seed = {str(seed): ours[seed] - theirs[seed] for seed in seeds}
     margin = half_width(noise, 2 / len(seeds)) if len(seeds) > 1 else None
-    return {"difference": fmean(by_seed.values()), "margin": margin, "seeds": len(seeds), "by_seed": by_seed}
+    over = documents.margin(documents.influence(first.mix, second.mix, name, seeds), name)
+    found = {"difference": fmean(by_seed.values()), "margin": margin, "document_margin": over}
+    return found | {"seeds": len(seeds), "by_seed": by_seed}
 
 
 def _comparable(series: Series, simple: Series, kinds: Mapping[str | None, str]) -> bool:

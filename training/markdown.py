@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from training.words import describe, difference_text, gap_sentence, loss_text, short
+from training.words import TOLD, describe, gap_sentence, loss_text, margins_text, over_documents, short
 
+HOLDS = {True: "holds", False: "not shown", None: "–"}
+"""Does the interval over held-out documents exclude 0?"""
+MARGINS = (
+    "Difference ± half width of the 95% interval over seeds / over held-out documents. The first is for other seeds on "
+    "these documents, the second for other documents of the same kind under these models; each by itself."
+)
 ABLATION = {
     "what": lambda r: r["what"],
     "from → to": lambda r: f"{r['from']} → {r['to']}",
     "mixes": lambda r: f"{r['first']} → {r['second']}",
     "on": lambda r: r["set"],
-    "change of loss": lambda r: difference_text(r["difference"], r["margin"]),
+    "change of loss": lambda r: margins_text(r["difference"], r["margin"], r["document_margin"]),
     "seeds": lambda r: r["seeds"],
 }
 LAW = {
@@ -59,6 +65,19 @@ def mixes(table: Mapping) -> str:
     return _table(table["mixes"], columns)
 
 
+def differences(table: Mapping) -> str:
+    """Loss minus the reference's, with the half widths over seeds and over documents."""
+    rows = [row for row in table["mixes"] if row["verdict"] != "reference"]
+    columns = {"mix": lambda r: r["mix"]} | {
+        f"{s}{_documents(table, s)}": (
+            lambda r, s=s: margins_text(r[f"difference_{s}"], r[f"margin_{s}"], r[f"document_margin_{s}"])
+        )
+        for s in table["sets"]
+    }
+    columns["over documents, iid"] = lambda r: HOLDS[r["over_documents"]]
+    return rows_of(f"## Against the reference\n\n{MARGINS}", rows, columns)
+
+
 def reservations(table: Mapping) -> str:
     """Why a mix is not resolved, or what its figure hangs on."""
     lines = []
@@ -68,6 +87,8 @@ def reservations(table: Mapping) -> str:
         said = [row["reason"]] if row["reason"] else []
         if row["verdict"] == "resolved" and not row["familywise"]:
             said.append("does not stand when all mixes of the study are compared at once")
+        if row["verdict"] in TOLD and row["over_documents"] is not None:
+            said.append(f"the difference in loss {over_documents(row)}")
         if row["verdict"] == "resolved" and row["extrapolated"] and row["efficiency_without_floor"] is not None:
             said.append(f"{row['efficiency_without_floor']:.2f}x under a law without a floor")
         said += [f"{word}, unlike the reference" for word in row["differs"]]
@@ -84,10 +105,12 @@ def gaps(table: Mapping) -> str:
         "layout": lambda r: f"{r[0]['layout']} against {r[0]['against']}",
         "at": lambda r: f"{r[0]['axis'].replace('_', ' ')} {r[1]['x']:g}",
         "on": lambda r: r[0]["set"],
-        "simple minus megadoc": lambda r: difference_text(r[1]["gap"], r[1]["margin"]),
+        "simple minus megadoc": lambda r: margins_text(r[1]["gap"], r[1]["margin"], r[1]["document_margin"]),
         "by seed": lambda r: ", ".join(f"{value:+.4f}" for value in r[1]["by_seed"].values()),
-        "per doubling": lambda r: difference_text(r[0]["slope"], r[0]["slope_margin"]),
+        "mean": lambda r: margins_text(r[0]["mean"], r[0]["mean_margin"], r[0]["mean_document_margin"]),
+        "per doubling": lambda r: margins_text(r[0]["slope"], r[0]["slope_margin"], r[0]["slope_document_margin"]),
         "widens": lambda r: r[0]["widens"] or "–",
+        "over documents": lambda r: HOLDS[r[0]["over_documents"]],
     }
     told = " ".join(filter(None, map(gap_sentence, table["gaps"])))
     return "\n\n".join(filter(None, ["## Together or apart", told, _table(found, columns)]))
@@ -102,6 +125,11 @@ def ensembles(table: Mapping) -> str:
 
 def rows_of(title: str, rows: Sequence, columns: Mapping) -> str:
     return f"{title}\n\n{_table(rows, columns)}" if rows else ""
+
+
+def _documents(table: Mapping, name: str) -> str:
+    found = table["documents"].get(name)
+    return f", {found['documents']:,} documents" if found else ""
 
 
 def _table(rows: Sequence, columns: Mapping) -> str:

@@ -11,7 +11,11 @@ from pathlib import Path
 from palimpsest.config import Study
 from palimpsest.lake import Published
 from training import track
-from training.words import TOLD, describe, loss_text
+from training.markdown import HOLDS
+from training.words import TOLD, describe, loss_text, margins_text
+
+WIDTHS = ("margin", "document_margin")
+PARTS = ("", *(f"_{name}" for name in WIDTHS))
 
 
 def log_report(
@@ -73,6 +77,7 @@ def _totals(table: Mapping) -> dict[str, float | None]:
     if best:
         found |= {"best/loss": best["loss_iid"], "best/loss_long": best["loss_long"], "best/gain": -best["difference"]}
         found |= {f"best/{key}": best[key] for key in ("efficiency", "efficiency_low", "efficiency_high") if told}
+        found |= {"best/gain_margin": best["margin"], "best/gain_document_margin": best["document_margin"]}
         found |= {"best/flops_ratio": best["flops_ratio"], "best/generated_tokens": best["generated_tokens"]}
     found |= {f"law/{name}": value for name, value in law.items()}
     return found | {
@@ -95,6 +100,7 @@ def tags(table: Mapping, published: Published) -> dict[str, str]:
     found = {"palimpsest.report": published.digest, "palimpsest.reference": table["reference"]}
     if best:
         found |= {"palimpsest.best_mix": best["mix"], "palimpsest.verdict": best["verdict"]}
+        found["palimpsest.over_documents"] = HOLDS[best["over_documents"]]
     for gap in table["gaps"]:
         if gap["set"] == "iid" and gap["widens"]:
             found[f"palimpsest.widens.{gap['axis']}.{re.sub(r'[^a-z0-9]+', '_', gap['layout'].lower())}"] = gap[
@@ -115,18 +121,26 @@ def tables(table: Mapping) -> dict[str, dict[str, list]]:
             "real text seen, times": [row["real_exposures"] for row in rows],
             "training FLOPs": [row["flops"] for row in rows],
             **{f"loss, {name}": [loss_text(row, name) for row in rows] for name in table["sets"]},
+            **{
+                f"to reference, {s}, ± seeds / ± documents": [
+                    margins_text(r[f"difference_{s}"], r[f"margin_{s}"], r[f"document_margin_{s}"]) for r in rows
+                ]
+                for s in table["sets"]
+            },
+            "over documents": [HOLDS[row["over_documents"]] for row in rows],
             "data efficiency": [describe(row) for row in rows],
             "why": [row["reason"] for row in rows],
         },
         "gaps.json": _columns(
             {"layout": gap["layout"], "against": gap["against"], "axis": gap["axis"], "set": gap["set"]}
-            | {key: point[key] for key in ("x", "gap", "margin", "seeds")}
-            | {key: gap[key] for key in ("slope", "slope_margin", "widens")}
+            | {key: point[key] for key in ("x", "gap", "margin", "document_margin", "seeds")}
+            | {f"{name}{part}": gap[f"{name}{part}"] for name in ("mean", "slope") for part in PARTS}
+            | {"widens": gap["widens"], "over_documents": HOLDS[gap["over_documents"]]}
             for gap in table["gaps"]
             for point in gap["points"]
         ),
         "ablations.json": _columns(
-            {key: row[key] for key in ("what", "from", "to", "first", "second", "set", "difference", "margin", "seeds")}
+            {key: row[key] for key in ("what", "from", "to", "first", "second", "set", "difference", *WIDTHS, "seeds")}
             for row in table["ablations"]
         ),
         "laws.json": _columns(

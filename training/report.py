@@ -23,13 +23,21 @@ from training.publish import log_report
 from training.rows import schema
 from training.table import compare_runs
 from training.waves import final_runs
-from training.words import describe, difference_text, loss_text, render_table, short
+from training.words import (
+    TOLD,
+    describe,
+    loss_text,
+    margins_text,
+    over_documents,
+    render_table,
+    short,
+)
 
 CODE = [
     f"training/{name}.py"
     for name in (
-        "figures", "gaps", "judged", "laws", "panels", "plots", "report", "rows", "scaling", "series", "style", "table",
-        "words",
+        "figures", "gaps", "judged", "laws", "panels", "plots", "report", "rows", "sampling", "scaling", "series",
+        "style", "table", "words",
     )
 ] + ["training/templates"]  # fmt: skip
 
@@ -135,7 +143,8 @@ def _page(
 
     folder = Path(__file__).parent / "templates"
     environment = Environment(loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined)
-    environment.globals |= {"describe": describe, "difference": difference_text, "loss_text": loss_text, "short": short}
+    words = {"margins": margins_text, "over_documents": over_documents, "told": TOLD}
+    environment.globals |= words | {"describe": describe, "loss_text": loss_text, "short": short}
     drawings = [
         {"title": title, "note": note, "svg": _inline(svg, INK, title), "wide": _width(svg) > 600}
         for name in figures

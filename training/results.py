@@ -14,7 +14,18 @@ from palimpsest.lake import REPOSITORY, Lake, LakeError, Published
 from training import track
 from training.figures import explain
 from training.history import as_table
-from training.markdown import ABLATION, CERTIFICATE, LAW, TASK, ensembles, gaps, mixes, reservations, rows_of
+from training.markdown import (
+    ABLATION,
+    CERTIFICATE,
+    LAW,
+    TASK,
+    differences,
+    ensembles,
+    gaps,
+    mixes,
+    reservations,
+    rows_of,
+)
 from training.report import load_table
 from training.words import short
 
@@ -62,6 +73,7 @@ def render(
         "loss, with its 95% interval.",
         mixes(table),
         reservations(table),
+        differences(table),
         gaps(table),
         rows_of("## One thing changed", table["ablations"], ABLATION),
         rows_of("## Laws", table["laws"], LAW),

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from statistics import fmean, stdev
 
+import numpy as np
 import pyarrow as pa
 
 from palimpsest.config import Study
-from training import laws, scaling, series
+from training import laws, sampling, scaling, series
 
 OWN = ("iid", "short", "long")
 TEXT = ("mix", "family", "layout", "strategy", "verdict", "reason")
@@ -20,16 +21,20 @@ NUMBERS = (
     "real_exposures_copies", "seconds", "flops", "flops_ratio", "engine_seconds", "gain_per_pflop", "gain_per_mtoken",
     "difference", "margin", "difference_fresh", "margin_fresh", "efficiency", "efficiency_low", "efficiency_high",
     "efficiency_without_floor", "efficiency_left_out_low", "efficiency_left_out_high", "long_context_gain",
-    "long_context_margin",
+    "long_context_margin", "document_margin", "document_margin_fresh", "long_context_document_margin",
 )  # fmt: skip
-BOOLEANS = ("extrapolated", "familywise")
+BOOLEANS = ("extrapolated", "familywise", "over_documents")
+BY_SET = ("loss", "spread", "difference", "margin", "document_margin")
 
 
 def schema(sets: Sequence[str]) -> pa.Schema:
-    """Columns of table.parquet; per held-out set loss, spread, difference to the reference and its margin."""
+    """Columns of table.parquet; per held-out set loss, spread, difference to the reference and its margins.
+
+    A margin is the half width of the 95% interval over seeds, a document margin that over held-out documents.
+    """
     fields = [(name, pa.string()) for name in TEXT] + [(name, pa.int64()) for name in COUNTS]
     fields += [(name, pa.float64()) for name in NUMBERS] + [(name, pa.bool_()) for name in BOOLEANS]
-    fields += [(f"{kind}_{name}", pa.float64()) for name in sets for kind in ("loss", "spread", "difference", "margin")]
+    fields += [(f"{kind}_{name}", pa.float64()) for name in sets for kind in BY_SET]
     return pa.schema([*fields, ("differs", pa.list_(pa.string()))])
 
 
@@ -41,6 +46,7 @@ def make_row(
     found: scaling.Efficiency,
     sets: Sequence[str],
     noise: Mapping[str, laws.Noise],
+    documents: sampling.Documents,
 ) -> dict:
     real, synthetic, runs = stream_of(rows, False), stream_of(rows, True), by_recipe[name]
     layout = study.layouts[study.mixes[name].layout]
@@ -68,12 +74,15 @@ def make_row(
         row[f"spread_{kind}"] = stdev(losses.values()) if len(losses) > 1 else None
         difference, margin = _to_reference(study, by_recipe, name, kind, noise)
         row |= {f"difference_{kind}": difference, f"margin_{kind}": margin}
+        row[f"document_margin_{kind}"] = documents.margin(_influence(study, by_recipe, name, kind, documents), kind)
+    row["document_margin"] = row["document_margin_iid"]
+    row["over_documents"] = sampling.holds(found.difference, row["document_margin"])
     efficiency = asdict(found)
     left_out = found.left_out or (None, None)
     return row | {
-        **{key: efficiency[key] for key in ("verdict", "reason", "difference", "margin", *BOOLEANS)},
-        **_fresh(study, by_recipe, name, noise["iid"]),
-        **_long_context(study, by_recipe, name),
+        **{key: efficiency[key] for key in ("verdict", "reason", "difference", "margin", "extrapolated", "familywise")},
+        **_fresh(study, by_recipe, name, noise["iid"], documents),
+        **_long_context(study, by_recipe, name, documents),
         "efficiency": found.value,
         "efficiency_low": found.low,
         "efficiency_high": found.high,
@@ -112,19 +121,28 @@ def _to_reference(study, by_recipe, name: str, kind: str, noise) -> tuple[float 
     return (difference, margin) if math.isfinite(difference) else (None, None)
 
 
-def _fresh(study: Study, by_recipe, name: str, noise: laws.Noise) -> dict:
+def _influence(study: Study, by_recipe, name: str, kind: str, documents: sampling.Documents) -> np.ndarray | None:
+    """Of each held-out document on the difference to the reference."""
+    if name == study.reference:
+        return None
+    ours, theirs = losses_of(by_recipe[name], kind), losses_of(by_recipe[study.reference], kind)
+    return documents.influence(name, study.reference, kind, sorted(ours.keys() & theirs.keys()))
+
+
+def _fresh(study: Study, by_recipe, name: str, noise: laws.Noise, documents: sampling.Documents) -> dict:
     """The difference without the seed the search chose by: the best of many points is lucky on that one."""
-    found = {"difference_fresh": None, "margin_fresh": None}
+    found = dict.fromkeys(("difference_fresh", "margin_fresh", "document_margin_fresh"))
     if study.search is None or name == study.reference:
         return found
     kept = {
         recipe: {seed: run for seed, run in by_recipe[recipe].items() if seed != study.search.seed}
         for recipe in (name, study.reference)
     }
-    return dict(zip(found, _to_reference(study, kept, name, "iid", {"iid": noise}), strict=True))
+    over = documents.margin(_influence(study, kept, name, "iid", documents), "iid")
+    return dict(zip(found, (*_to_reference(study, kept, name, "iid", {"iid": noise}), over), strict=True))
 
 
-def _long_context(study: Study, by_recipe, name: str) -> dict:
+def _long_context(study: Study, by_recipe, name: str, documents: sampling.Documents) -> dict:
     """How much more is gained on long documents than on all: the difference of the two sets is one more 'loss'."""
     extra = {
         recipe: {
@@ -135,9 +153,15 @@ def _long_context(study: Study, by_recipe, name: str) -> dict:
         for recipe, runs in by_recipe.items()
     }
     if not extra.get(name) or not extra.get(study.reference):
-        return {"long_context_gain": None, "long_context_margin": None}
+        return dict.fromkeys(("long_context_gain", "long_context_margin", "long_context_document_margin"))
     difference, margin = _to_reference(study, extra, name, "long", seed_noise(extra, ["long"]))
-    return {"long_context_gain": None if difference is None else -difference, "long_context_margin": margin}
+    on_long, on_all = (_influence(study, by_recipe, name, kind, documents) for kind in ("long", "iid"))
+    both = None if on_long is None or on_all is None else on_long - on_all
+    return {
+        "long_context_gain": None if difference is None else -difference,
+        "long_context_margin": margin,
+        "long_context_document_margin": documents.margin(both, "long", "iid"),
+    }
 
 
 def cost(study: Study, row: Mapping, rows: Sequence[Mapping], spent: Mapping[str, Mapping]) -> dict:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from palimpsest.config import Study
 from palimpsest.lake import LakeError, Published
-from training import gaps, judged, laws, scaling, series
+from training import gaps, judged, laws, sampling, scaling, series
 from training.rows import OWN, cost, losses_of, make_row, seed_noise, stream_of
 from training.words import aside, headline
 
@@ -38,12 +38,15 @@ def compare_runs(
     streams = defaultdict(list)
     for row in pq.read_table(mixes.file("mixes.parquet")).to_pylist():
         streams[row["recipe"]].append(row)
-    evaluations = sorted((_evaluation(run, streams) for run in runs), key=lambda e: (e["recipe"], e["seed"]))
+    evaluated = [_evaluation(run, streams) for run in runs]
+    evaluations = sorted(evaluated, key=lambda e: (e["recipe"], e["seed"]))
     by_recipe = defaultdict(dict)
     for evaluation in evaluations:
         by_recipe[evaluation["recipe"]][evaluation["seed"]] = evaluation
     sets = [*OWN, *sorted({name for run in evaluations for name in run["losses"]} - set(OWN))]
     noise = seed_noise(by_recipe, sets)
+    of_mixes = [(run, found) for run, found in zip(runs, evaluated, strict=True) if found["recipe"] in study.mixes]
+    documents = sampling.read(of_mixes, study.reference)
 
     references = _references(study, streams, by_recipe)
     names = [name for name in study.mixes if name in streams]
@@ -56,7 +59,7 @@ def compare_runs(
     members = series.describe_mixes(study, by_recipe)
     lines = series.find_series(members)
     known = {member.mix: member for member in members}
-    rows = [make_row(study, name, streams[name], by_recipe, found[name], sets, noise) for name in names]
+    rows = [make_row(study, name, streams[name], by_recipe, found[name], sets, noise, documents) for name in names]
     rows = [row | _among(known.get(row["mix"]), row) | cost(study, row, rows, generated or {}) for row in rows]
     kinds = {name: strategy.kind for name, strategy in study.strategies.items()}
     verdict = judged.read(study, verdicts)
@@ -71,9 +74,10 @@ def compare_runs(
         "noise": compared.noise.deviation,
         "freedom": compared.noise.freedom,
         "noise_by_set": {name: {"deviation": n.deviation, "freedom": n.freedom} for name, n in noise.items()},
+        "documents": documents.counts(),
         "series": series.as_rows(lines),
-        "gaps": gaps.find_gaps(members, kinds, noise),
-        "ablations": gaps.find_ablations(members, noise),
+        "gaps": gaps.find_gaps(members, kinds, noise, documents),
+        "ablations": gaps.find_ablations(members, noise, documents),
         "laws": _laws(references, lines, noise, verdict["ensembles"]),
         "certificates": dict(search.extra["certificates"]) if search else {},
         **verdict,

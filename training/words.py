@@ -18,12 +18,15 @@ def headline(table: Mapping) -> str:
         return f"Study {table['study']} has no mix to compare with real-only training."
     if told:
         best = max(told, key=_rank)
-        return f"Mix ‘{best['mix']}’ makes {best['real_tokens']:,} real tokens worth {_worth(best)}."
+        over = _over(best, "the difference in loss")
+        return f"Mix ‘{best['mix']}’ makes {best['real_tokens']:,} real tokens worth {_worth(best)}{over}."
     ran = [row for row in others if row["difference"] is not None]
     if not ran:
         return "Not resolved: no mix has a finite loss to compare with real-only training."
     best = min(ran, key=lambda row: row["difference"])
-    margin = "" if best["margin"] is None else f" (± {best['margin']:.3f} from seed noise)"
+    known = [("margin", "seed noise"), ("document_margin", "the choice of documents")]
+    margin = ", ".join(f"± {best[key]:.3f} from {what}" for key, what in known if best[key] is not None)
+    margin = margin and f" ({margin})"
     return (
         "Data efficiency is not resolved for any mix: the lowest loss is that of "
         f"‘{best['mix']}’, {best['difference']:+.3f} nats from real-only{margin}."
@@ -53,7 +56,8 @@ def gap_sentence(gap: Mapping) -> str:
     first, last = gap["points"][0], gap["points"][-1]
     return (
         f"Loss of ‘{gap['against']}’ minus ‘{gap['layout']}’: {first['gap']:+.4f} nats at G = {first['x']:g}, "
-        f"{last['gap']:+.4f} at G = {last['x']:g}; the gap {words[gap['widens']]}."
+        f"{last['gap']:+.4f} at G = {last['x']:g}; the gap {words[gap['widens']]}"
+        f"{_over(gap, 'this') if gap['widens'] != 'not resolved' else ''}."
     )
 
 
@@ -107,6 +111,8 @@ def render_table(table: Mapping, width: int | None = None) -> str:
             reasons[f"{row['verdict']} ({{}}): {row['reason']}"].append(row["mix"])
         elif row["extrapolated"]:
             reasons["extrapolated beyond the real-only runs' tokens: {}"].append(row["mix"])
+        if row["verdict"] in TOLD and row["over_documents"] is False:
+            reasons[f"{over_documents(row)}: {{}}"].append(row["mix"])
     for reason, names in reasons.items():
         console.print(reason.format(", ".join(names)), markup=False)
     for sentence in filter(None, map(gap_sentence, table["gaps"])):
@@ -121,10 +127,17 @@ def loss_text(row: Mapping, name: str, *, digits: int = 4, spread: bool = True) 
     return f"{mean:.{digits}f}" + (f" ± {deviation:.{digits}f}" if spread and deviation is not None else "")
 
 
-def difference_text(value: float | None, margin: float | None) -> str:
+def margins_text(value: float | None, seeds: float | None, documents: float | None) -> str:
+    """The difference ± half width over seeds / half width over held-out documents; a dash for what is not known."""
     if value is None:
         return "–"
-    return f"{value:+.4f}" + (f" ± {margin:.4f}" if margin is not None else "")
+    return f"{value:+.4f} ± {' / '.join('–' if m is None else f'{m:.4f}' for m in (seeds, documents))}"
+
+
+def over_documents(claim: Mapping) -> str:
+    """Whether what seeds show of a mix's loss or a gap also stands over held-out documents; empty if not known."""
+    words = {True: "also holds over held-out documents", False: "is not shown over held-out documents", None: ""}
+    return words[claim["over_documents"]]
 
 
 def short(count: float) -> str:
@@ -137,6 +150,12 @@ def short(count: float) -> str:
 
 def _rank(row: Mapping) -> float:
     return row["efficiency"] or row["efficiency_low"] or 0.0
+
+
+def _over(claim: Mapping, what: str) -> str:
+    """The same at the end of a sentence."""
+    said = over_documents(claim)
+    return said and f"; {what} {said}"
 
 
 def _span(row: Mapping) -> str:

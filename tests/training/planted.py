@@ -20,6 +20,8 @@ GAP, SLOPE = 0.004, 0.012
 """Of stitched to simple at G = 1, and what each doubling adds."""
 FACTOR = {"iid": 1.0, "short": 0.5, "long": 2.0, "reports": 4.0}
 """How much more the layouts differ on other held-out sets."""
+SCATTER = 0.05
+"""Of a held-out document's loss per token between one run and another."""
 MODEL = {"layers": 1, "width": 32, "mlp": 64, "heads": 1}
 
 
@@ -133,10 +135,46 @@ def evaluation(streams: list[dict], mix: str, seed: int, losses: dict[str, float
     }  # fmt: skip
 
 
+def make_documents(rng: np.random.Generator, count: int = 240) -> pa.Table:
+    """Index of made-up held-out documents: short, long, neither, and those of the set 'reports'."""
+    tokens = np.exp(rng.normal(4, 0.7, count)).astype(int) + 2
+    kind = np.arange(count) % 4
+    return pa.table(
+        {
+            "document_id": [f"d{number}" for number in range(count)],
+            "tokens": tokens,
+            "set": ["reports" if k == 3 else None for k in kind],
+            "is_short": kind == 0,
+            "is_long": kind == 1,
+        }
+    )
+
+
+def with_nats(documents: pa.Table, losses: dict[str, float], rng: np.random.Generator) -> pa.Table:
+    """The documents of a run with these losses, exactly; what is neither short nor long makes up for 'iid'."""
+    tokens, named = documents["tokens"].to_numpy(), np.array(documents["set"].to_pylist()) == "reports"
+    groups = {name: documents[f"is_{name}"].to_numpy(zero_copy_only=False) for name in ("short", "long")}
+    rest = ~named & ~groups["short"] & ~groups["long"]
+    nats = tokens * rng.normal(0, SCATTER, len(tokens))
+    for name, members in (*groups.items(), ("reports", named)):
+        nats[members] += (losses.get(name, 0.0) - nats[members].sum() / tokens[members].sum()) * tokens[members]
+    missing = losses["iid"] * tokens[~named].sum() - nats[~named].sum()
+    nats[rest] += missing / tokens[rest].sum() * tokens[rest]
+    return documents.append_column("nats", pa.array(nats))
+
+
 def publish(
-    study: Study, lake: Lake, *, noise: float = 0.004, seeds=(0, 1, 2), named: bool = True, rng: int = 4
+    study: Study,
+    lake: Lake,
+    *,
+    noise: float = 0.004,
+    seeds=(0, 1, 2),
+    named: bool = True,
+    rng: int = 4,
+    documents: bool = True,
 ) -> dict:
     """Mixes, runs and generations of the study in the lake: what `training.report.report` is given."""
+    held_out, scatter = make_documents(np.random.default_rng(rng)), np.random.default_rng(rng + 1)
     generator = np.random.default_rng(rng)
     effect, found = generator.normal(0, 0.03, 10), rows(study)
     mixes = lake.publish(
@@ -153,13 +191,16 @@ def publish(
                 for name in sets
             }
             body = json.dumps(evaluation(streams, mix, seed, losses))
-            runs.append(
-                lake.publish(
-                    f"studies/{study.name}/runs/{recipe}-s{seed}",
-                    lambda d, body=body: (d / "evaluation.json").write_text(body) and Facts(),
-                    config={"body": body},
-                )
-            )
+            nats = with_nats(held_out, losses, scatter)
+
+            def write(directory: Path, body=body, table=nats) -> Facts:
+                (directory / "evaluation.json").write_text(body)
+                if documents:
+                    pq.write_table(table, directory / "documents.parquet")
+                return Facts()
+
+            name = f"studies/{study.name}/runs/{recipe}-s{seed}"
+            runs.append(lake.publish(name, write, config={"body": body, "documents": documents}))
     return {"mixes": mixes, "runs": runs, "generations": publish_generations(study, lake)}
 
 

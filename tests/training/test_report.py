@@ -211,5 +211,5 @@ def test_terminal_table_fits_and_names_every_mix(study, lake, publish, width):
 
 def test_a_worse_mix_is_not_praised():
     row = {"mix": "bad", "verdict": "resolved", "efficiency": 0.7, "efficiency_low": 0.6, "efficiency_high": 0.8}
-    row |= {"real_tokens": 1000, "difference": 0.1, "margin": 0.01}
+    row |= {"real_tokens": 1000, "difference": 0.1, "margin": 0.01, "over_documents": None}
     assert "only 0.70 times as many" in headline({"study": "s", "problem": "", "mixes": [row], "gaps": []})
