@@ -136,13 +136,13 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from training.report import main as report
+    from training.analysis.report import main as report
 
     report(options.study)
 
 
 def _results(options: argparse.Namespace) -> None:
-    from training.results import main as results
+    from training.analysis.results import main as results
 
     print(results(options.study))
 

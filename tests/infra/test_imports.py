@@ -21,6 +21,7 @@ FORBIDDEN = {
     "plugins/palimpsest_airflow": {"torch", "great_expectations", "transformers"},
     "expectations": {"airflow", "cosmos", "torch", "transformers", *OURS} - {"expectations", "palimpsest"},
     "training": {"airflow", "cosmos", "great_expectations", *OURS} - {"training", "palimpsest"},
+    "training/analysis": {"torch", "transformers"},
     "dags": {"torch", "great_expectations", "transformers"},
 }
 """Never, not even inside a function."""

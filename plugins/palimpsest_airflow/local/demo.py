@@ -87,7 +87,7 @@ def plan(study: Study, corpus: Corpus) -> dict[tuple[str, str], tuple[int, int]]
 
 
 def show_report(console: Console, published: Published, settings: Settings) -> None:
-    from training.report import render_table
+    from training.analysis.report import render_table
 
     table = render_table(json.loads(published.file("table.json").read_text()))
     console.print(table, highlight=False, markup=False, soft_wrap=True)

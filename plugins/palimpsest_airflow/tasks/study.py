@@ -133,7 +133,7 @@ def train(study: str, order: dict[str, Any]) -> Ref:
 def report(study: str, orders: list[dict[str, Any]], trained: list[Ref], judged: list[Ref]) -> Ref:
     """The comparison: how many times its real tokens each mix is worth."""
     from palimpsest.config import load_study
-    from training.report import report
+    from training.analysis.report import report
 
     parent = orders[0]["parent"]
     keep_links(Report=f"report/study_{study}/", MLflow=f"#/runs/{parent}")

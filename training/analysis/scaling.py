@@ -5,9 +5,10 @@ The reference law is ``L(D) = A / D**B + C`` (A, B, C >= 0) over real tokens D. 
 
 **Interval.** A profile: the mix joins the reference points at ``m * D`` tokens, the law is fitted again, and every m at
 which the squared error rises by less than ``t**2 * noise**2 / seeds`` belongs to the interval; noise as in
-`training.laws`. Near the floor C the upper end is open, as it should be. The interval holds under the law; beyond the
-largest D the law is an assumption. Against planted multipliers of 0.7 to 2.5 (2,250 intervals over five laws, sizes,
-seeds and noises) it covers 95.0%, a percentile bootstrap of the same noise 94.2% at 0.95 of the width; so it stays.
+`training.analysis.laws`. Near the floor C the upper end is open, as it should be. The interval holds under the law;
+beyond the largest D the law is an assumption. Against planted multipliers of 0.7 to 2.5 (2,250 intervals over five
+laws, sizes, seeds and noises) it covers 95.0%, a percentile bootstrap of the same noise 94.2% at 0.95 of the width; so
+it stays.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import fdtri, stdtrit
 
-from training.laws import EXPONENTS, Law, Losses, Noise, block_noise, fit, fit_many, mean, ratios
+from training.analysis.laws import EXPONENTS, Law, Losses, Noise, block_noise, fit, fit_many, mean, ratios
 
 MULTIPLIERS = (0.01, 100.0)
 """Efficiencies considered; an interval that reaches an end of this range is reported as open there."""

@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from palimpsest.lake import Facts, LakeError
-from tests.training import planted
-from training import results, track
+from tests.training.analysis import planted
+from training import track
+from training.analysis import results
+from training.analysis.publish import metrics
+from training.analysis.report import load_table, report
 from training.pretrain import plan_runs, train
-from training.publish import metrics
-from training.report import load_table, report
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ import pytest
 from scipy.stats import t as student
 
 from palimpsest.lake import Facts
-from tests.training import planted
-from training.gaps import find_gaps
-from training.laws import Noise
-from training.report import load_table, report
-from training.sampling import Documents, effective, half_width, holds, influence, read
-from training.series import describe_mixes
-from training.words import headline, render_table
+from tests.training.analysis import planted
+from training.analysis.gaps import find_gaps
+from training.analysis.laws import Noise
+from training.analysis.report import load_table, report
+from training.analysis.sampling import Documents, effective, half_width, holds, influence, read
+from training.analysis.series import describe_mixes
+from training.analysis.words import headline, render_table
 
 BASE, BY_LENGTH, SCATTER = -0.02, -0.01, 0.05
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from palimpsest.config import Study
 from palimpsest.lake import Facts, Lake, Published
-from training.laws import Law
+from training.analysis.laws import Law
 
 LAW = Law(A=60.0, B=0.35, C=2.1)
 FULL = 35_000
@@ -173,7 +173,7 @@ def publish(
     rng: int = 4,
     documents: bool = True,
 ) -> dict:
-    """Mixes, runs and generations of the study in the lake: what `training.report.report` is given."""
+    """Mixes, runs and generations of the study in the lake: what `training.analysis.report.report` is given."""
     held_out, scatter = make_documents(np.random.default_rng(rng)), np.random.default_rng(rng + 1)
     generator = np.random.default_rng(rng)
     effect, found = generator.normal(0, 0.03, 10), rows(study)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.laws import Law, Noise, block_noise, fit_many, fit_series
+from training.analysis.laws import Law, Noise, block_noise, fit_many, fit_series
 
 PAPER = Law(A=0.05, B=1.02, C=3.43)  # in billions of parameters: the predecessor's fit over model size
 STUDIES, DRAWS = 300, 200

@@ -11,8 +11,8 @@ from pathlib import Path
 from palimpsest.config import Study
 from palimpsest.lake import Published
 from training import track
-from training.markdown import HOLDS
-from training.words import TOLD, describe, loss_text, margins_text
+from training.analysis.markdown import HOLDS
+from training.analysis.words import TOLD, describe, loss_text, margins_text
 
 WIDTHS = ("margin", "document_margin")
 PARTS = ("", *(f"_{name}" for name in WIDTHS))
@@ -34,7 +34,7 @@ def log_report(
     )
     earlier = track.reports(study)
     if len(earlier) > 1:
-        from training.history import as_table, draw
+        from training.analysis.history import as_table, draw
 
         with tempfile.TemporaryDirectory() as folder:
             draw(earlier, table["reference"], Path(folder))

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.training.planted import COUNTS, GAP, SLOPE, make_study, true_loss
-from training.gaps import find_ablations, find_gaps
-from training.laws import Noise
-from training.series import describe_mixes, find_series
+from tests.training.analysis.planted import COUNTS, GAP, SLOPE, make_study, true_loss
+from training.analysis.gaps import find_ablations, find_gaps
+from training.analysis.laws import Noise
+from training.analysis.series import describe_mixes, find_series
 
 
 def evaluations(study, seeds=(0, 1, 2), noise=0.0, rng=None, parameters=None, points=None):
@@ -126,7 +126,7 @@ def test_a_controlled_mix_is_a_line_of_its_own_against_simple():
 @pytest.mark.parametrize("quantity", ["slope", "mean", "point"])
 def test_intervals_of_gaps_cover_the_truth(quantity):
     """95% nominal over 300 studies; noise is estimated from each study's own runs, as the report does."""
-    from training.laws import block_noise
+    from training.analysis.laws import block_noise
 
     study, rng, sigma = make_study(), np.random.default_rng(5), 0.01
     kinds, covered, total = {"rephrase": "rephrase"}, 0, 0

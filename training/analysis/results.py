@@ -12,9 +12,9 @@ from pathlib import Path
 from palimpsest.config import Study, load_study
 from palimpsest.lake import REPOSITORY, Lake, LakeError, Published
 from training import track
-from training.figures import explain
-from training.history import as_table
-from training.markdown import (
+from training.analysis.figures import explain
+from training.analysis.history import as_table
+from training.analysis.markdown import (
     ABLATION,
     CERTIFICATE,
     LAW,
@@ -26,8 +26,8 @@ from training.markdown import (
     reservations,
     rows_of,
 )
-from training.report import load_table
-from training.words import short
+from training.analysis.report import load_table
+from training.analysis.words import short
 
 
 def main(study_name: str, folder: Path | None = None) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from training.words import TOLD, describe, gap_sentence, loss_text, margins_text, over_documents, short
+from training.analysis.words import TOLD, describe, gap_sentence, loss_text, margins_text, over_documents, short
 
 HOLDS = {True: "holds", False: "not shown", None: "–"}
 """Does the interval over held-out documents exclude 0?"""

@@ -11,8 +11,8 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from training.plots import save
-from training.style import COLOURS, DASHED, INK, LOSS, STYLE, WIDTH
+from training.analysis.plots import save
+from training.analysis.style import COLOURS, DASHED, INK, LOSS, STYLE, WIDTH
 
 
 def as_table(reports: Sequence[Mapping]) -> dict[str, list]:

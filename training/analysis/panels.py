@@ -8,9 +8,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from training.laws import Law
-from training.style import COLOURS, DASHED, INK, LOSS, WIDTH, colours, reference_line, seed_losses
-from training.words import short
+from training.analysis.laws import Law
+from training.analysis.style import COLOURS, DASHED, INK, LOSS, WIDTH, colours, reference_line, seed_losses
+from training.analysis.words import short
 
 ON = {"iid": "held-out documents", "short": "short documents", "long": "long documents"}
 ALONG = {

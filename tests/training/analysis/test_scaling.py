@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from training.laws import Law, block_noise, fit
-from training.scaling import Efficiency, Reference, compare
+from training.analysis.laws import Law, block_noise, fit
+from training.analysis.scaling import Efficiency, Reference, compare
 
 TRUTH = Law(A=40.0, B=0.3, C=2.0)
 FULL = 40_000

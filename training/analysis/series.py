@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import fmean
 
 from palimpsest.config import Study
-from training.laws import Losses
+from training.analysis.laws import Losses
 
 AXES = {"generations": "G", "parameters": "parameters", "context": "context", "batch_tokens": "tokens per batch"}
 """Design axes that are numbers, and what they are called."""

@@ -2,10 +2,10 @@
 
 **Gap.** Loss of the simple layout minus that of the stitched or stretched one at the same place, over the seeds both
 have: positive where the megadoc is better. Its half width comes from the study's seed noise on that held-out set
-(`training.laws`). *Whether it widens* is the slope of the gap on log2 of the axis, by the same noise: an effect of a
-seed on a layout, the same at every G, drops out of the slope. It does not drop out of the mean gap, which is therefore
-judged by its scatter over the seeds alone (t with seeds - 1 degrees of freedom). Beside each stands the half width over
-held-out documents (`training.sampling`), of the same documents under all mixes of the gap.
+(`training.analysis.laws`). *Whether it widens* is the slope of the gap on log2 of the axis, by the same noise: an
+effect of a seed on a layout, the same at every G, drops out of the slope. It does not drop out of the mean gap, which
+is therefore judged by its scatter over the seeds alone (t with seeds - 1 degrees of freedom). Beside each stands the
+half width over held-out documents (`training.analysis.sampling`), of the same documents under all mixes of the gap.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from statistics import fmean, stdev
 import numpy as np
 from scipy.special import stdtrit
 
-from training.laws import Noise
-from training.sampling import Documents, holds
-from training.scaling import half_width
-from training.series import AXES, Member, Series, find_series, held_fast, mean_loss, value_on
+from training.analysis.laws import Noise
+from training.analysis.sampling import Documents, holds
+from training.analysis.scaling import half_width
+from training.analysis.series import AXES, Member, Series, find_series, held_fast, mean_loss, value_on
 
 ABLATIONS = {"real": "real document", "mode": "settings", "attention": "attention", "loss_on": "loss on"}
 KINDS = ("simple", "stitched", "stretched")

@@ -17,13 +17,11 @@ import pyarrow.parquet as pq
 from palimpsest.config import Study, load_study
 from palimpsest.lake import Facts, Lake, Published
 from training import track
-from training.costs import generation_cost
-from training.figures import explain
-from training.publish import log_report
-from training.rows import schema
-from training.table import compare_runs
-from training.waves import final_runs
-from training.words import (
+from training.analysis.figures import explain
+from training.analysis.publish import log_report
+from training.analysis.rows import schema
+from training.analysis.table import compare_runs
+from training.analysis.words import (
     TOLD,
     describe,
     loss_text,
@@ -32,14 +30,16 @@ from training.words import (
     render_table,
     short,
 )
+from training.costs import generation_cost
+from training.waves import final_runs
 
 CODE = [
-    f"training/{name}.py"
+    f"training/analysis/{name}.py"
     for name in (
         "figures", "gaps", "judged", "laws", "panels", "plots", "report", "rows", "sampling", "scaling", "series",
         "style", "table", "words",
     )
-] + ["training/templates"]  # fmt: skip
+] + ["training/analysis/templates"]  # fmt: skip
 
 
 def report(
@@ -62,7 +62,7 @@ def report(
     links = _links(parent_run_id)
 
     def write(directory: Path) -> Facts:
-        from training.plots import draw
+        from training.analysis.plots import draw
 
         cost = {
             name: generation_cost(study, lake, name, generations=generations)
@@ -139,7 +139,7 @@ def _page(
 ) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    from training.style import INK, colours
+    from training.analysis.style import INK, colours
 
     folder = Path(__file__).parent / "templates"
     environment = Environment(loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined)

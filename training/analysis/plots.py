@@ -17,10 +17,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from training.laws import Law
-from training.panels import ALONG, along, by_members, gap
-from training.style import DASHED, INK, LOSS, STYLE, WIDTH, colours, reference_line, seed_losses
-from training.words import short
+from training.analysis.laws import Law
+from training.analysis.panels import ALONG, along, by_members, gap
+from training.analysis.style import DASHED, INK, LOSS, STYLE, WIDTH, colours, reference_line, seed_losses
+from training.analysis.words import short
 
 
 def draw(table: Mapping, directory: Path) -> list[str]:

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 
 from palimpsest.config import Study
 from palimpsest.lake import LakeError, Published
-from training import gaps, judged, laws, sampling, scaling, series
-from training.rows import OWN, cost, losses_of, make_row, seed_noise, stream_of
-from training.words import aside, headline
+from training.analysis import gaps, judged, laws, sampling, scaling, series
+from training.analysis.rows import OWN, cost, losses_of, make_row, seed_noise, stream_of
+from training.analysis.words import aside, headline
 
 
 def compare_runs(

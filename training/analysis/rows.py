@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from palimpsest.config import Study
-from training import laws, sampling, scaling, series
+from training.analysis import laws, sampling, scaling, series
 
 OWN = ("iid", "short", "long")
 TEXT = ("mix", "family", "layout", "strategy", "verdict", "reason")

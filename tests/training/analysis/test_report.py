@@ -11,11 +11,11 @@ import pytest
 
 from palimpsest.config import load_study
 from palimpsest.lake import Facts, LakeError
-from tests.training import planted
+from tests.training.analysis import planted
 from training import track
-from training.laws import Law
-from training.report import load_table, report
-from training.words import headline, render_table
+from training.analysis.laws import Law
+from training.analysis.report import load_table, report
+from training.analysis.words import headline, render_table
 
 LAW = Law(A=60.0, B=0.35, C=2.1)
 FULL = planted.FULL
