@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,7 +29,7 @@ def test_a_study_by_hand_from_split_to_mixes(by_hand, study, capsys):
     for command in (["split"], ["plan"], ["generate", "--shard", "0"], ["generate"], ["build"]):
         assert main([command[0], study.name, *command[1:]]) == 0, capsys.readouterr().err
     assert {m["recipe"] for m in by_hand.latest("studies/small/mixes").extra["mixes"]} >= set(study.mixes)
-    assert re.search(r"\| augment +\| +80 \| +0 \| +80 \|", capsys.readouterr().out)
+    assert re.search(r"\| augment +\| +80 \| +0 \| +0 \| +80 \|", capsys.readouterr().out)
     assert main(["datasets"]) == 0
     listed = capsys.readouterr().out
     assert all(f"studies/small/{stage}: " in listed for stage in ("split", "plan", "generations", "mixes"))
@@ -48,18 +51,48 @@ def test_the_ledger_by_hand(by_hand, study, capsys):
     assert main(["ledger", "compact"]) == 0
     assert capsys.readouterr().out.endswith("segments merged into 1\n")
     assert main(["ledger", "verify"]) == 0
+    assert re.fullmatch(r"180 rows of 180 requests in 1 segment, .*\nall sound\n", capsys.readouterr().out, re.DOTALL)
     assert main(["ledger", "show", key]) == 0
     assert '"cause": "not_recorded"' in capsys.readouterr().out
     assert main(["ledger", "show", "0" * 32]) == 1
     (segment,) = Path(by_hand.base, "ledger", "segments").iterdir()
     segment.write_bytes(segment.read_bytes()[:-1])
     assert main(["ledger", "verify"]) == 1
-    assert "1 damaged segments were set aside" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "1 segment damaged and set aside in the lake's ledger/damaged" in told.err and segment.name in told.err
+    assert "all sound" not in told.out
     assert main(["ledger", "stats"]) == 0
     assert capsys.readouterr().out.startswith("0 rows of 0 requests in 0 segments")
     assert main(["generate", study.name]) == 0
     assert main(["generate", study.name, "--shard", "7"]) == 1
     assert "study 'small' has shards 0 to 2" in capsys.readouterr().err
+
+
+def test_failures_are_those_of_the_plan_whoever_asked_first(by_hand, study, make_study, monkeypatch, tmp_path, capsys):
+    copy = make_study(name="copy")
+    for name, stages in ((study.name, ("split", "plan", "generate")), (copy.name, ("split", "plan"))):
+        for stage in stages:
+            assert main([stage, name]) == 0, capsys.readouterr().err
+    capsys.readouterr()
+    assert main(["failures", copy.name]) == 0
+    listed = capsys.readouterr().out
+    assert listed.count("not_recorded: ") == listed.count("(1 try, ") == 15
+    assert "15 requests of study 'copy' failed; ask for them again with: python -m palimpsest generate copy" in listed
+    monkeypatch.setenv("PALIMPSEST_CATALOG", f"sqlite:///{tmp_path / 'another.db'}")  # which lists none of them
+    assert main(["failures", copy.name]) == 0
+    assert sorted(capsys.readouterr().out.replace("(", "(1 try, ").splitlines()) == sorted(listed.splitlines())
+
+
+def test_a_new_catalog_is_made_without_a_word(tmp_path):
+    """In a process of its own: what reports each plugin is the first import of Alembic."""
+    places = {"PALIMPSEST_LAKE": str(tmp_path / "lake"), "PALIMPSEST_STATE": str(tmp_path / "state")}
+    environment = {**os.environ, **places, "PYTHONPATH": str(REPOSITORY / "plugins")}
+    environment.pop("PALIMPSEST_CATALOG", None)
+    command = [sys.executable, "-m", "palimpsest", "sync"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("0 dataset versions")
+    assert (tmp_path / "state" / "catalog.db").exists()
 
 
 def test_lineage_tells_what_a_version_was_made_from_and_what_was_made_of_it(by_hand, study, capsys):

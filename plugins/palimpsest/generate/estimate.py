@@ -14,7 +14,7 @@ from palimpsest.lake import Published
 
 MEASURED = 20
 """Texts of the same prompt and model from which on their mean length is expected of the others."""
-COLUMNS = ("strategy", "requests", "held", "left", "input tokens", "output tokens", "at most", "GPU hours")
+COLUMNS = ("strategy", "requests", "held", "failed", "left", "input tokens", "output tokens", "at most", "GPU hours")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,10 @@ class Cost:
     """Of those held, how many have no text, by cause."""
 
     @property
+    def failures(self) -> int:
+        return sum(self.failed.values())
+
+    @property
     def gpu_hours(self) -> float | None:
         """None: nothing is known of the model's speed."""
         if not self.gpus or not self.left:
@@ -65,6 +69,10 @@ class Estimate:
     @property
     def held(self) -> int:
         return sum(cost.held for cost in self.costs)
+
+    @property
+    def failures(self) -> int:
+        return sum(cost.failures for cost in self.costs)
 
     @property
     def left(self) -> int:
@@ -122,8 +130,11 @@ class Estimate:
         return "\n".join([head, rule, *lines, "", *(_note(cost) for cost in self.costs)])
 
 
-def estimate(study: Study, plan: Published, ledger: Ledger) -> Estimate:
-    """The costs of a plan, given what the ledger holds now; the catalog knows how fast models were."""
+def estimate(study: Study, plan: Published, ledger: Ledger, *, replay: bool = False) -> Estimate:
+    """The costs of a plan, given what the ledger holds now; the catalog knows how fast models were.
+
+    ``replay``: what failed for good is asked once more, so it is left.
+    """
     facts = plan.extra["strategies"]
     strategy_of: dict[str, str] = {}
     asked: dict[str, tuple[str, str]] = {}
@@ -146,7 +157,7 @@ def estimate(study: Study, plan: Published, ledger: Ledger) -> Estimate:
                 texts[pair] += 1
                 written[pair] += tokens
             done.add(key)
-    failed = {key: cause for key, cause in failed.items() if key not in done}
+    failed = {} if replay else {key: cause for key, cause in failed.items() if key not in done}
     done |= failed.keys()
     causes: dict[str, Counter[str]] = defaultdict(Counter)
     held, left, prompts, expected, largest = Counter(), Counter(), Counter(), Counter(), Counter()
@@ -218,7 +229,15 @@ def _asked_again(strategy: Strategy) -> int:
 
 
 def _cells(name: str, cost: Cost | Estimate) -> list[str]:
-    numbers = (cost.requests, cost.held, cost.left, cost.input_tokens, cost.output_tokens, cost.output_tokens_max)
+    numbers = (
+        cost.requests,
+        cost.held - cost.failures,
+        cost.failures,
+        cost.left,
+        cost.input_tokens,
+        cost.output_tokens,
+        cost.output_tokens_max,
+    )
     hours = "unknown" if cost.gpu_hours is None else _hours(cost.gpu_hours)
     return [name, *(f"{number:,}" for number in numbers), hours]
 

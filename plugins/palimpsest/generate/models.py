@@ -87,10 +87,21 @@ def model_source(server: Server, lake: Lake) -> ModelSource:
     else:
         path = _run_folder(server, lake) if server.is_run else resolve(server.model)
         digest = folder_digest(path, server.model)[:16]
+        _fits(server, path)
         files = _beside(server) if server.tokenizer else _in_folder(path)
         identity, name = f"weights:{digest}", f"palimpsest-{digest}"
     unknown = server.is_hub_model and server.tokenizer is not None and not files("tokenizer_config.json")
     return ModelSource(identity + suffix, path, name, files, bool(template) or unknown)
+
+
+def _fits(server: Server, folder: Path) -> None:
+    """Raises `ConfigError` where the study plans with more context than the model has; vLLM would not start."""
+    longest = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("max_position_embeddings")
+    if longest and server.context > longest and not {"hf-overrides", "rope-scaling"} & server.arguments.keys():
+        raise ConfigError(
+            f"model '{server.model}' reads {longest} tokens at most, and its server is planned with a context of "
+            f"{server.context}; write 'context: {longest}' for this server"
+        )
 
 
 def folder_digest(folder: Path, model: str) -> str:

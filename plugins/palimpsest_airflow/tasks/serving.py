@@ -45,12 +45,17 @@ def around(study: str, planned: Any, shards: Any) -> None:
     planned >> approved >> served >> shards >> stopped
 
 
+def replayed() -> bool:
+    """Whether the person who triggered this run wants what failed for good asked again."""
+    return bool(get_current_context()["params"].get("replay"))
+
+
 def keep_estimate(study: Study, lake: Lake, planned: Published) -> None:
     """What the generation will cost, as a table in the log and for the tasks `approve` and `serve`."""
     from palimpsest.generate.estimate import estimate
     from palimpsest.generate.ledger import Ledger
 
-    found = estimate(study, planned, Ledger(lake))
+    found = estimate(study, planned, Ledger(lake), replay=replayed())
     reason, table = found.reason(study), found.table()
     log.info("%s", reason)
     for line in table.splitlines():

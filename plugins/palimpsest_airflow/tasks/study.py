@@ -52,7 +52,7 @@ def generate(study: str, so_far: Refs, shard: int) -> dict[str, Any]:
             lake,
             **_open(lake, so_far, "split", "plan"),
             shard=shard,
-            replay=bool(get_current_context()["params"].get("replay")),
+            replay=serving.replayed(),
             progress=lambda progress: log.info("shard %d: %s", shard, progress.line()),
         )
 

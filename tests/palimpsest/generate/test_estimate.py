@@ -96,6 +96,19 @@ def test_what_the_ledger_holds_is_not_paid_again(lake, make, planned):
     assert not found.over_budget(make())
 
 
+def test_what_failed_for_good_is_shown_as_such_and_left_where_it_is_to_be_replayed(lake, make, planned):
+    rows, ledger = rows_of(planned), Ledger(lake)
+    ledger.append(answers(rows[:-2]) + answers(rows[-2:], None, "too_long"))
+    found = estimate(make(), planned, ledger)
+    assert (cost(found).left, cost(found).failures, found.servers) == (0, 2, [])
+    head, _, asked, *_ = ([cell.strip() for cell in line.split("|")[1:-1]] for line in found.table().splitlines())
+    shown = dict(zip(head, asked, strict=True))
+    assert (shown["held"], shown["failed"], shown["left"]) == (str(20 * G - 2), "2", "0")
+    again = estimate(make(), planned, ledger, replay=True)
+    assert (cost(again).left, cost(again).failures, again.servers) == (2, 0, ["main"])
+    assert cost(again).input_tokens > 0 and again.over_budget(make())
+
+
 def test_lengths_so_far_are_expected_of_the_rest(lake, make, planned):
     rows, ledger = rows_of(planned), Ledger(lake)
     guessed = cost(estimate(make(), planned, ledger)).output_tokens / len(rows)
@@ -158,7 +171,7 @@ def use(model: str, *, tokens: int, paid: float) -> None:
 def test_the_table_is_markdown_and_reads_well_in_a_terminal(lake, make, planned):
     lines = estimate(make(tokens_per_second=100.0), planned, Ledger(lake)).table().splitlines()
     assert len({len(line) for line in lines[:5]}) == 1 and lines[5] == ""
-    assert all(line.startswith("|") and line.endswith("|") and line.count("|") == 9 for line in lines[:5])
+    assert all(line.startswith("|") and line.endswith("|") and line.count("|") == 10 for line in lines[:5])
     assert set(lines[1]) <= set("|-:")
     assert lines[2].split("|")[1].strip() == "asked" and lines[4].split("|")[1].strip() == "all"
     assert lines[6].startswith("- asked: weights:") and lines[6].endswith("on server main, 100 tokens/s per GPU")

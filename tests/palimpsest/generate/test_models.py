@@ -118,6 +118,15 @@ def test_a_folder_without_a_model_is_told(lake, folder, missing, said):
         model_source(server("/nowhere/at/all"), lake)
 
 
+def test_more_context_than_the_model_has_is_refused_before_anything_starts(lake, folder):
+    (folder / "config.json").write_text('{"model_type": "llama", "max_position_embeddings": 512}')
+    assert model_source(server(folder, context=512), lake).path == folder
+    with pytest.raises(ConfigError, match="reads 512 tokens at most.* context of 8192; write 'context: 512'"):
+        model_source(server(folder), lake)
+    longer = server(folder, context=1024, arguments={"rope-scaling": '{"factor": 2}'})
+    assert model_source(longer, lake).path == folder, "its arguments may make it read more"
+
+
 def test_a_tokenizer_of_ones_own_is_counted_with(lake, folder, tmp_path):
     own = tmp_path / "own"
     own.mkdir()
