@@ -86,8 +86,7 @@ def test_failures_are_those_of_the_plan_whoever_asked_first(by_hand, study, make
 def test_a_new_catalog_is_made_without_a_word(tmp_path):
     """In a process of its own: what reports each plugin is the first import of Alembic."""
     places = {"PALIMPSEST_LAKE": str(tmp_path / "lake"), "PALIMPSEST_STATE": str(tmp_path / "state")}
-    environment = {**os.environ, **places, "PYTHONPATH": str(REPOSITORY / "plugins")}
-    environment.pop("PALIMPSEST_CATALOG", None)
+    environment = {**os.environ, **places, "PALIMPSEST_CATALOG": "", "PYTHONPATH": str(REPOSITORY / "plugins")}
     command = [sys.executable, "-m", "palimpsest", "sync"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")

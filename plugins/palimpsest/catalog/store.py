@@ -70,10 +70,10 @@ class Catalog:
 
     def migrate(self, revision: str = "head") -> None:
         """Bring the tables to ``revision``; an older one takes them back ('base' removes them)."""
+        logging.getLogger("alembic").setLevel(logging.WARNING)  # first: its import already reports every plugin
         from alembic import command
         from alembic.config import Config
 
-        logging.getLogger("alembic").setLevel(logging.WARNING)
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
         with self._transaction() as connection:

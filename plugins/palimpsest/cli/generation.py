@@ -47,16 +47,16 @@ def _generate(options) -> None:
 
 def _failures(options) -> None:
     from palimpsest.catalog import Catalog
+    from palimpsest.generate.failures import failures
 
-    study = load_study(options.study)
-    catalog = Catalog.from_env()
-    catalog.ready()
-    rows = catalog.failed_requests(study.name)
+    study, lake = load_study(options.study), Lake.from_env()
+    rows = failures(lake.latest(f"studies/{study.name}/plan"), Catalog.from_env())
     for row in rows:
         part = f" part {row['part']}" if row["part"] else ""
-        tries = f"{row['tries']} {'try' if row['tries'] == 1 else 'tries'}"
-        print(f"{row['cause']}: {row['strategy']} sample {row['g']}{part} of {row['url']} ({tries}, {row['key']})")
+        tries = f"{row['tries']} {'try' if row['tries'] == 1 else 'tries'}, " if row["tries"] else ""
+        print(f"{row['cause']}: {row['strategy']} sample {row['g']}{part} of {row['url']} ({tries}{row['key']})")
         if row["detail"]:
             print(f"    {row['detail']}")
     again = f"; ask for them again with: python -m palimpsest generate {study.name} --replay" if rows else ""
-    print(f"{len(rows)} requests of study '{study.name}' failed{again}")
+    requests = "1 request" if len(rows) == 1 else f"{len(rows):,} requests"
+    print(f"{requests} of study '{study.name}' failed{again}")

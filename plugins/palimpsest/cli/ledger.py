@@ -36,10 +36,12 @@ def _verify(options) -> None:
     found = Ledger(Lake.from_env()).verify()
     _print(found)
     if found["damaged"]:
+        names = "".join(f"\n  {name}" for name in found["damaged"])
         raise LakeError(
-            f"{len(found['damaged'])} damaged segments were set aside in the lake's ledger/damaged; what they held is "
-            "generated again by: python -m palimpsest generate STUDY"
+            f"{_counted(len(found['damaged']), 'segment')} damaged and set aside in the lake's ledger/damaged; what is "
+            f"lost is generated again by: python -m palimpsest generate STUDY{names}"
         )
+    print("all sound")
 
 
 def _compact(options) -> None:
@@ -54,7 +56,7 @@ def _compact(options) -> None:
             print("another process is merging segments already", file=sys.stderr)
             return
         done = Ledger(lake).compact()
-    print(f"{done['merged']:,} segments merged into {done['written']:,}")
+    print(f"{_counted(done['merged'], 'segment')} merged into {done['written']:,}")
 
 
 def _show(options) -> None:
@@ -69,9 +71,13 @@ def _show(options) -> None:
 
 
 def _print(stats: dict) -> None:
-    rows = f"{stats['rows']:,} rows of {stats['keys']:,} requests"
-    print(f"{rows} in {stats['segments']:,} segments, {stats['bytes']:,} bytes")
+    rows = f"{_counted(stats['rows'], 'row')} of {_counted(stats['keys'], 'request')}"
+    print(f"{rows} in {_counted(stats['segments'], 'segment')}, {stats['bytes']:,} bytes")
     for model, made in stats["models"].items():
         print(f"  {model}: {made['texts']:,} texts, {made['output_tokens']:,} output tokens")
     for cause, count in stats["failures"].items():
         print(f"  failed, {cause}: {count:,}")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
