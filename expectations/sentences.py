@@ -79,11 +79,13 @@ class DocumentsDifferFromEachOther(EveryCorpus):
 
 class FewDocumentsAreShort(EveryCorpus):
     sentence = "95 of 100 documents have {asked} words"
+    setting = "documents.min_words"
     column: str = "words_p05"
 
 
 class FewDocumentsAreLong(EveryCorpus):
     sentence = "95 of 100 documents have {asked} words"
+    setting = "documents.max_words"
     column: str = "words_p95"
 
 
@@ -126,18 +128,21 @@ class GenerationsHaveText(EveryStrategy):
 
 class GenerationsAreRarelyCutOff(EveryStrategy):
     sentence = "{asked} of a strategy's generations were cut off at their token limit"
+    setting = "gates.max_truncated_share"
     column: str = "truncated_share"
     unit: Unit = "share"
 
 
 class GenerationsRarelyRepeatEachOther(EveryStrategy):
     sentence = "{asked} of a strategy's generations repeat another one (case and spacing ignored)"
+    setting = "gates.max_duplicate_share"
     column: str = "duplicate_share"
     unit: Unit = "share"
 
 
 class GenerationsAreRarelyCopiesOfTheirSource(EveryStrategy):
     sentence = "{asked} of a written strategy's generations are near-copies of their source document"
+    setting = "gates.max_near_copy_share"
     column: str = "near_copy_share"
     unit: Unit = "share"
     only: str = "is_written"
@@ -147,13 +152,16 @@ class GenerationsAreFaithfulToTheirSource(EveryStrategy):
     sentence = (
         "The names, numbers and terms of a strategy's generations are those of their sources: on average {asked} of 1"
     )
+    setting = "gates.min_faithfulness"
     column: str = "faithfulness"
     unit: Unit = "ratio"
     only: str = "is_faithful_to"
 
 
 class SourcesAreShownWhole(EveryStrategy):
-    sentence = "No generation was asked for with a part of its source left out"
+    sentence = (
+        "No generation was asked for with its source cut: some of it left out, or a sentence broken between chunks"
+    )
     column: str = "input_truncated_share"
     unit: Unit = "share"
     maximum: float = 0
@@ -161,12 +169,14 @@ class SourcesAreShownWhole(EveryStrategy):
 
 class FewGenerationsAreMuchShorterThanTheirSource(EveryStrategy):
     sentence = "95 of 100 generations have {asked} times the words of their source"
+    setting = "gates.min_length_ratio"
     column: str = "length_ratio_p05"
     unit: Unit = "ratio"
 
 
 class FewGenerationsAreMuchLongerThanTheirSource(EveryStrategy):
     sentence = "95 of 100 generations have {asked} times the words of their source"
+    setting = "gates.max_length_ratio"
     column: str = "length_ratio_p95"
     unit: Unit = "ratio"
 
@@ -176,6 +186,7 @@ class FewGenerationsAreMuchLongerThanTheirSource(EveryStrategy):
 
 class GenerationsAreRarelyDropped(EveryRow):
     sentence = "{asked} of a strategy's generations were dropped for any one defect"
+    setting = "gates.max_dropped_share"
     key: str = "defect"
     column: str = "dropped_share"
     unit: Unit = "share"
@@ -254,12 +265,14 @@ class RecipesHaveRealText(EveryRecipe):
 
 class MixesHaveEnoughRealText(EveryRecipe):
     sentence = "Every mix draws on {asked} tokens of real documents"
+    setting = "gates.min_real_tokens"
     column: str = "real_tokens"
     only: str = "is_mix"
 
 
 class MixesAreNotTooSynthetic(EveryRecipe):
     sentence = "{asked} of the tokens a recipe trains on are synthetic"
+    setting = "gates.max_synthetic_share"
     column: str = "synthetic_share"
     unit: Unit = "share"
 

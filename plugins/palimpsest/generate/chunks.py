@@ -1,8 +1,9 @@
 """Where a document is cut so that what is asked about it fits a model: at sentence ends, and never silently.
 
 Positions are characters of the document; lengths are tokens of the model that reads it, taken from the tokens' first
-characters (``starts``). A cut that had to fall inside a sentence, and a view that leaves some of the document out, are
-marked ``truncated``.
+characters (``starts``). A view is marked ``truncated`` where the source itself was cut: a chunk that begins or ends
+inside a sentence, or a prompt that leaves some of the document out. Chunks at ends of sentences cut nothing: together
+they are the whole document, and the text before a chunk is only context, however much of it fits.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def chunks(text: str, starts: Sequence[int], *, size: int, lead: int) -> list[Vi
     views = []
     for start, end in itertools.pairwise([*cuts, len(text)]):
         before = _back(text, starts, ends, start, lead)
-        views.append(View(before, start, end, before > 0 or broken[start] or broken.get(end, False)))
+        views.append(View(before, start, end, broken[start] or broken.get(end, False)))
     return views
 
 

@@ -54,7 +54,7 @@ GENERATIONS = pa.schema(
         ("parts", pa.int32()),  # chunks of a long document, joined
         ("input_tokens", pa.int64()),
         ("output_tokens", pa.int64()),
-        ("input_truncated", pa.bool_()),  # the model did not see the whole document
+        ("input_truncated", pa.bool_()),  # the source was cut: some of it was not shown, or a sentence was broken
         ("defects", pa.list_(pa.string())),
         ("faithfulness", pa.float64()),
     ]

@@ -52,11 +52,10 @@ def test_chunks_join_to_the_document_and_fit(starts, text, size, lead):
 
 @settings(deadline=None)
 @given(TEXTS, st.integers(1, 40), st.integers(0, 30))
-def test_whatever_is_cut_inside_a_sentence_or_out_of_view_is_marked(starts, text, size, lead):
+def test_only_a_chunk_that_is_cut_inside_a_sentence_is_marked(starts, text, size, lead):
     ends = {0, *chunks.sentence_ends(text)}
     for view in chunks.chunks(text, starts(text), size=size, lead=lead):
-        whole = view.before == 0 and {view.start, view.end} <= ends
-        assert view.truncated == (not whole)
+        assert view.truncated == (not {view.start, view.end} <= ends)
 
 
 @settings(deadline=None)
@@ -98,7 +97,8 @@ def test_a_chunk_sees_what_of_the_original_precedes_it_from_a_sentence_on(starts
     tokens = starts(text)
     views = chunks.chunks(text, tokens, size=200, lead=100)
     for view in views[1:]:
-        assert text[view.before : view.start].startswith("This is") and view.truncated
+        assert text[view.before : view.start].startswith("This is")
+        assert not view.truncated, "every sentence is asked for; only the context before it is bounded"
         assert 60 < chunks.tokens_between(tokens, view.before, view.start) <= 100
 
 
