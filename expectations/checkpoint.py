@@ -142,4 +142,5 @@ def _verdict(suite: str, outcome: Any) -> Verdict:
         observed=outcome.result["observed_value"],
         asked=asked_for(rule.minimum, rule.maximum, rule.unit),
         success=outcome.success,
+        setting=rule.setting,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from expectations import contracts, measure
-from expectations.verdicts import GateFailed, Judged, data_docs_link, table
+from expectations.verdicts import GateFailed, Judged, Verdict, data_docs_link, table
 from palimpsest.config import Corpus, Study
 from palimpsest.lake import Facts, Lake, Published
 
@@ -147,9 +148,17 @@ def _message(dataset: str, judged: Judged, remedy: str) -> str:
         f"{dataset}: {count} critical expectation{'s do' if count > 1 else ' does'} not hold; "
         "nothing after it was run.\n\n"
         f"{table([*judged.blocking, *judged.warnings])}\n\n"
+        f"{_settings(judged.blocking)}\n"
         f"Data Docs: {data_docs_link(judged.page)}\n"
         f"{remedy}; then run again."
     )
+
+
+def _settings(verdicts: Sequence[Verdict]) -> str:
+    """Which key each broken rule has its threshold in, a line each; for a rule without one, that it has none."""
+    keys = {v.sentence: v.setting for v in verdicts}
+    said = (f"  {key or '(none: correct the data)'}  {textwrap.shorten(name, 80)}" for name, key in keys.items())
+    return "\n".join(["Key of each threshold:", *said, ""])
 
 
 def _document_balances(lake: Lake, documents: Published) -> dict[str, tuple[int, int]]:

@@ -56,6 +56,8 @@ class EveryRow(BatchExpectation):
 
     sentence: ClassVar[str] = ""
     """What is expected; {asked} stands for the threshold."""
+    setting: ClassVar[str] = ""
+    """The key of the corpus or study file that has the threshold; empty where nothing loosens the rule."""
     metric_dependencies: ClassVar[tuple[str, ...]] = ("table.profile",)
     success_keys: ClassVar[tuple[str, ...]] = ("key", "column", "unit", "minimum", "maximum", "detail", "only")
     args_keys: ClassVar[tuple[str, ...]] = success_keys

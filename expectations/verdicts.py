@@ -23,6 +23,8 @@ class Verdict:
     observed: str
     asked: str
     success: bool
+    setting: str = ""
+    """The key of the corpus or study file that has the threshold; empty where there is none."""
 
 
 @dataclass(frozen=True)

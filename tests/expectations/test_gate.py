@@ -94,9 +94,10 @@ def test_thresholds_come_from_the_study(world, gates, expected):
     world.study = world.study.model_copy(update={"gates": world.study.gates.model_copy(update=gates)})
     found = world.publish()
     if expected:
-        with pytest.raises(GateFailed):
+        with pytest.raises(GateFailed) as failure:
             study_gate(world, found)
         assert broken(world.lake.latest("studies/toy/gate_failed")) == expected
+        assert f"  gates.{next(iter(gates))}  " in str(failure.value)
     else:
         assert study_gate(world, found).extra["success"]
 
@@ -147,6 +148,14 @@ def test_a_dataset_without_its_table_is_named(world):
         gate_study(world.study, world.lake, split=found["split"], generations=found["split"], mixes=found["mixes"])
 
 
+def test_every_threshold_of_the_study_names_a_key_that_the_study_has(world):
+    from expectations import suites
+
+    named = {rule.setting for rules in suites.study(world.study).values() for rule in rules if rule.setting}
+    own = {f"gates.{key}" for key in type(world.study.gates).model_fields}
+    assert named == own - {"gates.near_copy_overlap", "gates.validation_ngram"}  # how to measure, not how much
+
+
 def test_the_message_is_a_table_that_names_the_offender_and_what_to_do(world):
     defect, _ = STUDY_DEFECTS["a megadoc holds a run of a validation document"]
     with pytest.raises(GateFailed) as failure:
@@ -158,6 +167,7 @@ def test_the_message_is_a_table_that_names_the_offender_and_what_to_do(world):
     assert "observed" in message
     assert "megadocs" in message
     assert "garden.example/page-9" in message
+    assert "(none: correct the data)  No megadoc part shares a long run" in message
     assert "'gates' in dags/studies/toy.yaml" in flat
     assert max(map(len, message.splitlines()[:-3])) <= 130
     page = next(line for line in message.splitlines() if line.startswith("Data Docs: ")).removeprefix("Data Docs: ")
