@@ -10,6 +10,7 @@ from expectations.gate import gate_documents, gate_study
 from expectations.verdicts import data_docs_link
 from palimpsest.config import load_corpus, load_study
 from palimpsest.lake import Lake, Published
+from palimpsest.settings import read_env_file
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,4 +37,5 @@ def _gate(what: str, name: str, lake: Lake) -> Published:
 
 
 if __name__ == "__main__":
+    read_env_file()
     sys.exit(main())

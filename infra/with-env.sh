@@ -1,5 +1,6 @@
 #!/bin/sh
 # Runs a command with the settings of .env, as Docker Compose does: what the environment already has wins.
+# plugins/palimpsest/settings.py does the same for the command lines.
 set -eu
 file="$(dirname "$0")/../.env"
 if [ -f "$file" ]; then

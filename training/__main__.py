@@ -17,6 +17,7 @@ from pathlib import Path
 
 from palimpsest.config import Study, load_study
 from palimpsest.lake import Lake, Published
+from palimpsest.settings import read_env_file
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -148,4 +149,5 @@ def _results(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    read_env_file()
     raise SystemExit(main())

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from palimpsest.config import Model, Study, load_study
 from palimpsest.lake import Lake, NotPublished
 from palimpsest.mixes import recipe_rows
+from palimpsest.settings import read_env_file
 from training import points
 
 Rows = dict[str, list[dict]]
@@ -143,4 +144,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    read_env_file()
     raise SystemExit(main())
