@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,13 +107,77 @@ def test_engine_seconds_add_up(server, studied):
     attempts = catalog.usage("small")
     catalog.close()
     table = rows(server.page(PAGE).text, "Engine seconds")
-    assert len(table) == len(attempts) + 1
-    assert table[-1][0] == "all"
-    assert int(table[-1][9].replace(",", "")) == sum(row["requests"] for row in attempts)
+    assert [row[0] for row in table] == ["shard 0", "shard 1", "all"]
+    assert sum(int(row[3]) for row in table[:-1]) == int(table[-1][3]) == len(attempts)
+    assert int(table[-1][11].replace(",", "")) == sum(row["requests"] for row in attempts)
     names = ("wall", "paid", "useful", "repaid", "failed", "idle")
     wall, paid, useful, repaid, failed, idle = (sum(row[f"{name}_seconds"] for row in attempts) for name in names)
     assert wall == pytest.approx(paid + idle, abs=0.05) and paid == pytest.approx(useful + repaid + failed, abs=0.05)
-    assert table[-1][3:9] == [duration(seconds) for seconds in (wall, paid, useful, repaid, failed, idle)]
+    assert table[-1][4:11] == [duration(seconds) for seconds in (wall, paid, useful, 0, repaid, failed, idle)]
+
+
+def attempt(n: int, state: str = "done", shard: int = 0, **seconds: float) -> dict:
+    """A line of the catalog's, the ``n``th of its study."""
+    spent = dict.fromkeys((f"{name}_seconds" for name in ("wall", "paid", "useful", "repaid", "failed", "idle")), 0.0)
+    spent |= {f"{name}_seconds": value for name, value in seconds.items()}
+    started = dt.datetime(2030, 1, 1, tzinfo=dt.UTC) + dt.timedelta(seconds=n)
+    return {
+        "shard": shard,
+        "engine": "vllm",
+        "state": state,
+        "started_at": started,
+        "requests": 1,
+        "output_tokens": 8,
+    } | spent
+
+
+def test_what_is_not_stored_is_in_flight_until_its_attempt_ends():
+    from palimpsest_airflow.ui.seconds import seconds_of
+
+    running = attempt(1, "running", wall=7, paid=7, useful=2, repaid=5)
+    (shard, total) = table_rows(seconds_of([running]))
+    assert shard[4:11] == total[4:11] == ["7.0 s", "7.0 s", "2.0 s", "5.0 s", "0.0 s", "0.0 s", "0.0 s"]
+    (shard, _) = table_rows(seconds_of([running | {"state": "dead"}]))
+    assert shard[4:11] == ["7.0 s", "7.0 s", "2.0 s", "0.0 s", "5.0 s", "0.0 s", "0.0 s"]
+
+
+def test_attempts_are_added_by_shard_and_folded_with_their_times():
+    from palimpsest_airflow.ui.seconds import ATTEMPTS, seconds_of
+
+    many = [attempt(n, wall=1, paid=1, useful=1) for n in range(ATTEMPTS + 5)]
+    page = seconds_of([*many, attempt(99, "failed", shard=1, wall=1, idle=1)])
+    found = table_rows(page)
+    assert [row[:4] for row in found] == [
+        ["shard 0", "vllm", "done", "35"],
+        ["shard 1", "vllm", "failed", "1"],
+        ["all", "", "", "36"],
+    ]
+    first, second = page.split("<details>")[1:]
+    assert first.count("<tr") == ATTEMPTS + 1 and "2030-01-01 00:00:34" in first and "2030-01-01 00:00:04" not in first
+    assert "5 older attempts are not shown" in first and "not shown" not in second
+
+
+def test_the_page_is_loaded_again_while_an_attempt_runs_unless_it_is_held(server, studied):
+    assert "refresh" not in server.page(PAGE).headers
+    catalog = Catalog(f"sqlite:///{server.settings.state / 'catalog.db'}")
+    line = {key: value for key, value in attempt(1, "running").items()} | {"study": "small", "model": "", "worker": ""}
+    try:
+        catalog.record_usage("test", **line, input_tokens=0)
+        assert server.page(PAGE).headers["refresh"] == "10"
+        held = server.page(f"{PAGE}?held=1")
+        assert "refresh" not in held.headers and "Reload every few seconds" in held.text
+    finally:
+        catalog.record_usage("test", **line | {"state": "dead", "requests": 0}, input_tokens=0)
+        catalog.close()
+    assert "refresh" not in server.page(PAGE).headers
+
+
+def test_the_end_of_a_log_that_is_not_shown_is_not_announced():
+    from palimpsest_airflow.ui.standing import _why
+
+    error = "it ended with status 1; the end of its log, /state/0.log:\n  boom"
+    assert _why(error) == "it ended with status 1; its log: /state/0.log"
+    assert _why(None) == ""
 
 
 def test_what_an_engine_said_is_shown_as_text(server, studied):
@@ -133,6 +198,12 @@ def test_a_server_is_shown_as_it_is_and_its_metrics_as_text(server, studied):
     assert "vllm:num_requests_running" in metrics.text
     assert server.page(f"{PAGE}metrics/writer/7/").status_code == 404
     assert server.page("/palimpsest/generation/study_demo/metrics/writer/0/").status_code == 404
+    vllm.metrics = False
+    try:
+        (row,) = rows(server.page(PAGE).text, "Servers")
+        assert row[1] == "endpoint" and "answers; no /metrics" in row[0]
+    finally:
+        vllm.metrics = True
     vllm.stop()
     try:
         (row,) = rows(server.page(PAGE).text, "Servers")
@@ -159,7 +230,11 @@ def test_a_study_without_a_plan_and_a_dag_without_a_study_are_told_apart(server,
 
 def rows(page: str, heading: str) -> list[list[str]]:
     """Cells of the table below a heading, as a reader sees them."""
-    table = page.split(f"<h2>{heading}</h2>")[1].split("<h2>")[0].split("<tbody>")[1]
+    return table_rows(page.split(f"<h2>{heading}</h2>")[1].split("<h2>")[0])
+
+
+def table_rows(html: str) -> list[list[str]]:
+    table = html.split("<tbody>")[1].split("</tbody>")[0]
     found = re.findall(r"<tr.*?>(.*?)</tr>", table)
     cells = [re.findall(r"<td.*?>(.*?)</td>", row) for row in found]
     return [[" ".join(re.sub(r"<.*?>", " ", cell).split()) for cell in row] for row in cells]

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
 from palimpsest_airflow.ui.html import bar, document, duration, figures, number, percent, table, tiles
+from palimpsest_airflow.ui.seconds import moment, seconds_of, state
 from palimpsest_airflow.ui.standing import Progress, Serving, Standing
 from palimpsest_airflow.ui.vitals import Vitals
 
-ATTEMPTS = 30
-"""Rows shown; the sum is over all."""
-SECONDS = ("wall", "paid", "useful", "repaid", "failed", "idle")
-GOOD, WAITING = {"ready", "done", "endpoint", "running"}, {"starting", "restarting"}
+RELOAD_S = 10
+"""The page of a study whose generation runs is loaded again so often."""
 
 
-def generation_page(s: Standing, dag_page: str) -> str:
-    """``dag_page`` is the address of the study's Dag in Airflow. Everything is escaped here."""
+def generation_page(s: Standing, dag_page: str, *, held: bool = False) -> str:
+    """``dag_page`` is the address of the study's Dag in Airflow; ``held``: not loaded again by itself.
+
+    Everything is escaped here.
+    """
     name, dag = escape(s.study), f'<a href="{escape(dag_page)}" target=_top>'
     body = [
         "<p class=quiet><a href=../../>Palimpsest</a></p>",
         f"<h1>Generation of <code>{name}</code></h1>",
-        f"<p class=quiet>Planned {_moment(s.planned_at)} &middot; {dag}Dag study_{name}</a></p>",
+        f"<p class=quiet>Planned {moment(s.planned_at)} &middot; {dag}Dag study_{name}</a>{_reloads(s, held)}</p>",
         _summary(s),
         "<h2>Plan and ledger</h2>",
         _progress(s.progress),
         *(["<h2>Servers</h2>", _servers(s.servers)] if s.servers is not None else []),
         "<h2>Engine seconds</h2>",
-        _usage(s.usage),
+        seconds_of(s.usage),
         "<h2>Failed requests</h2>",
         _failures(s, dag),
     ]
@@ -41,6 +42,14 @@ def metrics_page(server: str, url: str, text: str) -> str:
     title = f"Metrics of {server}"
     head = f"<p class=quiet><a href=../../>Generation</a></p><h1>{escape(title)}</h1><p><code>{escape(url)}</code></p>"
     return document(title, f"{head}<pre>{escape(text)}</pre>", wide=True)
+
+
+def _reloads(s: Standing, held: bool) -> str:
+    if not s.runs:
+        return ""
+    if held:
+        return " &middot; <a href=?>Reload every few seconds</a>"
+    return f" &middot; loaded again every {RELOAD_S} s while it runs (<a href='?held=1'>hold still</a>)"
 
 
 def _summary(s: Standing) -> str:
@@ -91,7 +100,7 @@ def _servers(servers: Sequence[Serving]) -> str:
             (
                 f"<code>{escape(s.name)}</code> <span class=quiet>{escape(s.model)}<br>"
                 f"{escape(s.trouble or s.url)}</span>",
-                _state(s.state),
+                state(s.state),
                 number(s.restarts),
                 number(seen.running),
                 number(seen.waiting),
@@ -104,40 +113,6 @@ def _servers(servers: Sequence[Serving]) -> str:
         )
     header = ("server", "state", "restarts", "running", "waiting", "KV cache", "prefix hits", "tokens in", "tokens out")
     return figures((*header, ""), rows, words=2)
-
-
-def _usage(usage: Sequence[Mapping[str, Any]]) -> str:
-    if not usage:
-        return "<p class=quiet>Nothing has been generated yet.</p>"
-    header = ("attempt", "engine", "state", *SECONDS, "requests", "tokens", "tokens/s")
-    total: Counter[str] = Counter()
-    for row in usage:
-        total.update({key: row[key] or 0 for key in (*(f"{s}_seconds" for s in SECONDS), "requests", "output_tokens")})
-    newest = sorted(usage, key=lambda row: str(row["started_at"]), reverse=True)[:ATTEMPTS]
-    rows = [
-        (
-            f"shard {row['shard']}<br><span class=quiet>{_moment(row['started_at'])}</span>",
-            escape(str(row["engine"])),
-            _state(str(row["state"])),
-            *_seconds(row),
-        )
-        for row in newest
-    ]
-    shown = f" The newest {ATTEMPTS} of {len(usage):,} attempts are listed; the sum is over all." * (
-        len(usage) > ATTEMPTS
-    )
-    note = (
-        "Wall clock = paid + idle; paid = useful + repaid + failed. <i>Repaid</i>: answers lost in a crash and asked "
-        "for again. <i>Failed</i>: requests that ended without a text. Shards that run side by side share their "
-        f"servers; each counts by its own clock.{shown}"
-    )
-    return figures(header, rows, ("all", "", "", *_seconds(total)), words=3) + f"<p class=quiet>{note}</p>"
-
-
-def _seconds(row: Mapping[str, Any]) -> tuple[str, ...]:
-    paid, tokens = row["paid_seconds"] or 0, row["output_tokens"] or 0
-    spent = (duration(row[f"{name}_seconds"]) for name in SECONDS)
-    return *spent, number(row["requests"]), number(tokens), number(tokens / paid if paid and tokens else None)
 
 
 def _failures(s: Standing, dag: str) -> str:
@@ -165,17 +140,8 @@ def _failures(s: Standing, dag: str) -> str:
 
 
 def _tries(row: Mapping[str, Any]) -> str:
-    return f"{row['tries']:,} {'try' if row['tries'] == 1 else 'tries'}, the last at {_moment(row['last_at'])}"
-
-
-def _state(state: str) -> str:
-    kind = "good" if state in GOOD else "wait" if state in WAITING else "bad"
-    return f"<span class={kind}>{escape(state)}</span>"
+    return f"{row['tries']:,} {'try' if row['tries'] == 1 else 'tries'}, the last at {moment(row['last_at'])}"
 
 
 def _bad(count: int) -> str:
     return f"<span class=bad>{number(count)}</span>" if count else number(count)
-
-
-def _moment(moment: dt.datetime | None) -> str:
-    return f"{moment:%Y-%m-%d %H:%M} UTC" if moment else "–"

@@ -9,7 +9,8 @@ STYLE = """
 :root { color-scheme: light dark; --line: color-mix(in srgb, currentColor 18%, transparent);
 --faint: color-mix(in srgb, currentColor 7%, transparent); --good: light-dark(#1a7f4b, #4cc38a);
 --bad: light-dark(#b3261e, #ff8a80); --wait: light-dark(#9a6700, #e3b341); }
-body { font: 15px/1.55 system-ui, sans-serif; margin: 2.5rem auto; max-width: 60rem; padding: 0 1.5rem; }
+body { background: Canvas; color: CanvasText; font: 15px/1.55 system-ui, sans-serif;
+margin: 2.5rem auto; max-width: 60rem; padding: 0 1.5rem; }
 h1 { font-size: 1.6rem; margin: 0 0 .3rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
 p { margin: .2rem 0 1rem; } .quiet { opacity: .65; }
 table { border-collapse: collapse; width: 100%; } td, th { padding: .45rem .8rem .45rem 0; text-align: left;
@@ -18,7 +19,7 @@ th { font-weight: 600; font-size: .85rem; opacity: .7; } td.number { font-varian
 a { color: light-dark(#0b5cad, #7cb8f7); text-decoration: none; } a:hover { text-decoration: underline; }
 code { font-size: .9em; }
 body.wide { max-width: 76rem; }
-.figures td, .figures th { white-space: nowrap; } .figures { display: block; overflow-x: auto; }
+.figures td, .figures th { white-space: nowrap; } .scroll { overflow-x: auto; }
 .figures td.number, .figures th.number { text-align: right; }
 .figures td:first-child { white-space: normal; } tr.sum td { font-weight: 600; border-bottom: 0; }
 .texts { table-layout: fixed; } .texts td { overflow-wrap: anywhere; } .texts th:first-child { width: 8rem; }
@@ -31,14 +32,20 @@ background: var(--line); overflow: hidden; } progress.whole { width: 100%; }
 progress::-webkit-progress-bar { background: transparent; }
 progress::-webkit-progress-value { background: var(--good); } progress::-moz-progress-bar { background: var(--good); }
 .good { color: var(--good); } .bad { color: var(--bad); } .wait { color: var(--wait); }
+details { margin: .4rem 0; } summary { cursor: pointer; }
+@media (max-width: 40rem) { body { margin: 1rem auto; padding: 0 .8rem; } .texts { min-width: 36rem; } }
 pre { background: var(--faint); border-radius: .5rem; padding: .9rem; overflow-x: auto; font-size: .82rem; }
 """
+
+
+META = '<meta name=viewport content="width=device-width, initial-scale=1"><meta name=color-scheme content="light dark">'
+"""A phone shows the page at its own width, and no page flashes white in the dark."""
 
 
 def document(title: str, body: str, *, wide: bool = False) -> str:
     """A whole page; ``title`` is escaped here, ``body`` is HTML already."""
     return (
-        f"<!doctype html><html lang=en><head><meta charset=utf-8><title>{escape(title)}</title>"
+        f"<!doctype html><html lang=en><head><meta charset=utf-8>{META}<title>{escape(title)}</title>"
         f"<style>{STYLE}</style></head><body{' class=wide' * wide}>{body}</body></html>"
     )
 
@@ -47,7 +54,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") 
     """Cells are HTML already."""
     head = "".join(f"<th>{name}</th>" for name in header)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table{f' class={kind}' * bool(kind)}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    opened = f"<div class=scroll><table{f' class={kind}' * bool(kind)}>"
+    return f"{opened}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def figures(header: Sequence[str], rows: Iterable[Sequence[str]], total: Sequence[str] = (), words: int = 1) -> str:
@@ -59,7 +67,13 @@ def figures(header: Sequence[str], rows: Iterable[Sequence[str]], total: Sequenc
         return f"<tr{name}>{''.join(f'<td{k}>{c}</td>' for k, c in zip(kinds, cells, strict=True))}</tr>"
 
     body = "".join(row(cells) for cells in rows) + (row(total, " class=sum") if total else "")
-    return f"<table class=figures><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    head = f"<thead><tr>{head}</tr></thead>"
+    return f"<div class=scroll><table class=figures>{head}<tbody>{body}</tbody></table></div>"
+
+
+def fold(title: str, body: str) -> str:
+    """Something to open; ``title`` is escaped here, ``body`` is HTML already."""
+    return f"<details><summary>{escape(title)}</summary>{body}</details>"
 
 
 def tiles(named: Mapping[str, str]) -> str:

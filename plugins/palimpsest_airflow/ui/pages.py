@@ -22,7 +22,7 @@ from palimpsest.lake import Lake, NotPublished
 from palimpsest.state import state_dir
 from palimpsest_airflow import definitions
 from palimpsest_airflow.links import airflow, mlflow
-from palimpsest_airflow.ui.generation import generation_page, metrics_page
+from palimpsest_airflow.ui.generation import RELOAD_S, generation_page, metrics_page
 from palimpsest_airflow.ui.index import index_page, message_page
 from palimpsest_airflow.ui.standing import known_servers, standing
 from palimpsest_airflow.ui.vitals import metrics
@@ -76,8 +76,11 @@ def report(dag_id: str, file: str) -> AnyResponse:
 
 
 @router.get("/generation/{dag_id}/", dependencies=[Depends(requires_access_dag("GET"))])
-def generation(dag_id: str) -> HTMLResponse:
-    """What a study's generation has done and cost, its servers, and what failed."""
+def generation(dag_id: str, held: bool = False) -> HTMLResponse:
+    """What a study's generation has done and cost, its servers, and what failed.
+
+    While it runs the page is loaded again by a header: the sandbox stops a refresh that the page itself asks for.
+    """
     if not dag_id.startswith("study_"):
         return _page(message_page("Nothing is generated here", "Generations belong to studies."))
     study, lake = _study(dag_id), Lake.from_env()
@@ -85,7 +88,11 @@ def generation(dag_id: str) -> HTMLResponse:
         planned = lake.latest(f"studies/{study.name}/plan")
     except NotPublished:
         return _page(message_page("Nothing planned yet", f"The task plan of {dag_id} writes the plan."))
-    return _page(generation_page(standing(study, lake, planned, Catalog.from_env()), airflow(f"dags/{dag_id}")))
+    found = standing(study, lake, planned, Catalog.from_env())
+    answer = _page(generation_page(found, airflow(f"dags/{dag_id}"), held=held))
+    if found.runs and not held:
+        answer.headers["Refresh"] = str(RELOAD_S)
+    return answer
 
 
 @router.get("/generation/{dag_id}/metrics/{server}/{replica}/", dependencies=[Depends(requires_access_dag("GET"))])

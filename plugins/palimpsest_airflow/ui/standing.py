@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from palimpsest_airflow.tasks.serving import servers
-from palimpsest_airflow.ui.vitals import Vitals, metrics, vitals
+from palimpsest_airflow.ui.vitals import NoMetrics, Vitals, answers, metrics, vitals
 
 if TYPE_CHECKING:
     from palimpsest.catalog import Catalog
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 FAILURES, LOOKED_AT = 200, 5_000
 """Failed requests of the plan that are listed, among so many of all studies; counts are over all."""
 FRESH_S = 10.0
+STALE = dt.timedelta(minutes=2)
+"""Attempts renew their line every 15 s."""
 AT_A_TIME = 16
 """Servers asked for their metrics at the same time; one that does not answer takes two seconds."""
 
@@ -71,6 +73,12 @@ class Standing:
     failures: Sequence[Mapping[str, Any]]
     """The newest of them, as the catalog has them."""
 
+    @property
+    def runs(self) -> bool:
+        """Whether an attempt is running; one whose process was killed counts until its heartbeat is `STALE` old."""
+        now = dt.datetime.now(dt.UTC)
+        return any(row["state"] == "running" and now - _utc(row["heartbeat_at"]) < STALE for row in self.usage)
+
 
 def standing(study: Study, lake: Lake, planned: Published, catalog: Catalog) -> Standing:
     """Everything the page shows."""
@@ -109,13 +117,13 @@ def known_servers(study: Study) -> list[Serving]:
         for status in kept:
             if f"{study.name}.{name}" not in status.users or status.state == "stopped":
                 continue
-            trouble = status.error.splitlines()[0] if status.error else ""
+            trouble = _why(status.error)
             if not status.replicas:
                 found.append(Serving(name, model, "", status.state, None, None, "", trouble))
             for r in status.replicas:
                 state = status.state if status.state in ("dead", "stopping") else r["state"]
                 restarts, page = max(r["starts"] - 1, 0), f"metrics/{name}/{r['replica']}/"
-                why = (r.get("error") or trouble).partition("\n")[0]
+                why = _why(r.get("error")) or trouble
                 found.append(Serving(f"{name}/{r['replica']}", model, r["url"] or "", state, restarts, None, page, why))
     return found
 
@@ -126,8 +134,23 @@ def _asked(server: Serving) -> Serving:
     try:
         return replace(server, vitals=vitals(metrics(server.url)))
     except ConnectionError as error:
-        state = "away" if server.state == "endpoint" else server.state
-        return replace(server, state=state, trouble=server.trouble or str(error))
+        if isinstance(error, NoMetrics) and answers(server.url):
+            return replace(server, trouble=server.trouble or f"{server.url}: answers; no /metrics")
+        return replace(server, state=_lost(server), trouble=server.trouble or str(error))
+
+
+def _lost(server: Serving) -> str:
+    """The state of one that does not answer; of the platform's own servers the keeper knows better."""
+    return "away" if server.state == "endpoint" else server.state
+
+
+def _why(error: str | None) -> str:
+    """The first line of a keeper's error: the lines of the server's log that follow it are in that file."""
+    return (error or "").partition("\n")[0].replace("; the end of its log, ", "; its log: ").removesuffix(":")
+
+
+def _utc(moment: dt.datetime) -> dt.datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
 
 def _planned(planned: Published, failures: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -12,6 +12,10 @@ LONGEST = 4_000_000
 SAMPLE = re.compile(r"^(vllm:\w+?)(?:_total)?(?:\{.*\})?\s+([-+.\deE]+|NaN|[-+]?Inf)$", re.MULTILINE)
 
 
+class NoMetrics(ConnectionError):
+    """Somebody answered, but not with metrics."""
+
+
 @dataclass(frozen=True)
 class Vitals:
     """Shares are 0 to 1; None where the server does not say."""
@@ -31,7 +35,7 @@ def metrics(url: str, timeout_s: float = 2.0) -> str:
     try:
         with httpx.stream("GET", f"{url}/metrics", timeout=timeout_s, trust_env=False) as answer:
             if answer.status_code != 200:
-                raise ConnectionError(f"{url}/metrics answered {answer.status_code}")
+                raise NoMetrics(f"{url}/metrics answered {answer.status_code}")
             for chunk in answer.iter_bytes():
                 found += chunk
                 if len(found) > LONGEST:
@@ -39,6 +43,18 @@ def metrics(url: str, timeout_s: float = 2.0) -> str:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ConnectionError(f"{url}/metrics: {error or type(error).__name__}") from error
     return found.decode(errors="replace")
+
+
+def answers(url: str, timeout_s: float = 2.0) -> bool:
+    """Whether a server without metrics is there: healthy, or with models, even if it lists them only for a key."""
+    for path, good in (("health", {200}), ("v1/models", {200, 401, 403})):
+        try:
+            with httpx.stream("GET", f"{url}/{path}", timeout=timeout_s, trust_env=False) as answer:
+                if answer.status_code in good:
+                    return True
+        except (httpx.HTTPError, httpx.InvalidURL):
+            return False
+    return False
 
 
 def vitals(text: str) -> Vitals:
