@@ -172,6 +172,18 @@ def test_the_page_is_loaded_again_while_an_attempt_runs_unless_it_is_held(server
     assert "refresh" not in server.page(PAGE).headers
 
 
+def test_a_replay_is_not_promised_to_help_what_is_not_recorded():
+    from palimpsest_airflow.ui.generation import generation_page
+    from palimpsest_airflow.ui.standing import Standing
+
+    def page(cause: str) -> str:
+        now = dt.datetime.now(dt.UTC)
+        return generation_page(Standing("small", 1, now, [], [], None, {("rephrase", cause): 1}, []), "dags/small")
+
+    assert "That does not help those <i>not recorded</i>" in page("not_recorded")
+    assert "not recorded" not in page("bad_request")
+
+
 def test_the_end_of_a_log_that_is_not_shown_is_not_announced():
     from palimpsest_airflow.ui.standing import _why
 

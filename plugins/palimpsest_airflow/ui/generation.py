@@ -14,6 +14,10 @@ from palimpsest_airflow.ui.vitals import Vitals
 
 RELOAD_S = 10
 """The page of a study whose generation runs is loaded again so often."""
+UNRECORDED = (
+    " That does not help those <i>not recorded</i>: the file of the strategy has no text for them; complete it, which "
+    "makes it another file, and run the Dag again."
+)
 
 
 def generation_page(s: Standing, dag_page: str, *, held: bool = False) -> str:
@@ -125,7 +129,8 @@ def _failures(s: Standing, dag: str) -> str:
     counted = ", ".join(f"{escape(cause)} {count:,}" for cause, count in causes.most_common())
     how = (
         f"<p>{total:,} in all: {counted}. They cost nothing more until someone asks again: on the page of the {dag}Dag"
-        "</a> press <b>Trigger</b>, switch <b>Replay failed requests</b> on, and start the run.</p>"
+        "</a> press <b>Trigger</b>, switch <b>Replay failed requests</b> on, and start the run."
+        f"{UNRECORDED * ('not_recorded' in causes)}</p>"
     )
     rows = [
         (
