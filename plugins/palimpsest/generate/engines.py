@@ -207,12 +207,15 @@ def drop_words(text: str, chance: random.Random) -> str:
     return " ".join(kept or words[:1])
 
 
-def open_engine(study: Study, strategy_name: str, lake: Lake) -> Engine:
-    """The engine a strategy names. Nothing is started by it: `Engine.generate` does, when there is something to do."""
+def open_engine(study: Study, strategy_name: str, lake: Lake, began: float | None = None) -> Engine:
+    """The engine a strategy names. Nothing is started by it: `Engine.generate` does, when there is something to do.
+
+    ``began``: see `palimpsest.serve.ensure`.
+    """
     strategy = study.strategies[strategy_name]
     if strategy.engine.kind == "vllm":
         from palimpsest.generate.models import model_source
         from palimpsest.generate.vllm import Vllm
 
-        return Vllm(study, strategy_name, lake, model_source(study.servers[strategy.engine.server], lake))
+        return Vllm(study, strategy_name, lake, model_source(study.servers[strategy.engine.server], lake), began)
     return Recorded(strategy.engine) if strategy.engine.kind == "recorded" else Augment()

@@ -26,13 +26,15 @@ def generate_shard(
     shard: int,
     replay: bool = False,
     progress: Callable[[Progress], None] | None = None,
+    began: float | None = None,
 ) -> dict[str, object]:
     """Generate what the ledger lacks of one shard; counts of what was asked, made and refused, by cause.
 
     ``replay`` asks once more what had failed for good. ``progress`` is told every few seconds; without it a line is
     logged. ``engines`` has, per engine, its requests and where its seconds went (wall = paid + idle, paid = useful +
     repaid + failed); the catalog has the same per attempt. Raises `LeaseLost` if another worker took over, and
-    ConnectionError if a server, the catalog or the lake stayed away; what was finished is stored then.
+    ConnectionError if a server, the catalog or the lake stayed away; what was finished is stored then. ``began`` is when
+    the run that asks for it began: a server that somebody stopped since is not started again (`palimpsest.serve.ensure`).
     """
     started = time.perf_counter()
     catalog = Catalog.from_env()
@@ -50,6 +52,7 @@ def generate_shard(
                 catalog=catalog,
                 leases=leases,
                 progress=progress,
+                began=began,
             )
             for model in worker.lanes:
                 worker.generate(model)

@@ -35,9 +35,11 @@ class Vllm:
 
     name = "vllm"
 
-    def __init__(self, study: Study, strategy_name: str, lake: Lake, source: ModelSource) -> None:
+    def __init__(
+        self, study: Study, strategy_name: str, lake: Lake, source: ModelSource, began: float | None = None
+    ) -> None:
         strategy = study.strategies[strategy_name]
-        self.study, self.lake, self.source = study, lake, source
+        self.study, self.lake, self.source, self.began = study, lake, source, began
         self.server_name = str(strategy.engine.server)
         self.server: Server = study.servers[self.server_name]
         self.model = source.identity
@@ -87,7 +89,8 @@ class Vllm:
 
     def places(self, *, wait: bool) -> list[Place]:
         """Where the servers are; those that are this platform's to start are started if they are not there."""
-        found = serve.ensure(self.study, self.server_name, self.lake, wait=wait and not self.server.endpoints)
+        wait = wait and not self.server.endpoints
+        found = serve.ensure(self.study, self.server_name, self.lake, wait=wait, began=self.began)
         return [Place(endpoint.url, str(endpoint.replica)) for endpoint in found]
 
 
@@ -144,10 +147,10 @@ class _Run:
 
     async def _main(self) -> None:
         engine, server = self.engine, self.engine.server
-        key = serve.api_key(server)
+        key, hint = serve.api_key(server), serve.key_hint(server)
         limits = Limits(server.request_timeout_s, server.ready_within_s, server.context)
         served = engine.source.served_name
-        backends = [Backend(place, served, limits, key, chat=self.chat) for place in self.places]
+        backends = [Backend(place, served, limits, key, key_hint=hint, chat=self.chat) for place in self.places]
         engine._dispatcher = dispatcher = Dispatcher(
             Terms(engine.name, engine.model, served, engine._sampling),
             backends,

@@ -54,9 +54,11 @@ class Worker:
         catalog: Catalog,
         leases: Leases,
         progress: Callable[[Progress], None] | None,
+        began: float | None = None,
     ) -> None:
         self.study, self.lake, self.inputs = study, lake, {"split": split, "plan": plan, "shard": shard}
         self.shard, self.replay, self.catalog, self.leases = shard, replay, catalog, leases
+        self.began = began
         self.ledger = Ledger(lake)
         self.places: dict[str, tuple[str, str]] = {}
         """Lane and strategy of each key, those asked again included."""
@@ -138,7 +140,7 @@ class Worker:
         first = next(requests, None)
         if first is None:
             return
-        engine = open_engine(self.study, strategy, self.lake)
+        engine = open_engine(self.study, strategy, self.lake, self.began)
         attempt = Attempt(self.catalog, self.study.name, self.shard, engine)
 
         def stats() -> EngineStats:

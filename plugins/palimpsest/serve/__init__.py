@@ -18,7 +18,18 @@ from palimpsest.lake import Lake
 from palimpsest.serve import command, lifecycle, ready
 from palimpsest.serve import folder as folders
 
-__all__ = ["Endpoint", "ServerStatus", "api_key", "endpoints", "ensure", "key_variable", "status", "stop", "touch"]
+__all__ = [
+    "Endpoint",
+    "ServerStatus",
+    "api_key",
+    "endpoints",
+    "ensure",
+    "key_hint",
+    "key_variable",
+    "status",
+    "stop",
+    "touch",
+]
 
 log = logging.getLogger(__name__)
 
@@ -43,21 +54,25 @@ class ServerStatus:
     folder: str
     replicas: list[dict]
     """replica, state, url, pid, starts, since (Unix time), error, gpus (as CUDA_VISIBLE_DEVICES) of each."""
+    failed: list[str]
+    """'<study>.<server>' of each study that could not have it started, until it asks again or stops it."""
 
 
-def ensure(study: Study, name: str, lake: Lake, *, wait: bool = True) -> list[Endpoint]:
+def ensure(study: Study, name: str, lake: Lake, *, wait: bool = True, began: float | None = None) -> list[Endpoint]:
     """The server's endpoints, once they are ready; started first if they are not the study's own.
 
     Without ``wait`` those that are up already: what somebody asks who has used them, and waits for one to come back.
     ConfigError: it cannot be started as written. ConnectionError: it was not ready within ``ready_within_s``, or died
     three times before it was (the message ends with its log's last lines); or, without ``wait``, it was stopped or
-    replaced: two versions of a study file must not stop each other's servers in turn.
+    replaced: two versions of a study file must not stop each other's servers in turn. ``began`` is the Unix time since
+    which the caller has been at work: servers stopped later than that are not started for it, because whoever stopped
+    them ended its run and may not have reached it yet.
     """
     server = _server(study, name)
     if server.endpoints:
         found = endpoints(study, name, lake)
         for endpoint in found if wait else ():
-            ready.await_ready(endpoint.url, endpoint.model, api_key(server), server.ready_within_s)
+            ready.await_ready(endpoint.url, endpoint.model, api_key(server), key_hint(server), server.ready_within_s)
         return found
     user, spec = _user(study, name), command.specification(server, lake)
     folder = folders.Folder(folders.base() / spec.id)
@@ -71,6 +86,8 @@ def ensure(study: Study, name: str, lake: Lake, *, wait: bool = True) -> list[En
             log.info("%s: its settings have changed; the server before is stopped", user)
             lifecycle.leave(other, user)
     with folders.deciding():
+        if began is not None and folders.stopped_since(study.name, began):
+            raise ConnectionError(f"server {user} was stopped after this work began; run it again to have it started")
         folder.use(user)
         if folder.keeper() is None or folder.status()["state"] in ("stopping", "stopped", "failed"):
             gpus = command.gpus_of_replicas(server.gpus, len(spec.replicas), _taken(spec.id))
@@ -111,8 +128,9 @@ def stop(study: Study | str | None, name: str | None = None) -> list[str]:
     """
     done = []
     wanted = study if study is None or isinstance(study, str) else study.name
+    folders.mark_stopped(wanted)
     for folder in folders.folders():
-        for user in folder.users():
+        for user in [*folder.users(), *folder.failed()]:
             if wanted is None or user == f"{wanted}.{name or user.partition('.')[2]}":
                 done += lifecycle.leave(folder, user)
         with folders.deciding():
@@ -132,7 +150,8 @@ def status() -> list[ServerStatus]:
         given = [own.get("CUDA_VISIBLE_DEVICES", "") for own in spec.replicas]
         replicas = [replica | {"gpus": given[replica["replica"]]} for replica in now.get("replicas", [])]
         error, users = now.get("error", ""), folder.users()
-        found.append(ServerStatus(folder.id, users, state, error, spec.model, str(folder.path), replicas))
+        failed = folder.failed() if state == "failed" else []
+        found.append(ServerStatus(folder.id, users, state, error, spec.model, str(folder.path), replicas, failed))
     return found
 
 
@@ -147,6 +166,27 @@ def key_variable(server: Server) -> str:
     """The environment variable that holds the key of the server's Airflow connection, if it names one."""
     suffix = re.sub(r"\W", "_", server.connection).upper() if server.connection else ""
     return f"PALIMPSEST_VLLM_API_KEY_{suffix}" if suffix else "PALIMPSEST_VLLM_API_KEY"
+
+
+def key_hint(server: Server) -> str:
+    """What to do where the server turns the key down: whose key it is, or where one is to be given."""
+    if not server.endpoints:
+        return "the key is that of this state folder's servers (servers/api-key): start the server again"
+    named = key_variable(server)
+    if os.environ.get(named) and server.connection:
+        return f"the password of the Airflow connection '{server.connection}' (or {named}) is not accepted: correct it"
+    if os.environ.get("PALIMPSEST_VLLM_API_KEY"):
+        unused = f", used because {named} is not set (connection '{server.connection}')," if server.connection else ""
+        return f"the key in PALIMPSEST_VLLM_API_KEY{unused} is not accepted: correct it"
+    if server.connection:
+        return (
+            f"the server wants an API key: give the Airflow connection '{server.connection}' it as its password; "
+            f"outside of Airflow set {named} or PALIMPSEST_VLLM_API_KEY"
+        )
+    return (
+        "the server wants an API key: name an Airflow connection with it under 'connection' of the study's server, or "
+        "set PALIMPSEST_VLLM_API_KEY"
+    )
 
 
 def _user(study: Study, name: str) -> str:

@@ -1,7 +1,7 @@
 """A server's folder below the state folder: what it is to be, how it is, who uses it, what it says.
 
 ``servers/<id>/`` holds spec.json, status.json, keeper.log, server-<replica>.log (and .1, the one before), ``users/``
-with one file per study and server name whose time is its last use, and ``lock``, held by the keeper while it lives and
+with one file per study and server name whose time is its last use, ``failed/`` alike, and ``lock``, held by the keeper while it lives and
 by its watchdog until everything is swept. ``servers/api-key`` is the key of all servers of this state folder.
 """
 
@@ -100,6 +100,7 @@ class Folder:
     def use(self, user: str) -> None:
         (self.path / "users").mkdir(parents=True, exist_ok=True)
         (self.path / "users" / user).touch()
+        (self.path / "failed" / user).unlink(missing_ok=True)
 
     def touch(self, user: str) -> None:
         """The user, if it still is one, has used the server just now."""
@@ -107,7 +108,17 @@ class Folder:
             os.utime(self.path / "users" / user)
 
     def leave(self, user: str) -> None:
-        (self.path / "users" / user).unlink(missing_ok=True)
+        for kind in ("users", "failed"):
+            (self.path / kind / user).unlink(missing_ok=True)
+
+    def fail(self, user: str) -> None:
+        """The user has left because the server could not be started; known until it asks again, or stops it."""
+        (self.path / "failed").mkdir(exist_ok=True)
+        (self.path / "failed" / user).touch()
+
+    def failed(self) -> list[str]:
+        """'<study>.<server>' of each user that left so."""
+        return sorted(file.name for file in (self.path / "failed").glob("*"))
 
     def users(self, within_s: float | None = None) -> list[str]:
         """'<study>.<server>' of each user, of those only that used it within so many seconds."""
@@ -156,6 +167,21 @@ def prune() -> None:
 
 def used_by(user: str) -> list[Folder]:
     return [folder for folder in folders() if user in folder.users()]
+
+
+def mark_stopped(study: str | None) -> None:
+    """The servers of the study (None: of all) are being stopped now."""
+    (base() / "stopped").mkdir(exist_ok=True)
+    (base() / "stopped" / (study or "all")).touch()
+
+
+def stopped_since(study: str, moment: float) -> bool:
+    """Whether the study's servers have been stopped after this Unix time."""
+    for name in (study, "all"):
+        with contextlib.suppress(FileNotFoundError):
+            if (base() / "stopped" / name).stat().st_mtime > moment:
+                return True
+    return False
 
 
 @contextlib.contextmanager

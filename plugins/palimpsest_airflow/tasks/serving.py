@@ -45,6 +45,11 @@ def around(study: str, planned: Any, shards: Any) -> None:
     planned >> approved >> served >> shards >> stopped
 
 
+def began() -> float:
+    """When this try of the task began: it starts no server that was stopped since, by whoever ended the run."""
+    return get_current_context()["ti"].start_date.timestamp()
+
+
 def replayed() -> bool:
     """Whether the person who triggered this run wants what failed for good asked again."""
     return bool(get_current_context()["params"].get("replay"))
@@ -83,7 +88,7 @@ def serve(study: str) -> list[str]:
             if name not in needed:
                 log.info("server %s: nothing is left to ask it, so it is not started", name)
                 continue
-            urls = [endpoint.url for endpoint in serve.ensure(loaded, name, lake)]
+            urls = [endpoint.url for endpoint in serve.ensure(loaded, name, lake, began=began())]
             log.info("server %s is ready: %s", name, ", ".join(urls))
             found += urls
     return found

@@ -53,6 +53,7 @@ def generate(study: str, so_far: Refs, shard: int) -> dict[str, Any]:
             **_open(lake, so_far, "split", "plan"),
             shard=shard,
             replay=serving.replayed(),
+            began=serving.began(),
             progress=lambda progress: log.info("shard %d: %s", shard, progress.line()),
         )
 

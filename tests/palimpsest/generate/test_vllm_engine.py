@@ -153,7 +153,7 @@ def test_a_wrong_key_is_an_error_that_says_where_it_belongs(engine, monkeypatch)
     monkeypatch.setenv("PALIMPSEST_VLLM_API_KEY", "wrong")
     with (
         Faulty(key="right") as server,
-        pytest.raises(ConfigError, match="HTTP 401: Unauthorized.*PALIMPSEST_VLLM_API_KEY"),
+        pytest.raises(ConfigError, match="HTTP 401: Unauthorized.*the key in PALIMPSEST_VLLM_API_KEY is not accepted"),
     ):
         list(engine(server).generate(requests(1)))
 
@@ -408,7 +408,7 @@ def test_a_server_restarted_at_another_port_is_found_there(engine, monkeypatch):
     with Faulty(delay_s=0.05, slots=8, move=True, model="org/tiny") as server:
         asking = engine("http://127.0.0.1:9")
         asking.server = asking.server.model_copy(update={"endpoints": []})  # as if the platform had started it
-        monkeypatch.setattr(serve, "ensure", lambda *_, wait: [serve.Endpoint(server.url, "org/tiny", 0)])
+        monkeypatch.setattr(serve, "ensure", lambda *_, **__: [serve.Endpoint(server.url, "org/tiny", 0)])
         touched = []
         monkeypatch.setattr(serve, "touch", lambda *_: touched.append(1))
         monkeypatch.setattr(serve, "api_key", lambda _: None)

@@ -242,10 +242,19 @@ def test_a_replica_that_died_leaves_the_others_alone(make, here, monkeypatch):
 def test_what_runs_already_is_asked_whether_it_is_the_right_one(make, here, model, monkeypatch):
     study = make()
     [endpoint] = serve.ensure(study, "tiny", here)
-    settings = {"gpus": 1, "arguments": {}, "ready_within_s": 1}
+    settings = {"gpus": None, "arguments": {}, "ready_within_s": 1}
     running = make(endpoints=[endpoint.url], **settings)
-    with pytest.raises(ConfigError, match="answers 401: the API key"):
+    with pytest.raises(ConfigError, match="answers 401; the server wants an API key: .*PALIMPSEST_VLLM_API_KEY$"):
         serve.ensure(running, "tiny", here)
+    monkeypatch.setenv("PALIMPSEST_VLLM_API_KEY", "wrong")
+    with pytest.raises(ConfigError, match="the key in PALIMPSEST_VLLM_API_KEY is not accepted"):
+        serve.ensure(running, "tiny", here)
+    connected = make(endpoints=[endpoint.url], connection="gpu-box", **settings)
+    with pytest.raises(ConfigError, match=r"used because PALIMPSEST_VLLM_API_KEY_GPU_BOX is not set .*'gpu-box'"):
+        serve.ensure(connected, "tiny", here)
+    monkeypatch.setenv("PALIMPSEST_VLLM_API_KEY_GPU_BOX", "wrong")
+    with pytest.raises(ConfigError, match="password of the Airflow connection 'gpu-box' .*is not accepted"):
+        serve.ensure(connected, "tiny", here)
     monkeypatch.setenv("PALIMPSEST_VLLM_API_KEY", serve.api_key(study.servers["tiny"]))
     assert serve.ensure(running, "tiny", here) == [endpoint]
     (model / "config.json").write_text("{ }")
@@ -324,3 +333,19 @@ def test_stopping_a_study_without_servers_names_those_that_run(make, here, capsy
     serve.ensure(make(), "tiny", here)
     assert cli.main(["serve", "stop", "smal"]) == 0
     assert capsys.readouterr().out == "no server of 'smal' was running; running: small.tiny\n"
+
+
+def test_work_that_began_before_a_stop_does_not_bring_the_server_back(make, here):
+    """A task whose run a person ended may still be starting when the servers are stopped."""
+    study, began = make(), time.time()
+    time.sleep(0.05)
+    serve.stop("small")
+    with pytest.raises(ConnectionError, match="was stopped after this work began"):
+        serve.ensure(study, "tiny", here, began=began)
+    assert processes_of_all() == []
+    assert serve.ensure(study, "tiny", here, began=time.time() + 0.05)
+    assert serve.ensure(make("other"), "tiny", here, began=began), "of another study"
+
+
+def processes_of_all() -> list[psutil.Process]:
+    return [process for one in folders.folders() for process in leftovers.living(one.id)]
