@@ -55,7 +55,7 @@ def launch(
     """
     training = points.applied(study, run).training
     order = {
-        "study": study.model_dump(mode="json"),
+        "study": study.model_dump(mode="json", exclude_unset=True),  # that a default was written is told apart
         "lake": lake.root,
         "tokens": {"lake": tokens.lake.root, **tokens.ref},
         "run": run,

@@ -237,6 +237,7 @@ def test_servers_of_every_kind_are_valid(tmp_path, server):
         ({**HUB, "endpoints": ["host:8000"]}, "'host:8000' is no base URL of a server"),
         ({**HUB, "endpoints": ["http://user:word@host:8000"]}, "'host': secrets do not belong in a study file"),
         ({**HUB, "endpoints": ["http://host:8000"], "gpus": 2}, "'gpus' and 'arguments' are not the study's to set"),
+        ({**HUB, "endpoints": ["http://host:8000"], "gpus": 1}, "'gpus' and 'arguments' are not the study's to set"),
         ({**HUB, "arguments": {"port": 8000}}, "'port' is set by the platform"),
         ({**HUB, "arguments": {"--max_model_len": 8}}, "(the context is the key 'context')"),
         ({**HUB, "arguments": {"hf-token": "x"}}, "'hf-token': secrets do not belong in a study file"),

@@ -91,6 +91,14 @@ def test_two_processes_reach_the_losses_of_one(odd, tmp_path, change):
     assert recorder.points[len(seen)]["iid_loss"] == about[1]["losses"]["iid"]
 
 
+def test_workers_take_a_study_whose_server_runs_already(odd, tmp_path):
+    """Such a server says nothing of 'gpus', and is not to be told the default on the way either."""
+    server = {"model": "org/name", "revision": "0" * 40, "endpoints": ["http://host:8000"]}
+    content = settings(processes=2).model_dump(mode="json", exclude_unset=True)
+    study = type(odd.study).model_validate({**content, "servers": {"elsewhere": server}})
+    assert train(odd, Lake(tmp_path), study).extra["losses"]
+
+
 RECORD = """
 import json, os, sys
 from pathlib import Path

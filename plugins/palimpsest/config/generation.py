@@ -94,7 +94,7 @@ class Server(Strict):
             )
         if not self.is_hub_model and self.revision:
             raise ValueError("'revision' belongs to a hub model; a folder or run is known by its content")
-        if self.endpoints and (self.arguments or self.gpus != 1):
+        if self.endpoints and (self.arguments or "gpus" in self.model_fields_set):  # also where it says the default
             raise ValueError("'endpoints' run already: 'gpus' and 'arguments' are not the study's to set")
         return self
 
