@@ -47,12 +47,16 @@ class Backend:
     Requests of different lanes are never in flight together, so a crash in 'few' strikes few, and one in 'alone' one.
     """
 
-    def __init__(self, place: Place, model: str, limits: Limits, api_key: str | None, *, chat: bool) -> None:
+    def __init__(
+        self, place: Place, model: str, limits: Limits, api_key: str | None, *, key_hint: str, chat: bool
+    ) -> None:
         self.place = place
         self.model = model
         self.limits = limits
         self.chat = chat
         self._api_key = api_key
+        self.key_hint = key_hint
+        """What to do where the server turns the key down."""
         self.client = Client(place.url, api_key=api_key, timeout_s=limits.request_s)
         self.window = Window()
         self.queue: deque[Flight] = deque()
@@ -153,7 +157,7 @@ class Backend:
             served = {model.name: model for model in await self.client.models()}
         except Fault as fault:
             if fault.kind == "denied":
-                raise denied(self.place.url, fault) from None
+                raise denied(self, fault) from None
             self.why = f"/v1/models: {fault.detail}"
             return False
         model = served.get(self.model)
@@ -190,8 +194,5 @@ class Backend:
         return await asyncio.shield(self._probes[name])
 
 
-def denied(url: str, fault: Fault) -> ConfigError:
-    return ConfigError(
-        f"{url}: {fault.detail}; the server wants an API key: name an Airflow connection with it under 'connection' "
-        "of the study's server, or set PALIMPSEST_VLLM_API_KEY"
-    )
+def denied(backend: Backend, fault: Fault) -> ConfigError:
+    return ConfigError(f"{backend.place.url}: {fault.detail}; {backend.key_hint}")

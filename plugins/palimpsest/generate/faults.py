@@ -54,7 +54,7 @@ class Judge:
         flight.troubled_at = flight.troubled_at or time.monotonic()
         detail = fault.detail
         if fault.kind == "denied":
-            raise denied(backend.place.url, fault)
+            raise denied(backend, fault)
         if fault.kind == "bad_request":
             if fault.status == 404 and not await self._still_served(backend):
                 self.down(backend, backend.why)

@@ -8,11 +8,13 @@ import httpx
 
 from palimpsest.config import ConfigError
 
+DENIED = (401, 403)
+
 
 def listed(models: httpx.Response, model: str) -> str:
     """'' if the answer of /v1/models holds the model; else what it says instead."""
-    if models.status_code in (401, 403):
-        return f"/v1/models answers {models.status_code}: the API key is not the server's"
+    if models.status_code in DENIED:
+        return f"/v1/models answers {models.status_code}"
     try:
         names = [entry["id"] for entry in models.json()["data"]]
     except (ValueError, KeyError, TypeError):
@@ -20,10 +22,11 @@ def listed(models: httpx.Response, model: str) -> str:
     return "" if model in names else f"/v1/models lists {', '.join(names) or 'nothing'}, not {model}"
 
 
-def await_ready(url: str, model: str, key: str | None, within_s: float) -> None:
+def await_ready(url: str, model: str, key: str | None, hint: str, within_s: float) -> None:
     """Returns once a server that somebody else runs is ready.
 
-    ConfigError: it is up, with another model or key. ConnectionError: it is not up by then.
+    ConfigError: it is up, with another model or key; ``hint`` says what to do about the key. ConnectionError: it is not
+    up by then.
     """
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     until, why = time.monotonic() + within_s, "no answer"
@@ -38,7 +41,8 @@ def await_ready(url: str, model: str, key: str | None, within_s: float) -> None:
                     if not why:
                         return
                     if models.status_code < 500:
-                        raise ConfigError(f"{url}: {why}; correct the study's 'servers', or PALIMPSEST_VLLM_API_KEY")
+                        wanted = hint if models.status_code in DENIED else "correct the study's 'servers'"
+                        raise ConfigError(f"{url}: {why}; {wanted}")
             except httpx.HTTPError as error:
                 why = f"{type(error).__name__}: {error}"
             if time.monotonic() >= until:

@@ -29,11 +29,12 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make(make_study, model: Path) -> Callable[..., Study]:
-    """A study with the server 'tiny'; keyword arguments are its settings, ``named`` the study's name."""
+    """A study with the server 'tiny'; keyword arguments are its settings (None: left out), ``named`` its name."""
 
     def made(named: str = "small", behaviour: str = "ok", **server: object) -> Study:
         settings = {"model": str(model), "gpus": 0, "arguments": {"behaviour": behaviour}, "ready_within_s": 60}
-        study = make_study(servers={"tiny": settings | server})
+        settings = {name: value for name, value in (settings | server).items() if value is not None}
+        study = make_study(servers={"tiny": settings})
         return study.model_copy(update={"name": named})
 
     return made
