@@ -1,8 +1,9 @@
 """A server's folder below the state folder: what it is to be, how it is, who uses it, what it says.
 
 ``servers/<id>/`` holds spec.json, status.json, keeper.log, server-<replica>.log (and .1, the one before), ``users/``
-with one file per study and server name whose time is its last use, ``failed/`` alike, and ``lock``, held by the keeper while it lives and
-by its watchdog until everything is swept. ``servers/api-key`` is the key of all servers of this state folder.
+with one file per study and server name whose time is its last use, ``failed/`` with one for each that could not have it
+started, and ``lock``, held by the keeper while it lives and by its watchdog until everything is swept.
+``servers/api-key`` is the key of all servers of this state folder.
 """
 
 from __future__ import annotations

@@ -67,6 +67,7 @@ def await_ready(folder: Folder, user: str, within_s: float) -> None:
         if failed or late or not alive:
             leave(folder, user)
             if failed:
+                folder.fail(user)
                 raise (ConfigError if now["final"] else ConnectionError)(f"server {user}: {now['error']}")
             why = f"was not ready within {within_s:g} s ('ready_within_s')" if late else "was stopped while it started"
             raise ConnectionError(f"server {user} {why}; the end of {folder.log(0)}:\n{folder.tail(0)}")
