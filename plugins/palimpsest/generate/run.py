@@ -33,8 +33,8 @@ def generate_shard(
     ``replay`` asks once more what had failed for good. ``progress`` is told every few seconds; without it a line is
     logged. ``engines`` has, per engine, its requests and where its seconds went (wall = paid + idle, paid = useful +
     repaid + failed); the catalog has the same per attempt. Raises `LeaseLost` if another worker took over, and
-    ConnectionError if a server, the catalog or the lake stayed away; what was finished is stored then. ``began`` is when
-    the run that asks for it began: a server that somebody stopped since is not started again (`palimpsest.serve.ensure`).
+    ConnectionError if a server, the catalog or the lake stayed away; what was finished is stored then. ``began`` is
+    when the work began: a server that somebody stopped since is not started again (`palimpsest.serve.ensure`).
     """
     started = time.perf_counter()
     catalog = Catalog.from_env()
