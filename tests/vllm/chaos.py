@@ -48,6 +48,8 @@ class Platform:
     api: Api = field(init=False)
     run: str = ""
     cleared: list[str] = field(default_factory=list)
+    schedulers: list[int] = field(default_factory=list)
+    """All that were started, each the head of a session: one that is killed leaves its idle workers in it."""
 
     def start(self) -> None:
         self.running = stack.processes(self.settings)
@@ -64,6 +66,14 @@ class Platform:
     def start_scheduler(self) -> None:
         command = [*stack.AIRFLOW, "scheduler", "--skip-serve-logs"]
         self.running.start("scheduler", command, self.settings.environment(), REPOSITORY)
+        self.schedulers.append(self.running.started["scheduler"].pid)
+
+    def stop(self) -> None:
+        self.running.stop()
+        for pid in psutil.pids():
+            with contextlib.suppress(ProcessLookupError):
+                if os.getsid(pid) in self.schedulers:
+                    os.kill(pid, signal.SIGKILL)
 
     def tasks(self) -> list[dict[str, Any]]:
         return self.api.get(f"dags/{self.dag}/dagRuns/{self.run}/taskInstances", limit=1000)["task_instances"]

@@ -178,7 +178,7 @@ def platform(environment: Path, study: Study, calm: Calm) -> Iterator[Platform]:
         wait_for_dags(started.api, [DAG])
         yield started
     finally:
-        started.running.stop()
+        started.stop()
 
 
 def rage(platform: Platform, lake: Lake, storm: Storm, chance: random.Random) -> None:
