@@ -94,7 +94,8 @@ def ask(study: Study, lake: Lake, *, run: Published) -> Published:
             row, found = _asked(task, settings, student)
             tasks.append({"run": name, "recipe": recipe, **row})
             answers += found
-            log.info("%s: %s %.3f ± %.3f of %d questions", name, task, row["acc"], row["acc_stderr"], row["questions"])
+            error = "" if row["acc_stderr"] is None else f" ± {row['acc_stderr']:.3f}"
+            log.info("%s: %s %.3f%s of %d questions", name, task, row["acc"], error, row["questions"])
         pq.write_table(pa.Table.from_pylist(tasks), directory / "tasks.parquet")
         pq.write_table(pa.Table.from_pylist(answers), directory / "answers.parquet")
         return Facts(extra={"lm_eval": version("lm_eval"), "acc": {row["task"]: row["acc"] for row in tasks}})
@@ -126,7 +127,8 @@ def _asked(name: str, task: Task, student) -> tuple[dict, list[dict]]:
     for score in ("acc", "acc_norm"):
         row |= {
             score: scores[f"{score},none"],
-            f"{score}_stderr": scores[f"{score}_stderr,none"],
+            # of a single question the harness says 'N/A'
+            f"{score}_stderr": scores[f"{score}_stderr,none"] if len(answers) > 1 else None,
             f"{score}_above_chance": (scores[f"{score},none"] - chance) / (1 - chance),
         }
     return row, answers
