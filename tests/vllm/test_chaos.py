@@ -98,7 +98,7 @@ def write_stormy(folder: Path, model: Path) -> Study:
         "ready_within_s": PATIENCE_S,
     }
     keep = dict.fromkeys(("refusal", "prompt_echo", "loop", "language", "pii"), "keep")
-    asked = {"engine": {"kind": "vllm", "server": "tiny"}, "generations": 16, "sampling": {"max_tokens": 160}}
+    asked = {"engine": {"kind": "vllm", "server": "tiny"}, "generations": 32, "sampling": {"max_tokens": 160}}
     strategies = {kind: {"kind": kind, **asked, "review": keep} for kind in ("rephrase", "continuation")}
     layouts = {"real": {"kind": "real"}} | {kind: {"kind": "simple", "strategy": kind} for kind in strategies}
     own = {"schedule": "manual", "shards": SHARDS, "budget_gpu_hours": 100, "servers": {"tiny": server}}
