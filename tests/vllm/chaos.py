@@ -25,14 +25,15 @@ from palimpsest_airflow.local.settings import Settings
 
 REPOSITORY = Path(__file__).parents[2]
 IMPATIENT = {
-    "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "6",
+    "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
     "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "3",
     "SCHEDULER__JOB_HEARTBEAT_SEC": "2",
     "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
     "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
     "WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
 }
-"""Airflow notices a dead scheduler after 6 s and a dead task after 20, where it would take half a minute and five."""
+"""Airflow notices a dead scheduler after 15 s and a dead task after 20, where it would take half a minute and five.
+Below that a scheduler that waited for the machine takes itself for dead, and ends a task that nobody had killed."""
 ENDED = ("failed", "up_for_retry", "upstream_failed")
 GENERATING = ("plan", "approve", "serve", "generate", "stop_serving", "collect")
 """Tasks that are cleared when they have failed; what comes after them is not the matter."""

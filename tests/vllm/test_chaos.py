@@ -39,6 +39,8 @@ pytestmark = [pytest.mark.vllm, pytest.mark.e2e, pytest.mark.timeout(2400)]
 SEED = int(os.environ.get("PALIMPSEST_CHAOS_SEED", "7"))
 STUDY, DAG = "stormy", "study_stormy"
 SHARDS = 2
+PROMPTS = (("encyclopedic", "rephrase"), ("faq", "rephrase"), ("tutorial", "rephrase"), ("plain", "continuation"))
+"""2,560 requests: a quiet machine makes 24 a second, and some 1,300 between the first kill and the last."""
 PARTS = {
     "task": 11,
     "task supervisor": 2,
@@ -52,7 +54,7 @@ PARTS = {
 PATIENCE_S = 400
 """For anything to happen; a busy machine takes ten times as long as a quiet one."""
 RECEIVED = re.compile(rb"Received request .*?SamplingParams\(n=(\d+),.*? seed=(\d+),")
-AT_REST, AT_WORK = (0.0, 4.0), (0.0, 1.5)
+AT_REST, AT_WORK = (0.0, 2.0), (0.0, 1.0)
 """Seconds from one kill to the next: whatever is up by then, or counted from where generation goes on."""
 
 
@@ -99,8 +101,8 @@ def write_stormy(folder: Path, model: Path) -> Study:
     }
     keep = dict.fromkeys(("refusal", "prompt_echo", "loop", "language", "pii"), "keep")
     asked = {"engine": {"kind": "vllm", "server": "tiny"}, "generations": 32, "sampling": {"max_tokens": 160}}
-    strategies = {kind: {"kind": kind, **asked, "review": keep} for kind in ("rephrase", "continuation")}
-    layouts = {"real": {"kind": "real"}} | {kind: {"kind": "simple", "strategy": kind} for kind in strategies}
+    strategies = {name: {"kind": kind, **asked, "review": keep, "prompt": f"{kind}/{name}"} for name, kind in PROMPTS}
+    layouts = {"real": {"kind": "real"}} | {name: {"kind": "simple", "strategy": name} for name in strategies}
     own = {"schedule": "manual", "shards": SHARDS, "budget_gpu_hours": 100, "servers": {"tiny": server}}
     mixes = {"real": {"layout": "real", "epochs": 2}}
     write_study(folder, **own, strategies=strategies, layouts=layouts, mixes=mixes)
