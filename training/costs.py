@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from contextlib import closing
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from palimpsest.catalog import Catalog
+from palimpsest.catalog.speed import seconds_per_token
 from palimpsest.config import Study
 from palimpsest.lake import Lake, Published
 
@@ -38,7 +38,7 @@ def generation_cost(study: Study, lake: Lake, layout: str, *, generations: Publi
         usage = catalog.usage()
     seconds = 0.0
     for group in rows.group_by("model").aggregate([("written", "sum")]).to_pylist():
-        rate = _seconds_per_token([row for row in usage if row["model"] == group["model"]])
+        rate = seconds_per_token([row for row in usage if row["model"] == group["model"]])
         seconds = None if seconds is None or rate is None else seconds + rate * group["written_sum"]
     made = len(rows) + len(drops)
     return {
@@ -48,16 +48,3 @@ def generation_cost(study: Study, lake: Lake, layout: str, *, generations: Publi
         "output_tokens": pc.sum(rows["written"]).as_py() or 0,
         "engine_seconds": seconds if not seconds else seconds * made / len(rows),
     }
-
-
-def _seconds_per_token(usage: Sequence[Mapping]) -> float | None:
-    """Busy engine seconds per token written; shards that ran side by side shared the engine, so time counts once."""
-    usage = [row for row in usage if row["output_tokens"] and row["wall_seconds"]]
-    if not usage:
-        return None
-    elapsed, until = 0.0, 0.0
-    for start, wall in sorted((row["started_at"].timestamp(), row["wall_seconds"]) for row in usage):
-        elapsed += max(0.0, start + wall - max(start, until))
-        until = max(until, start + wall)
-    tokens, paid, wall = (sum(row[name] for row in usage) for name in ("output_tokens", "paid_seconds", "wall_seconds"))
-    return elapsed * paid / wall / tokens

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from glob import glob
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from palimpsest.config import ConfigError, HeldOutSet, Study, resolve
 from palimpsest.lake import LakeError, Published, digest_file
 from palimpsest.table import read_table
+from palimpsest.words import SharedRuns
 
-WORD = re.compile(r"[^\W_]+")
-"""Runs of letters and digits, case ignored: what the gate's check of the study's own documents calls a word."""
-BASE = np.uint64(0x9E3779B97F4A7C15)
 DOCUMENTS = pa.schema([(name, pa.string()) for name in ("set", "document_id", "text")])
 DROPS = pa.schema([(name, pa.string()) for name in ("set", "document_id", "reason", "training_document_id", "shared")])
 
@@ -62,41 +58,13 @@ def read(study: Study, mixes: Published) -> tuple[pa.Table, pa.Table]:
 
 
 def shared_runs(held: Sequence[str], training: Iterable[tuple[str, str]], words: int) -> dict[int, tuple[str, str]]:
-    """Which of the held texts share a run of so many words with a training text: whose (id, text), and the run.
-
-    Memory is for the held texts and one training text. Runs are found by a hash and compared word by word.
-    """
-    numbers: dict[str, int] = {}
-    own = [[numbers.setdefault(word, len(numbers) + 1) for word in WORD.findall(text.lower())] for text in held]
-    places = np.concatenate([np.array([*ids, 0], np.int64) for ids in own] or [np.zeros(0, np.int64)])
-    owner = np.repeat(np.arange(len(own)), [len(ids) + 1 for ids in own])
-    starts, hashes = _runs(places, words)
-    order = np.argsort(hashes, kind="stable")
-    starts, hashes = starts[order], hashes[order]
+    """Which of the held texts share a run of so many words with a training text: whose (id, text), and the run."""
+    index = SharedRuns(held, words)
     found: dict[int, tuple[str, str]] = {}
-    if not len(hashes):
-        return found
     for name, text in training:
-        spoken = WORD.findall(text.lower())
-        theirs = np.fromiter((numbers.get(word, 0) for word in spoken), np.int64, len(spoken))
-        begin, sought = _runs(theirs, words)
-        first, last = (np.searchsorted(hashes, sought, side) for side in ("left", "right"))
-        for hit in np.flatnonzero(last > first):
-            run = theirs[begin[hit] : begin[hit] + words]
-            for start in starts[first[hit] : last[hit]]:
-                if owner[start] not in found and np.array_equal(run, places[start : start + words]):
-                    found[int(owner[start])] = name, " ".join(spoken[begin[hit] : begin[hit] + words])
+        for place, run in index.hits(text):
+            found.setdefault(place, (name, run))
     return found
-
-
-def _runs(numbers: np.ndarray, words: int) -> tuple[np.ndarray, np.ndarray]:
-    """Start and hash of every run of so many numbers without a 0 in it."""
-    zeros = np.concatenate([[0], np.cumsum(numbers == 0)])
-    starts = np.flatnonzero(zeros[words:] == zeros[: max(0, len(zeros) - words)])
-    hashes = np.zeros(len(starts), np.uint64)
-    for place in range(words):
-        hashes = hashes * BASE + numbers[starts + place].astype(np.uint64)
-    return starts, hashes
 
 
 def _training_texts(mixes: Published) -> Iterator[tuple[str, str]]:

@@ -26,7 +26,9 @@ from palimpsest.config import Study
 from palimpsest.lake import Facts, Lake, LakeError, Published, Rows
 from training import heldout
 
-CODE = ("training/pack.py", "training/heldout.py", "plugins/palimpsest/table.py", "plugins/palimpsest/tokenizer.py")
+CODE = ("training/pack.py", "training/heldout.py") + tuple(
+    f"plugins/palimpsest/{name}.py" for name in ("table", "tokenizer", "words")
+)
 READ_PARTS = 512  # texts in memory at once
 ENCODE_CHARACTERS = 2**20  # per encode_batch call, or one text: its objects take 100 bytes and more per token
 CHUNK_TOKENS = 2**22  # tokens put together at once: their places in the scratch file take 16 bytes each

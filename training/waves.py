@@ -24,7 +24,6 @@ from training.points import Point
 from training.pretrain import UNSHAPING, plan_runs, publication, train
 
 CODE = [f"training/{name}.py" for name in ("points", "search", "waves")]
-SETTINGS = ("lr", "weight_decay", "epochs", "f")
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,7 @@ def render(published: Published) -> str:
     for recipe, found in extra["certificates"].items():
         margin = "" if found["margin"] is None else f"{found['margin']:+.4f}"
         edges = "".join(f"; best at the {end} end of {axis}" for axis, end in found["edges"].items())
-        settings = (f"{found['centre'][axis]:g}" for axis in SETTINGS)
+        settings = (f"{found['centre'][axis]:g}" for axis in Point._fields)
         counts = (f"{found['loss']:.4f}", margin, str(found["runs"]), str(found["waves"]))
         grid.add_row(recipe, *settings, *counts, found["ended"] + edges)
     buffer = io.StringIO()
@@ -246,7 +245,7 @@ def _rows(one: Searched) -> list[dict]:
 def _table(rows: list[dict], sets: list[str]) -> pa.Table:
     """One row per point; ``loss_<set>`` of every held-out set, null where the run diverged (``diverged`` says how)."""
     types = [("recipe", pa.string()), ("run", pa.string()), ("wave", pa.int32())]
-    types += [(axis, pa.float64()) for axis in SETTINGS] + [("steps", pa.int64()), ("seconds", pa.float64())]
+    types += [(axis, pa.float64()) for axis in Point._fields] + [("steps", pa.int64()), ("seconds", pa.float64())]
     types += [("diverged", pa.string()), ("best", pa.bool_()), ("uri", pa.string())]
     types += [(f"loss_{name}", pa.float64()) for name in sets]
     flat = [row | {f"loss_{name}": row["losses"].get(name) for name in sets} for row in rows]

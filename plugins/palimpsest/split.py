@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,11 +16,11 @@ import pyarrow.parquet as pq
 from palimpsest import tokenizer as tok
 from palimpsest.config import ConfigError, Study, resolve
 from palimpsest.lake import Facts, Lake, LakeError, Published, Rows, digest_file
+from palimpsest.words import SharedRuns
 
 TOKENIZER = "tokenizer.json"
 DROPS = pa.schema([(name, pa.string()) for name in ("document_id", "url", "reason", "shared", "held_out_url")])
-WORD = re.compile(r"[^\W_]+")
-CODE = ("plugins/palimpsest/split.py", "plugins/palimpsest/tokenizer.py")
+CODE = tuple(f"plugins/palimpsest/{name}.py" for name in ("split", "tokenizer", "words"))
 
 
 def split(study: Study, lake: Lake, *, documents: Sequence[Published]) -> Published:
@@ -105,21 +104,15 @@ def _held_out(study: Study, table: pa.Table) -> tuple[pa.Array, list[str]]:
 
 def _quoting(train: pa.Table, validation: pa.Table, words: int | None) -> pa.Table:
     """The training documents that hold a run of so many words of a held-out one, as `DROPS`; none if ``words`` is."""
-    held: dict[tuple[str, ...], str] = {}
-    for row in validation.select(["url", "text"]).to_pylist() if words else []:
-        held.update((run, row["url"]) for run in _runs(row["text"], words))
+    if words is None:
+        return pa.Table.from_pylist([], DROPS)
+    urls, held = validation["url"].to_pylist(), SharedRuns(validation["text"].to_pylist(), words)
     drops = []
-    for row in train.select(["document_id", "url", "text"]).to_pylist() if words else []:
-        run = next((run for run in _runs(row["text"], words) if run in held), None)
-        if run:
-            why = {"reason": "shares_held_out_words", "shared": " ".join(run), "held_out_url": held[run]}
-            drops.append({"document_id": row["document_id"], "url": row["url"], **why})
+    for row in train.select(["document_id", "url", "text"]).to_pylist():
+        if hit := next(held.hits(row.pop("text")), None):
+            why = {"reason": "shares_held_out_words", "shared": hit[1], "held_out_url": urls[hit[0]]}
+            drops.append(row | why)
     return pa.Table.from_pylist(drops, DROPS)
-
-
-def _runs(text: str, words: int) -> Iterator[tuple[str, ...]]:
-    found = WORD.findall(text.lower())
-    return zip(*(found[n:] for n in range(words)), strict=False)
 
 
 def _reserve(ids: list[str], share: float) -> list[bool]:

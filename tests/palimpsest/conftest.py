@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 from functools import partial
@@ -46,6 +47,20 @@ def publish_documents(lake: Lake) -> Published:
         return Facts()
 
     return lake.publish("corpora/sample/documents", write)
+
+
+def publish_corpus(lake: Lake, count: int) -> None:
+    """So many documents with all columns that ingestion gives them, admitted by their gate."""
+
+    def write(directory: Path) -> Facts:
+        moment = dt.datetime(2026, 10, 1, tzinfo=dt.UTC)
+        crawled = {"fetched_at": moment, "day": moment.date(), "language": "en", "language_score": 1.0}
+        rows = [{**document(n), "page_id": document(n)["document_id"], **crawled} for n in range(count)]
+        pq.write_table(pa.Table.from_pylist(rows), directory / "documents.parquet")
+        return Facts()
+
+    documents = lake.publish("corpora/sample/documents", write)
+    lake.publish("corpora/sample/gate", lambda directory: Facts(), parents=[documents])
 
 
 def write_study(folder: Path, **changes: object) -> Study:

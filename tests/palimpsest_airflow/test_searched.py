@@ -5,7 +5,6 @@ Every task does its real work on a real lake, catalog, MLflow store and Airflow 
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import subprocess
 import sys
@@ -13,14 +12,13 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from palimpsest.lake import REPOSITORY, Facts, Lake
+from palimpsest.lake import REPOSITORY, Lake
 from palimpsest_airflow.local import databases
 from palimpsest_airflow.local.settings import Settings
-from tests.palimpsest.conftest import document, write_study
+from tests.palimpsest.conftest import publish_corpus, write_study
 from tests.palimpsest_airflow.conftest import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -66,7 +64,7 @@ def platform(tmp_path_factory) -> Platform:
     (folder / "corpora" / "sample.yaml").write_text((REPOSITORY / "dags" / "corpora" / "sample.yaml").read_text())
     (folder / "studies").mkdir()
     lake = Lake(folder / "lake")
-    publish_corpus(lake)
+    publish_corpus(lake, 24)
     searched = {"lr": [0.001, 0.01, 1000.0], "epochs": [2, 4], "max_waves": 3}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PALIMPSEST_CORPORA", str(folder / "corpora"))
@@ -98,20 +96,6 @@ def platform(tmp_path_factory) -> Platform:
     for pool in ("gpu", "dbt", "train"):
         subprocess.run([*pools, pool, "1", "for tests"], env=environment, check=True, capture_output=True)
     return Platform(environment, lake)
-
-
-def publish_corpus(lake: Lake) -> None:
-    """24 documents, admitted by their gate."""
-
-    def write(directory: Path) -> Facts:
-        moment = dt.datetime(2026, 10, 1, tzinfo=dt.UTC)
-        crawled = {"fetched_at": moment, "day": moment.date(), "language": "en", "language_score": 1.0}
-        rows = [{**document(n), "page_id": document(n)["document_id"], **crawled} for n in range(24)]
-        pq.write_table(pa.Table.from_pylist(rows), directory / "documents.parquet")
-        return Facts()
-
-    documents = lake.publish("corpora/sample/documents", write)
-    lake.publish("corpora/sample/gate", lambda directory: Facts(), parents=[documents])
 
 
 def test_waves_run_until_the_certificate_and_the_rest_are_skipped(platform):

@@ -35,32 +35,32 @@ def text(number: int, words: int) -> str:
     return " ".join(WORDS[(number * 7 + i * i) % len(WORDS)] for i in range(words)) + "."
 
 
-def make_study(**training: object) -> Study:
-    return Study.model_validate(
-        {
-            "name": "small",
-            "description": "test",
-            "corpora": ["sample"],
-            "validation": {"rule": "hash_share", "share": 0.2},
-            "strategies": {"aug": {"kind": "augment", "generations": 2, "engine": {"kind": "augment"}}},
-            "layouts": {"real": {"kind": "real"}, "simple": {"kind": "simple", "strategy": "aug"}},
-            "mixes": {
-                "real": {"layout": "real", "epochs": 4},
-                "simple": {"layout": "simple", "f": 0.75, "epochs": 2},
-            },
-            "reference": "real",
-            "training": {
-                "model": {"layers": 1, "width": 32, "mlp": 64, "heads": 2},
-                "context": 32,
-                "batch": 4,
-                "block": 8,
-                "seeds": [0, 1],
-                "precision": "fp32",
-                "evaluations": 2,
-            }
-            | training,
+def study_content(**training: object) -> dict:
+    """Real documents alone, and mixed with augmentations of them."""
+    return {
+        "name": "small",
+        "description": "test",
+        "corpora": ["sample"],
+        "validation": {"rule": "hash_share", "share": 0.2},
+        "strategies": {"aug": {"kind": "augment", "generations": 2, "engine": {"kind": "augment"}}},
+        "layouts": {"real": {"kind": "real"}, "simple": {"kind": "simple", "strategy": "aug"}},
+        "mixes": {
+            "real": {"layout": "real", "epochs": 4},
+            "simple": {"layout": "simple", "f": 0.75, "epochs": 2},
+        },
+        "reference": "real",
+        "training": {
+            "model": {"layers": 1, "width": 32, "mlp": 64, "heads": 2},
+            "context": 32,
+            "batch": 4,
+            "block": 8,
         }
-    )
+        | training,
+    }
+
+
+def make_study(**training: object) -> Study:
+    return Study.model_validate(study_content(**{"seeds": [0, 1], "precision": "fp32", "evaluations": 2} | training))
 
 
 def make_tokenizer(file: Path) -> None:

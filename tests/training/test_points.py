@@ -13,6 +13,7 @@ from palimpsest.lake import Lake, LakeError
 from palimpsest.mixes import recipe_rows
 from tests.palimpsest.conftest import publish_documents, write_study
 from tests.palimpsest.test_mixes import build
+from tests.training.conftest import study_content
 from training import points
 from training.points import Point
 from training.pretrain import plan_runs, publication
@@ -70,24 +71,8 @@ def test_the_plan_of_a_study_with_settings_of_its_own_per_mix_agrees_with_its_ta
 
 def sized(**changes) -> Study:
     """Three mixes over streams of which only the sizes matter."""
-    content = {
-        "name": "small",
-        "description": "test",
-        "corpora": ["sample"],
-        "validation": {"rule": "hash_share", "share": 0.2},
-        "strategies": {"aug": {"kind": "augment", "generations": 2, "engine": {"kind": "augment"}}},
-        "layouts": {"real": {"kind": "real"}, "simple": {"kind": "simple", "strategy": "aug"}},
-        "mixes": {
-            "real": {"layout": "real", "epochs": 4},
-            "simple": {"layout": "simple", "f": 0.75, "epochs": 2},
-            "other": {"layout": "simple", "f": 0.5, "epochs": 1},
-        },
-        "reference": "real",
-        "training": {
-            "model": {"layers": 1, "width": 32, "mlp": 64, "heads": 2},
-            "context": 32, "batch": 4, "block": 8, "reference_shares": [0.5],
-        },
-    }  # fmt: skip
+    content = study_content(reference_shares=[0.5])
+    content["mixes"]["other"] = {"layout": "simple", "f": 0.5, "epochs": 1}
     return Study.model_validate(content | changes)
 
 

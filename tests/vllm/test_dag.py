@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import shutil
 import time
@@ -12,17 +11,15 @@ from typing import Any
 
 import httpx
 import psutil
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from palimpsest.lake import Facts, Lake
+from palimpsest.lake import Lake
 from palimpsest_airflow.local.api import Api
 from palimpsest_airflow.local.runs import FINISHED, trigger, wait_for_dags
 from palimpsest_airflow.local.settings import USER, Settings
 from tests.e2e.conftest import Place, place  # noqa: F401  a fixture
-from tests.palimpsest.conftest import document, write_study
+from tests.palimpsest.conftest import publish_corpus, write_study
 from tests.vllm.conftest import CONTEXT, ENVIRONMENT, QUICK, TEMPLATE
 
 pytestmark = [pytest.mark.vllm, pytest.mark.e2e, pytest.mark.timeout(1500)]
@@ -117,20 +114,6 @@ class Stack:
         return found
 
 
-def publish_corpus(lake: Lake) -> None:
-    """16 documents, four of them held out, admitted by their gate."""
-
-    def write(directory: Path) -> Facts:
-        moment = dt.datetime(2026, 10, 1, tzinfo=dt.UTC)
-        crawled = {"fetched_at": moment, "day": moment.date(), "language": "en", "language_score": 1.0}
-        rows = [{**document(n), "page_id": document(n)["document_id"], **crawled} for n in range(16)]
-        pq.write_table(pa.Table.from_pylist(rows), directory / "documents.parquet")
-        return Facts()
-
-    documents = lake.publish("corpora/sample/documents", write)
-    lake.publish("corpora/sample/gate", lambda directory: Facts(), parents=[documents])
-
-
 def write_told(at: Place, generations: int = 2, budget: float = 0) -> None:
     """The study: four strategies on the model that the platform trained."""
     folder = Path(at.environment["PALIMPSEST_STUDIES"])
@@ -171,7 +154,7 @@ def stack(place: Place, trained: Lake, vllm_environment: Path) -> Iterator[Stack
     place.environment["PALIMPSEST_SERVER_IDLE_S"] = str(IDLE_S)
     run = "studies/small/runs/real-s0"
     shutil.copytree(f"{trained.base}/{run}", f"{place.lake.base}/{run}")
-    publish_corpus(place.lake)
+    publish_corpus(place.lake, 16)
     write_told(place)
     started = place.command("up")
     assert started.returncode == 0, started.stdout + started.stderr

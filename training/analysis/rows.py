@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from palimpsest.config import Study
-from training.analysis import laws, sampling, scaling, series
+from training import points
+from training.analysis import laws, sampling, scaling
 
 OWN = ("iid", "short", "long")
 TEXT = ("mix", "family", "layout", "strategy", "verdict", "reason")
@@ -94,7 +95,7 @@ def make_row(
 
 def _as_trained(study: Study, name: str, run: Mapping, real: Mapping) -> dict:
     """What all seeds of a mix have in common. Real text counts as often as it was a target, copies included."""
-    streams, settings = run["streams"], run.get("point") or series.own_point(study, name)
+    streams, settings = run["streams"], run.get("point") or points.own(study, name)._asdict()
     total = sum(stream["sequences"] for stream in streams)
     exposed = {layout: found["real"] / real["stream_tokens"] for layout, found in run["exposures"].items()}
     return {

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import fmean
 
 from palimpsest.config import Study
+from training import points
 from training.analysis.laws import Losses
 
 AXES = {"generations": "G", "parameters": "parameters", "context": "context", "batch_tokens": "tokens per batch"}
@@ -78,7 +79,7 @@ def describe_mixes(study: Study, runs: Mapping[str, Mapping[int, Mapping]]) -> l
             continue
         first, layout, training = next(iter(runs[name].values())), study.layouts[mix.layout], study.training_of(name)
         strategy = study.strategies.get(layout.strategy)
-        point = first.get("point") or own_point(study, name)
+        point = first.get("point") or points.own(study, name)._asdict()
         design = {
             "generations": (layout.generations or strategy.generations) if strategy else 0,
             "parameters": first["parameters"]["non_embedding"],
@@ -101,12 +102,6 @@ def describe_mixes(study: Study, runs: Mapping[str, Mapping[int, Mapping]]) -> l
             words = {"real": "no real document" if design["real"] == "none" else "real first"} | words
         found.append(Member(name, layout.kind, layout.strategy, design, settings, losses, words))
     return found
-
-
-def own_point(study: Study, name: str) -> dict[str, float]:
-    """The settings a mix has where no search and no other mix gives it others."""
-    mix, optimizer = study.mixes[name], study.training_of(name).optimizer
-    return {"lr": optimizer.lr, "weight_decay": optimizer.weight_decay, "epochs": mix.epochs, "f": mix.f}
 
 
 def find_series(members: Sequence[Member]) -> list[Series]:

@@ -204,21 +204,14 @@ def estimate(study: Study, plan: Published, ledger: Ledger, *, replay: bool = Fa
 
 
 def _measured(model: str, gpus: int) -> float | None:
-    """Output tokens per GPU and second of this model, as the catalog's throughput ledger has them.
-
-    Shards that ran side by side shared the server's time: it is counted once, and less by the share that was idle.
-    """
+    """Output tokens per GPU and second of this model, as the catalog's throughput ledger has them."""
     from palimpsest.catalog import Catalog
+    from palimpsest.catalog.speed import seconds_per_token
 
     with closing(Catalog.from_env()) as catalog:
         catalog.ready()
-        rows = [row for row in catalog.usage() if row["model"] == model and row["output_tokens"]]
-    seconds, until = 0.0, 0.0
-    for start, wall in sorted((row["started_at"].timestamp(), row["wall_seconds"]) for row in rows):
-        seconds += max(0.0, start + wall - max(start, until))
-        until = max(until, start + wall)
-    tokens, paid, wall = (sum(row[name] for row in rows) for name in ("output_tokens", "paid_seconds", "wall_seconds"))
-    return tokens / (seconds * paid / wall) / max(gpus, 1) if paid else None
+        rate = seconds_per_token([row for row in catalog.usage() if row["model"] == model])
+    return 1 / rate / max(gpus, 1) if rate else None
 
 
 def _asked_again(strategy: Strategy) -> int:

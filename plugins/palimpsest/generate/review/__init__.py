@@ -10,7 +10,9 @@ from palimpsest.generate.review.faithfulness import faithfulness
 from palimpsest.generate.review.profile import Profile
 from palimpsest.generate.review.reviewer import JOINT, Part, Reviewed, Reviewer, open_reviewer, review_generation
 
-CODE = ("plugins/palimpsest/generate/review", "plugins/palimpsest/ingest/pii.py", "plugins/palimpsest/ingest/langid.py")
+CODE = ("plugins/palimpsest/generate/review",) + tuple(
+    f"plugins/palimpsest/{name}.py" for name in ("ingest/langid", "ingest/pii", "words")
+)
 """What a published review was made with, besides `Reviewer.canonical`."""
 
 __all__ = [

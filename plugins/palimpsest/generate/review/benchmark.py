@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from palimpsest.config import ConfigError, resolve
-from palimpsest.generate.review.facts import NEAR_COPY_WORDS, WORD, Facts, runs
+from palimpsest.generate.review.facts import NEAR_COPY_WORDS, Facts, runs
+from palimpsest.words import WORD
 
 log = logging.getLogger(__name__)
 

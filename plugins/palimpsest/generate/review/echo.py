@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from palimpsest.generate.review.facts import WORD, Facts, runs
+from palimpsest.generate.review.facts import Facts, runs
+from palimpsest.words import WORD
 
 ECHO_WORDS = 8
 

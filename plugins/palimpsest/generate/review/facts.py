@@ -6,10 +6,10 @@ import re
 import unicodedata
 from functools import cached_property
 
+from palimpsest.words import WORD
+
 NEAR_COPY_WORDS = 5
 """Length of the word runs compared for near-copies (FineWeb and Gopher use 5 as well)."""
-WORD = re.compile(r"[^\W_]+")
-"""A word is a run of letters and digits, case ignored: the gates' SQL cuts texts the same way."""
 UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
 """Thai, Lao, Burmese, Khmer, kana and Han put no space between words: each character is a unit of its own."""
 UNIT = re.compile(f"{UNSPACED.pattern}|(?:(?!{UNSPACED.pattern})[^\\W_])+")
