@@ -13,6 +13,7 @@ import torch
 
 from palimpsest.config import Study
 from palimpsest.lake import Facts, Published
+from palimpsest.provenance import write_lineage
 from training import data, documents, evaluate, points
 from training.checkpoint import Checkpoints
 from training.export import export
@@ -73,6 +74,7 @@ def write_run(
     nats = pa.array(trained.final.by_document, pa.float64())
     pq.write_table(documents.append_column("nats", nats), directory / "documents.parquet")
     export(learner.model, tokens.file("tokenizer.json"), directory / "model")
+    write_lineage(directory / "model", tokens, run["recipe"])
     facts = {"losses": trained.final.losses, "steps": run["steps"], "seconds": evaluation["seconds"]}
     return Facts(extra={**facts, "mlflow_run_id": getattr(tracker, "run_id", None)})
 

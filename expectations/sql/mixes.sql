@@ -3,8 +3,8 @@ with lengths as (
     select
         layout,
         tokens,
-        real_tokens,
-        synthetic_tokens,
+        real_tokens - unknown_tokens as real_tokens,
+        synthetic_tokens + unknown_tokens as synthetic_tokens, -- what nobody vouches for is not real
         sum(tokens) over (partition by layout order by position) as tokens_until
     from megadocs
 ),

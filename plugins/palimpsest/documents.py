@@ -35,13 +35,15 @@ def build_documents(corpus: Corpus, lake: Lake) -> Published:
             f"{lake.root}; run the extraction first: python -m palimpsest ingest {corpus.name}"
         )
     rules = corpus.documents.model_dump()
+    provenance = {"corpus": corpus.name, "origin": corpus.origin}
 
     def write(directory: Path) -> Facts:
         inputs = {"pages": [day.file("pages.parquet") for day in days]}
-        warehouse.build(SELECT, inputs=inputs, variables={"rules": rules}, out=directory)
+        warehouse.build(SELECT, inputs=inputs, variables={"rules": rules, **provenance}, out=directory)
         return _facts(directory, days)
 
-    return lake.publish(f"corpora/{corpus.name}/documents", write, config={"rules": rules}, parents=days, code=CODE)
+    config = {"rules": rules, **provenance}
+    return lake.publish(f"corpora/{corpus.name}/documents", write, config=config, parents=days, code=CODE)
 
 
 def admitted_documents(corpus: str, lake: Lake) -> Published:

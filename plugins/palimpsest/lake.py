@@ -201,6 +201,12 @@ class Lake:
             raise Corrupt(f"{pointer} is damaged ({error}); delete it and re-run the stage") from None
         return self.open(uri)
 
+    def versions(self, dataset: str) -> list[Published]:
+        """Every version of a dataset that the lake still holds, in the order of their keys."""
+        with self.weather():
+            found = sorted(str(place) for place in self.fs.glob(f"{self.base}/{dataset}/*/{MANIFEST}"))
+        return [self.open(place.removeprefix(f"{self.base}/").removesuffix(f"/{MANIFEST}")) for place in found]
+
     def children(self, dataset: str) -> list[Published]:
         """The latest version of each dataset directly below ``dataset`` (the days of a corpus), in name order."""
         base = f"{self.base}/{dataset}"

@@ -12,6 +12,7 @@ from palimpsest import warehouse
 from palimpsest.config import Study
 from palimpsest.generate.publish import THINK_CLOSE, THINK_OPEN
 from palimpsest.lake import Facts, Lake, LakeError, Published
+from palimpsest.provenance import lineage_of_mixes
 from palimpsest.tokenizer import BOUNDARY
 
 LAYOUTS = pa.schema(
@@ -42,6 +43,7 @@ RECIPES = pa.schema(
 MARKS = {"boundary": BOUNDARY, "think_open": THINK_OPEN, "think_close": THINK_CLOSE}
 CODE = (
     "plugins/palimpsest/mixes.py",
+    "plugins/palimpsest/provenance.py",
     "plugins/palimpsest/warehouse.py",
     "dbt_project/dbt_project.yml",
     "dbt_project/macros",
@@ -51,34 +53,43 @@ CODE = (
 
 
 def build_mixes(study: Study, lake: Lake, *, split: Published, plan: Published, generations: Published) -> Published:
-    """``studies/<s>/mixes``: megadoc_parts, megadocs and mixes; the mix manifest stands in ``extra['mixes']``."""
+    """``studies/<s>/mixes``: megadoc_parts, megadocs, mixes and mix_shares (what each recipe is made of, by origin).
+
+    The mix manifest stands in ``extra['mixes']``, what a model trained on a recipe inherits in ``extra['lineage']``.
+    """
+    guard = {"domain": study.guard.domain, "domain_min_share": study.guard.domain_min_share}
 
     def write(directory: Path) -> Facts:
         with tempfile.TemporaryDirectory() as folder:
-            layouts, recipes = Path(folder, "layouts.parquet"), Path(folder, "recipes.parquet")
-            pq.write_table(pa.Table.from_pylist(layout_rows(study), LAYOUTS), layouts)
-            pq.write_table(pa.Table.from_pylist(recipe_rows(study), RECIPES), recipes)
-            warehouse.build(
-                "path:models/study path:tests/study",
-                inputs={
-                    "study_documents": split.file("train.parquet"),
-                    "study_validation": split.file("validation.parquet"),
-                    "study_generations": generations.file("generations.parquet"),
-                    "study_generation_drops": generations.file("generation_drops.parquet"),
-                    "study_slices": plan.file("slices.parquet"),
-                    "study_layouts": layouts,
-                    "study_recipes": recipes,
-                },
-                variables=MARKS,
-                out=directory,
-            )
+            inputs = tables_of(study, Path(folder), split=split, plan=plan, generations=generations)
+            variables = {**MARKS, "guard": guard}
+            warehouse.build("path:models/study path:tests/study", inputs=inputs, variables=variables, out=directory)
         mixes = pq.read_table(directory / "mixes.parquet").to_pylist()
         _check_trainable(study, mixes)
-        return Facts(extra={"mixes": mixes})
+        shares = pq.read_table(directory / "mix_shares.parquet").to_pylist()
+        return Facts(extra={"mixes": mixes, "lineage": lineage_of_mixes(shares)})
 
-    config = {"layouts": layout_rows(study), "recipes": recipe_rows(study), "marks": MARKS}
+    config = {"layouts": layout_rows(study), "recipes": recipe_rows(study), "marks": MARKS, "guard": guard}
     parents = [split, plan, generations]
     return lake.publish(f"studies/{study.name}/mixes", write, config=config, parents=parents, code=CODE)
+
+
+def tables_of(
+    study: Study, folder: Path, *, split: Published, plan: Published, generations: Published
+) -> dict[str, Path]:
+    """The files that the models of a study read; its layouts and recipes are written to ``folder``."""
+    layouts, recipes = folder / "layouts.parquet", folder / "recipes.parquet"
+    pq.write_table(pa.Table.from_pylist(layout_rows(study), LAYOUTS), layouts)
+    pq.write_table(pa.Table.from_pylist(recipe_rows(study), RECIPES), recipes)
+    return {
+        "study_documents": split.file("train.parquet"),
+        "study_validation": split.file("validation.parquet"),
+        "study_generations": generations.file("generations.parquet"),
+        "study_generation_drops": generations.file("generation_drops.parquet"),
+        "study_slices": plan.file("slices.parquet"),
+        "study_layouts": layouts,
+        "study_recipes": recipes,
+    }
 
 
 def layout_rows(study: Study) -> list[dict[str, object]]:

@@ -33,6 +33,7 @@ def split(study: Study, lake: Lake, *, documents: Sequence[Published]) -> Publis
     def write(directory: Path) -> Facts:
         found = [pq.read_table(d.file("documents.parquet")) for d in documents]
         table = pa.concat_tables(found, promote_options="default").sort_by("document_id")
+        _check_provenance(study, table)
         duplicates = [url for url, n in Counter(table["url"].to_pylist()).items() if n > 1]
         if duplicates:
             raise LakeError(
@@ -87,6 +88,17 @@ def split(study: Study, lake: Lake, *, documents: Sequence[Published]) -> Publis
         if file:
             config[key] = digest_file(_existing(study, key, file))
     return lake.publish(f"studies/{study.name}/split", write, config=config, parents=documents, code=CODE)
+
+
+def _check_provenance(study: Study, table: pa.Table) -> None:
+    """Without the origin and depth of every document no share of real text can be told: nothing is built on it."""
+    for name in ("corpus", "origin", "depth"):
+        unknown = table[name].null_count if name in table.column_names else table.num_rows
+        if unknown:
+            raise LakeError(
+                f"study {study.name}: {unknown} of {table.num_rows} documents of {', '.join(study.corpora)} have no "
+                f"'{name}'; publish their corpus again: python -m palimpsest documents {study.corpora[0]}, and gate it"
+            )
 
 
 def _held_out(study: Study, table: pa.Table) -> tuple[pa.Array, list[str]]:

@@ -89,7 +89,13 @@ def _documents() -> Iterator[dict[str, object]]:
         start = chance.randrange(len(words) - WORDS)
         text = f"Document {number}. " + " ".join(words[start : start + WORDS])
         name = hashlib.sha256(str(number).encode()).hexdigest()[:16]
-        yield {"document_id": name, "url": f"https://example.org/{number}", "text": text, "is_reserve": False}
+        yield {
+            "document_id": name,
+            "url": f"https://example.org/{number}",
+            "text": text,
+            "is_reserve": False,
+            "depth": 0,
+        }
 
 
 def _write_split(directory: Path) -> Facts:

@@ -45,6 +45,9 @@ def document(name: str) -> dict:
         "language": "en",
         "language_score": 0.99,
         "text_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "corpus": "garden",
+        "origin": "real",
+        "depth": 0,
     }
 
 
@@ -87,6 +90,15 @@ GENERATIONS = [
         "input_truncated": False,
         "defects": ["preamble"] if g else [],
         "faithfulness": 0.75,
+        "origin": "synthetic",
+        "depth": 1,
+        "grounded": True,
+        "self_consuming": False,
+        "seed_document_ids": [d["document_id"]],
+        "generator_mix": None,
+        "decoding": None,
+        "verifier": "review:0123456789ab",
+        "verdict": "accepted",
     }
     for d in TRAIN
     for g in range(2)
@@ -128,6 +140,11 @@ def parts(layout: str) -> list[dict]:
                 "text": text,
                 "tokens": tokens,
                 "ends_row": True,
+                "domain": d["site"],
+                "origin": "real" if kind == "real" else "synthetic",
+                "depth": int(kind != "real"),
+                "grounded": kind != "real",
+                "self_consuming": False,
             }
             for part, (kind, g, text, tokens) in enumerate(texts)
         ]
@@ -149,6 +166,8 @@ def megadocs(rows: list[dict]) -> list[dict]:
             "tokens": sum(r["tokens"] for r in own),
             "real_tokens": sum(r["tokens"] for r in own if r["kind"] == "real"),
             "synthetic_tokens": sum(r["tokens"] for r in own if r["kind"] != "real"),
+            "unknown_tokens": 0,
+            "depth": max(r["depth"] for r in own),
         }
         for (layout, position), own in found.items()
     ]
@@ -178,6 +197,21 @@ def mix(recipe: str, layout: str, fraction: float, tokens: int, synthetic: int, 
     }
 
 
+def share(recipe: str, origin: str, tokens: float, whole: float) -> dict:
+    return {
+        "recipe": recipe,
+        "role": "mix",
+        "domain": "garden.example",
+        "origin": origin,
+        "depth": int(origin == "synthetic"),
+        "grounded": origin == "synthetic",
+        "self_consuming": False,
+        "trained_tokens": tokens,
+        "recipe_share": tokens / whole,
+        "domain_share": tokens / whole,
+    }
+
+
 REAL, STITCHED = len(TRAIN) * 101, len(TRAIN) * (101 + 2 * 76)
 PARTS = parts("real") + parts("stitched")
 TABLES = {
@@ -196,19 +230,25 @@ TABLES = {
         mix("stitched", "real", 0.25, REAL, 0, 56, 224),
         mix("stitched", "stitched", 0.75, STITCHED, STITCHED - REAL, 168, 224),
     ],
+    "mix_shares": [
+        share("real", "real", 3584.0, 3584),
+        share("stitched", "real", 896 + 2688 * 101 / 253, 3584),
+        share("stitched", "synthetic", 2688 * 152 / 253, 3584),
+    ],
 }
 STAGES = {
     "documents": ("documents", "document_drops"),
     "split": ("train", "validation", "split_drops"),
     "generations": ("generations", "generation_drops"),
-    "mixes": ("megadoc_parts", "megadocs", "mixes"),
+    "mixes": ("megadoc_parts", "megadocs", "mixes", "mix_shares"),
 }
 
 
 def typed(name: str, rows: list[dict]) -> pa.Table:
     """The rows as they are, but a column of nothing but nulls keeps the type it has in the good table."""
     table, good = pa.Table.from_pylist(rows), pa.Table.from_pylist(TABLES[name]).schema
-    return table.cast(pa.schema([good.field(f.name) if pa.types.is_null(f.type) else f for f in table.schema]))
+    fields = [good.field(f.name) if pa.types.is_null(f.type) else f for f in table.schema]
+    return table.cast(pa.schema([f.with_type(pa.string()) if pa.types.is_null(f.type) else f for f in fields]))
 
 
 Spoil = Callable[[str, list[dict]], list[dict]]
@@ -236,7 +276,7 @@ class World:
         found = {}
         for stage, files in STAGES.items():
             home = "corpora/garden" if stage == "documents" else "studies/toy"
-            parents = [pages] if stage == "documents" else []
+            parents = {"documents": [pages], "split": [found.get("documents")]}.get(stage, [])
             found[stage] = self._dataset(f"{home}/{stage}", tables, files, rows.get(stage), parents)
         return found
 
@@ -272,6 +312,7 @@ def world(lake: Lake) -> World:
         "layouts": {"real": {"kind": "real"}, "stitched": {"kind": "stitched", "strategy": "rephrase"}},
         "mixes": {"real": {"layout": "real", "epochs": 4}, "stitched": {"layout": "stitched", "f": 0.75, "epochs": 1}},
         "reference": "real",
+        "guard": {"thresholds": {"synthetic_grounded_max": 0.5}},
         "training": {"model": {"layers": 1, "width": 16, "mlp": 32, "heads": 2}, "context": 16, "batch": 4},
         "path": Path("dags/studies/toy.yaml"),
     }

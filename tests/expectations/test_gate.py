@@ -49,7 +49,7 @@ def test_good_data_passes_and_its_verdict_is_published(world, what):
         p["digest"] for p in verdict.manifest["parents"]
     }
     assert pq.read_table(verdict.file("verdicts.parquet")).num_rows >= 10
-    assert pq.read_table(verdict.file("profiles/tables.parquet")).num_rows == (2 if what == "documents" else 7)
+    assert pq.read_table(verdict.file("profiles/tables.parquet")).num_rows == (2 if what == "documents" else 8)
 
 
 @pytest.mark.parametrize(

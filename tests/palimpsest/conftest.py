@@ -38,15 +38,19 @@ def document(number: int) -> dict[str, object]:
         "text": text,
         "words": len(text.split()),
         "text_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "corpus": "sample",
+        "origin": "real",
+        "depth": 0,
     }
 
 
-def publish_documents(lake: Lake) -> Published:
+def publish_documents(lake: Lake, origin: str | None = "real") -> Published:
     def write(directory: Path) -> Facts:
-        pq.write_table(pa.Table.from_pylist([document(n) for n in range(24)]), directory / "documents.parquet")
+        rows = [document(n) | {"origin": origin} for n in range(24)]
+        pq.write_table(pa.Table.from_pylist(rows), directory / "documents.parquet")
         return Facts()
 
-    return lake.publish("corpora/sample/documents", write)
+    return lake.publish("corpora/sample/documents", write, config={"origin": origin})
 
 
 def publish_corpus(lake: Lake, count: int) -> None:

@@ -171,7 +171,7 @@ def test_no_published_day_is_an_error_with_the_command_to_run(lake):
 def test_the_unit_tests_of_the_corpus_models_pass(sample, tmp_path):
     lake, corpus, _ = sample
     inputs = {"pages": [day.file("pages.parquet") for day in lake.children("corpora/sample/pages")]}
-    rules = {"rules": DocumentRules().model_dump()}
+    rules = {"rules": DocumentRules().model_dump(), "corpus": corpus.name, "origin": corpus.origin}
     results = warehouse.build(SELECT, inputs=inputs, variables=rules, out=tmp_path, unit_tests=True)
     tested = [result for result in results if result.kind == "unit_test"]
     assert len(tested) >= 10

@@ -7,11 +7,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from palimpsest import tokenizer as tok
+from palimpsest import warehouse
 from palimpsest.generate.plan import plan
 from palimpsest.generate.publish import publish_generations
 from palimpsest.generate.run import generate_shard
 from palimpsest.lake import Lake, LakeError
-from palimpsest.mixes import build_mixes
+from palimpsest.mixes import MARKS, build_mixes, tables_of
 from palimpsest.split import split
 from tests.palimpsest.conftest import publish_documents, write_study
 
@@ -41,8 +42,12 @@ def built(study, parsed_dbt, tmp_path_factory):
         parts, mixes = build(study, lake, publish_documents(lake))
     tables = {
         name: pq.read_table(mixes.file(f"{name}.parquet")).to_pylist()
-        for name in ("megadoc_parts", "megadocs", "mixes")
+        for name in ("megadoc_parts", "megadocs", "mixes", "mix_shares")
     }
+    published = {"split": parts, "plan": lake.latest("studies/small/plan")}
+    published["generations"] = lake.latest("studies/small/generations")
+    tables["inputs"] = tables_of(study, folder, **published)
+    tables["lineage"] = mixes.extra["lineage"]
     tables["documents"] = {r["document_id"]: r for r in pq.read_table(parts.file("train.parquet")).to_pylist()}
     tables["held_out"] = set(pq.read_table(parts.file("validation.parquet"))["document_id"].to_pylist())
     tables["tokenizer"] = tok.load(parts.file("tokenizer.json"))
@@ -184,3 +189,57 @@ def test_a_reserve_is_for_the_reference_alone(lake, make_study, documents, study
         "real": 10, "simple": 10, "stitched": 10, "real_0p25": 5, "real_1": 20
     }  # fmt: skip
     assert streams["simple"]["stream_tokens"] == sum(row["tokens"] for row in real[:10])
+
+
+def test_what_a_recipe_is_trained_on_is_told_by_domain_and_origin(built):
+    """Counted here from the parts of the capped stream alone: its first whole megadocs, as often as they are passed."""
+    capped = next(r for r in built["mixes"] if (r["recipe"], r["is_synthetic"]) == ("stitched", True))
+    real = next(r for r in built["mixes"] if (r["recipe"], r["is_synthetic"]) == ("stitched", False))
+    expected = Counter()
+    for stream in (capped, real):
+        for part in parts_of(built, stream["layout"]):
+            if part["position"] < stream["stream_megadocs"]:
+                times = stream["trained_tokens"] / stream["stream_tokens"]
+                key = (built["documents"][part["document_id"]]["site"], part["kind"] == "rephrase")
+                expected[key] += part["tokens"] * times
+    rows = [r for r in built["mix_shares"] if r["recipe"] == "stitched"]
+    assert {(r["domain"], r["grounded"]): r["trained_tokens"] for r in rows} == pytest.approx(dict(expected))
+    assert {(r["origin"], r["depth"], r["self_consuming"]) for r in rows} == {
+        ("real", 0, False),
+        ("synthetic", 1, False),
+    }
+    assert sum(r["recipe_share"] for r in rows) == pytest.approx(1)
+    assert {r["origin"] for r in built["mix_shares"] if r["recipe"] == "real"} == {"real"}
+    assert [built["lineage"][name]["depth"] for name in ("real", "stitched")] == [0, 1]
+    total = capped["trained_tokens"] + real["trained_tokens"]
+    assert built["lineage"]["stitched"]["tokens"] == pytest.approx(total)
+
+
+def test_documents_of_unknown_origin_are_not_real_text(lake, make_study):
+    documents = publish_documents(lake, origin="unknown")
+    _, mixes = build(make_study(guard={"domain": "all"}), lake, documents)
+    rows = pq.read_table(mixes.file("mix_shares.parquet")).to_pylist()
+    assert {r["origin"] for r in rows if r["recipe"] == "real"} == {"unknown"}
+    assert {r["domain"] for r in rows} == {"all"}
+    assert mixes.extra["lineage"]["real"]["real_tokens"] == 0
+    megadocs = pq.read_table(mixes.file("megadocs.parquet")).to_pylist()
+    assert all(row["unknown_tokens"] == row["real_tokens"] for row in megadocs)
+
+
+def test_documents_without_provenance_stop_the_study(lake, make_study):
+    documents = publish_documents(lake, origin=None)
+    with pytest.raises(LakeError, match="24 of 24 documents of sample have no 'origin'; publish their corpus again"):
+        split(make_study(), lake, documents=[documents])
+
+
+def test_the_unit_tests_of_the_study_models_pass(state, tmp_path, built):
+    results = warehouse.build(
+        "path:models/study",
+        inputs=built["inputs"],
+        variables={**MARKS, "guard": {"domain": "site", "domain_min_share": 0.01}},
+        out=tmp_path,
+        unit_tests=True,
+    )
+    tested = [result for result in results if result.kind == "unit_test"]
+    assert len(tested) >= 5
+    assert all(result.status == "pass" for result in tested)

@@ -23,6 +23,7 @@ from palimpsest.config.files import (
     unresolved,
 )
 from palimpsest.config.generation import Engine, Review, Sampling, Server, Strategy
+from palimpsest.config.guard import Guard, Waiver
 from palimpsest.config.mixes import AXES, Match, Mix, Search
 from palimpsest.config.study import Study
 from palimpsest.config.table import Columns, SampleColumns
@@ -41,6 +42,8 @@ __all__ = [
     "Match",
     "Judging",
     "HeldOutSet",
+    "Guard",
+    "Waiver",
     "AXES",
     "ConfigError",
     "Corpus",

@@ -103,6 +103,8 @@ class Corpus(Strict):
     """Last interval, inclusive."""
     limits: Limits = Limits()
     documents: DocumentRules = DocumentRules()
+    origin: Literal["real", "unknown"] = "real"
+    """'unknown': nobody vouches that people wrote it (a crawl of after 2022). It counts as synthetic in every share."""
     path: Path = Field(default=Path(), exclude=True)
 
     @model_validator(mode="after")

@@ -75,6 +75,7 @@ def named_files(loaded: Corpus | Study) -> dict[str, str]:
     if isinstance(loaded, Corpus):
         return {f"source.files[{number}]": file for number, file in enumerate(loaded.source.files)}
     found = {"validation.urls_file": loaded.validation.urls_file, "tokenizer.path": loaded.tokenizer.path}
+    found["guard.tombstones"] = loaded.guard.tombstones
     for name, held_out in loaded.validation.sets.items():
         found |= {f"validation.sets.{name}.files[{number}]": file for number, file in enumerate(held_out.files)}
     found |= {f"judging.tasks.{name}.file": task.file for name, task in loaded.judging.tasks.items()}

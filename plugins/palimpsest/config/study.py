@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from palimpsest.config.base import Name, Seed, Share, Strict, known
 from palimpsest.config.evaluation import OWN_SETS, Judging, Validation
 from palimpsest.config.generation import Server, Strategy
+from palimpsest.config.guard import Guard
 from palimpsest.config.mixes import Mix, Search
 from palimpsest.config.schedule import CronOrWord
 from palimpsest.config.training import Training
@@ -82,6 +83,7 @@ class Study(Strict):
     reference: str
     """The real-only mix every other is compared with."""
     gates: Gates = Gates()
+    guard: Guard = Guard()
     budget_gpu_hours: float = Field(default=10, ge=0)
     """Generation estimated to take longer waits for a person's approval."""
     training: Training

@@ -20,11 +20,13 @@ from tokenizers import Tokenizer
 
 from palimpsest.config import ConfigError, Server, resolve
 from palimpsest.lake import Corrupt, Lake, digest_file, digest_json
+from palimpsest.provenance import LINEAGE
 from palimpsest.state import state_dir
 from palimpsest.tokenizer import load_any
 
-CONTENT = re.compile(r".+\.(json|safetensors|bin|pt|pth|gguf|model|tiktoken|txt|jinja|py)")
-"""Files of a model's folder that decide what it writes: configuration, weights, tokenizer, template, own code."""
+CONTENT = re.compile(rf"(?!{re.escape(LINEAGE)}$).+\.(json|safetensors|bin|pt|pth|gguf|model|tiktoken|txt|jinja|py)")
+"""Files of a model's folder that decide what it writes: configuration, weights, tokenizer, template, own code. Where
+its training text came from (the lineage) is not among them: the same weights are the same model."""
 WEIGHTS = re.compile(r".+\.(safetensors|bin|pt|pth|gguf)")
 CHANGES_TEXT = {
     "chat-template",

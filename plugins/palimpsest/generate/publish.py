@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from palimpsest import tokenizer as tok
 from palimpsest.config import Study
 from palimpsest.generate import review
+from palimpsest.generate.asks import Asker
 from palimpsest.generate.balance import Balance
 from palimpsest.generate.fates import Decided, fates
 from palimpsest.generate.generations import Fate, Generation, most_attempts, planned_generations
@@ -29,6 +30,7 @@ from palimpsest.generate.segments import Row
 from palimpsest.generate.standing import Standing
 from palimpsest.generate.tables import planned_rows
 from palimpsest.lake import Facts, Lake, LakeError, Published
+from palimpsest.provenance import GROUNDED, SEEDED, Generator, decoding_of, generator_of, verifier_of
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,15 @@ GENERATIONS = pa.schema(
         ("input_truncated", pa.bool_()),  # the source was cut: some of it was not shown, or a sentence was broken
         ("defects", pa.list_(pa.string())),
         ("faithfulness", pa.float64()),
+        ("origin", pa.string()),
+        ("depth", pa.int32()),  # models between this text and people; null where a lineage is lost
+        ("grounded", pa.bool_()),  # written over a real document, not made up
+        ("self_consuming", pa.bool_()),  # its generator was trained on this platform's corpora
+        ("seed_document_ids", pa.list_(pa.string())),
+        ("generator_mix", pa.string()),  # what its generator was trained on, where that was here
+        ("decoding", pa.string()),
+        ("verifier", pa.string()),
+        ("verdict", pa.string()),
     ]
 )
 MISSING = pa.schema(
@@ -72,6 +83,7 @@ MISSING = pa.schema(
 )
 CODE = (
     *(f"plugins/palimpsest/generate/{name}.py" for name in ("publish", "generations", "fates", "balance")),
+    "plugins/palimpsest/provenance.py",
     "plugins/palimpsest/tokenizer.py",
     *review.CODE,
 )
@@ -84,6 +96,8 @@ def publish_generations(study: Study, lake: Lake, *, split: Published, plan: Pub
     planned request was never tried, or is to be asked again and was not: then a shard has not run to its end.
     """
     reviewers = {name: open_reviewer(study, name) for name in study.strategies}
+    generators = {name: generator_of(study, name, Asker(study, name, lake).model, lake) for name in study.strategies}
+    origins = {name: _origin(study, name, generators[name], reviewers[name].canonical()) for name in study.strategies}
     ledger = Ledger(lake)
     inputs = {"split": split, "plan": plan, "shard": None}
 
@@ -99,6 +113,7 @@ def publish_generations(study: Study, lake: Lake, *, split: Published, plan: Pub
     def write(directory: Path) -> Facts:
         tokenizer = tok.load(split.file("tokenizer.json"))
         counts = Balance(list(study.strategies))
+        depths = _depths(split)
         with ExitStack() as stack:
             tables = {
                 name: stack.enter_context(pq.ParquetWriter(directory / f"{name}.parquet", schema, compression="zstd"))
@@ -108,6 +123,10 @@ def publish_generations(study: Study, lake: Lake, *, split: Published, plan: Pub
             for part in decided:
                 kept, drops, missing = _rows(part, tokenizer)
                 counts.add(part)
+                for row in kept:
+                    depth = generators[row["strategy"]].depth_of_text(depths.get(row["document_id"], 0))
+                    seeds = [row["document_id"]] if row["kind"] in SEEDED else []
+                    row |= origins[row["strategy"]] | {"depth": depth, "seed_document_ids": seeds}
                 for name, rows in (("generations", kept), ("generation_drops", drops), ("missing", missing)):
                     if rows:
                         tables[name].write_table(pa.Table.from_pylist(rows, tables[name].schema))
@@ -118,12 +137,33 @@ def publish_generations(study: Study, lake: Lake, *, split: Published, plan: Pub
 
     found = _found(study, ledger, plan, keys)
     config = {"found": found, "review": {name: reviewer.canonical() for name, reviewer in reviewers.items()}}
+    config["provenance"] = {name: origins[name] | {"depth": generators[name].depth} for name in study.strategies}
     return lake.publish(f"studies/{study.name}/generations", write, config=config, parents=[split, plan], code=CODE)
 
 
 def as_laid_out(kind: str, text: str) -> str:
     """A generation as it stands in a megadoc: a rationale between its delimiters, anything else as it is."""
     return f"{THINK_OPEN}{text}{THINK_CLOSE}" if kind == "rationale" else text
+
+
+def _origin(study: Study, strategy: str, generator: Generator, reviewed_by: Mapping[str, object]) -> Row:
+    """What is the same on every generation of a strategy."""
+    kind = study.strategies[strategy].kind
+    return {
+        "origin": "synthetic",
+        "grounded": kind in GROUNDED,
+        "self_consuming": generator.self_consuming,
+        "generator_mix": generator.mix,
+        "decoding": decoding_of(study, strategy),
+        "verifier": verifier_of(reviewed_by, kind),
+        **({"verdict": "not_reviewed"} if kind == "augment" else {}),
+    }
+
+
+def _depths(split: Published) -> dict[str, int]:
+    """Training documents that are not people's own text as far as is known, and how deep they lie."""
+    table = pq.read_table(split.file("train.parquet"), columns=["document_id", "depth"], filters=[("depth", ">", 0)])
+    return dict(zip(table["document_id"].to_pylist(), table["depth"].to_pylist(), strict=True))
 
 
 def _found(study: Study, ledger: Ledger, plan: Published, keys) -> str:
@@ -169,7 +209,7 @@ def _rows(part: Decided, tokenizer: tok.Tokenizer) -> tuple[list[Row], list[Row]
     texts = [as_laid_out(row["kind"], row["text"]) for row in kept]
     for row, tokens in zip(kept, tok.count(tokenizer, texts), strict=True):
         row["tokens"] = tokens
-    return [{name: row[name] for name in GENERATIONS.names} for row in kept], drops, missing
+    return [{name: row.get(name) for name in GENERATIONS.names} for row in kept], drops, missing
 
 
 def _kept(generation: Generation, made: Fate) -> Row:
@@ -185,6 +225,7 @@ def _kept(generation: Generation, made: Fate) -> Row:
         "input_truncated": any(row["input_truncated"] for row in generation.planned),
         "defects": list(made.reviewed.defects),
         "faithfulness": made.reviewed.faithfulness,
+        "verdict": "accepted_with_defects" if made.reviewed.defects else "accepted",
     }
 
 

@@ -53,6 +53,7 @@ def publish_split(lake: Lake, texts: list[str], name: str = "small"):
                 "url": f"https://a.example/{n}",
                 "text": text,
                 "is_reserve": False,
+                "depth": 0,
             }
             for n, text in enumerate(texts)
         ]

@@ -19,7 +19,10 @@ final as (
         pages.day,
         pages.language,
         pages.language_score,
-        {{ sha256_hex('pages.text') }} as text_sha256
+        {{ sha256_hex('pages.text') }} as text_sha256,
+        '{{ var("corpus") }}' as corpus,
+        '{{ var("origin") }}' as origin,
+        0 as depth
     from pages
     inner join decided on pages.page_id = decided.page_id
     where decided.rule is null

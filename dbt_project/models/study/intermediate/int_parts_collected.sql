@@ -17,6 +17,10 @@ slices as (
     select * from {{ ref('stg_study__slices') }}
 ),
 
+domains as (
+    select * from {{ ref('int_documents_domained') }}
+),
+
 real_documents as (
     select
         layouts.layout,
@@ -27,7 +31,11 @@ real_documents as (
         case layouts.real_place when 'first' then -1 else layouts.generations end as part_rank,
         documents.text,
         documents.tokens,
-        coalesce(documents.is_reserve, false) as is_reserve
+        coalesce(documents.is_reserve, false) as is_reserve,
+        cast(null as varchar) as written_origin,
+        cast(null as integer) as written_depth,
+        false as grounded,
+        false as self_consuming
     from layouts
     cross join documents
     where
@@ -49,7 +57,11 @@ generated as (
         case layouts.kind when 'stretched' then 2 * generations.g + 1 else generations.g end as part_rank,
         generations.text,
         generations.tokens,
-        false as is_reserve
+        false as is_reserve,
+        generations.origin as written_origin,
+        generations.depth as written_depth,
+        generations.grounded,
+        generations.self_consuming
     from layouts
     inner join generations
         on layouts.strategy = generations.strategy
@@ -66,7 +78,11 @@ sliced as (
         2 * slices.slice as part_rank,
         slices.text,
         slices.tokens,
-        false as is_reserve
+        false as is_reserve,
+        cast(null as varchar) as written_origin,
+        cast(null as integer) as written_depth,
+        false as grounded,
+        false as self_consuming
     from layouts
     inner join slices
         on layouts.strategy = slices.strategy
@@ -83,12 +99,17 @@ collected as (
 
 final as (
     select
-        *,
+        collected.*,
         case
-            when layout_kind in ('stitched', 'stretched') then document_id
-            else document_id || '/' || coalesce(cast(g as varchar), 'real')
-        end as megadoc_id
+            when collected.layout_kind in ('stitched', 'stretched') then collected.document_id
+            else collected.document_id || '/' || coalesce(cast(collected.g as varchar), 'real')
+        end as megadoc_id,
+        coalesce(domains.domain, '(unknown document)') as domain,
+        case when collected.kind in ('real', 'slice') then domains.origin else collected.written_origin end as origin,
+        case when collected.kind in ('real', 'slice') then domains.depth else collected.written_depth end as depth
     from collected
+    left join domains
+        on collected.document_id = domains.document_id
 )
 
 select * from final

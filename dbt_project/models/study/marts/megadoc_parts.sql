@@ -43,7 +43,12 @@ final as (
         cast(g as integer) as g,
         text,
         cast(tokens + case when ends_row then 1 else 0 end as bigint) as tokens,
-        ends_row
+        ends_row,
+        domain,
+        origin,
+        cast(depth as integer) as depth,
+        grounded,
+        self_consuming
     from bounded
     order by layout, position, part
 )

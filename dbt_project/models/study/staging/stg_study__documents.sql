@@ -9,7 +9,10 @@ final as (
         text,
         text_sha256,
         tokens,
-        is_reserve
+        is_reserve,
+        {{ domain_column() }} as domain_name,
+        origin,
+        depth
     from source
 )
 

@@ -19,7 +19,18 @@ final as (
         parts,
         input_truncated,
         defects,
-        faithfulness
+        faithfulness,
+        origin,
+        depth,
+        grounded,
+        self_consuming,
+        seed_document_ids,
+        generator_mix,
+        decoding,
+        verifier,
+        verdict,
+        engine,
+        model
     from source
 )
 

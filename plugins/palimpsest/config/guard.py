@@ -1,0 +1,43 @@
+"""The collapse guard of a study: what a domain is, other limits than the defaults, and what a person has waived."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Literal
+
+from pydantic import Field
+
+from palimpsest.config.base import Name, Strict
+from palimpsest.guard.thresholds import Thresholds
+
+Gate = Literal["G1", "G2", "G3", "G4", "G5", "G6", "G7", "G8", "G9", "G10", "G11"]
+Waivable = Literal["G2", "G3", "G4", "G5", "G6", "G7", "G8", "G9", "G10", "G11"]
+"""Without provenance (G1) nothing can be judged, so nothing can be waived."""
+
+
+class Waiver(Strict):
+    """A breach that a person answers for, until a day. It turns a failure into a warning that names them."""
+
+    gate: Waivable
+    subject: str | None = None
+    """Only this recipe, domain, strategy or corpus; default: whatever the gate finds."""
+    why: str = Field(min_length=10)
+    by: str = Field(min_length=2)
+    until: dt.date
+    """The last day it holds."""
+
+
+class Guard(Strict):
+    domain: Literal["site", "corpus", "all"] = "site"
+    """What shares are judged by, beside all together: the documents' site, their corpus, or nothing else."""
+    domain_min_share: float = Field(default=0.01, ge=0, le=1)
+    """Domains with less of the real tokens are judged as one: a handful of pages has no share worth the name."""
+    thresholds: Thresholds = Thresholds()
+    """Limits that are otherwise than the defaults: {synthetic_grounded_max: 0.5}."""
+    severity: dict[Gate, Literal["critical", "warning", "off"]] = {}
+    """Gates that stop where they would warn, warn where they would stop, or are not asked."""
+    format_sweep: Name | None = None
+    """A study whose report compares formats and shares of such text: more of it may then be rephrased (G2)."""
+    tombstones: str | None = None
+    """File of URLs, one per line, that had to go (law, personal data): their loss is no shrinking (G3)."""
+    waivers: list[Waiver] = []
