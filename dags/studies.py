@@ -7,7 +7,7 @@ import datetime as dt
 from airflow.sdk import Asset, AssetAny, dag
 
 from palimpsest_airflow import definitions
-from palimpsest_airflow.tasks import common, judging, search, serving, study
+from palimpsest_airflow.tasks import common, judging, search, serving, study, waive
 
 DOC = """
 {description}
@@ -26,6 +26,8 @@ experiment `{name}`
 (tried again by itself) or the recordings do not fit; the button *Generation* shows servers, cost and failed requests,
 which a run with `replay` asks again. `build`: a dbt test failed; its name and rows are in the log.
 `gate`: the table in the log says what was expected and found; see Data Docs, then change the study or its `gates`.
+`waive`: the collapse guard found too little real text or too much of a model's own; it waits for an answer under
+*Required Actions*, or was rejected (docs/guard.md).
 `train`: a mapped row is one run; clear that row only. {red}Clear the failed task to go on: what is published already
 is not made again, and no generation is paid twice.
 """
@@ -63,7 +65,7 @@ def build(s):
         if serving.servers(s):
             serving.around(s.name, planned, shards)
         mixes = study.build(s.name, generations)
-        checked = study.gate(s.name, mixes)
+        checked = waive.waived(s.name, study.gate(s.name, mixes))
         orders = search.waves(s, checked) if s.search else study.tokenize(s.name, checked)
         trained = study.train.partial(study=s.name).expand(order=orders)
         judged = judging.judged(s, orders, trained) if judging.judges(s) else []

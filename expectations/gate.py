@@ -10,20 +10,24 @@ import json
 import logging
 import tempfile
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
 
 from expectations import contracts, measure
+from expectations.guard import judge as guarded
+from expectations.guard import waivers
 from expectations.verdicts import GateFailed, Judged, Verdict, data_docs_link, table
 from palimpsest.config import Corpus, Study
+from palimpsest.guard.verdict import Verdict as GuardVerdict
 from palimpsest.lake import Facts, Lake, Published
 
 log = logging.getLogger(__name__)
 
-CODE = ("expectations",)
+CODE = ("expectations", "plugins/palimpsest/guard", "plugins/palimpsest/provenance.py")
 
 
 def gate_documents(corpus: Corpus, lake: Lake, *, documents: Published) -> Published:
@@ -52,26 +56,36 @@ def gate_study(study: Study, lake: Lake, *, split: Published, generations: Publi
     """``studies/<s>/gate``: the verdict on a study's generations, megadocs and mixes."""
     of = {"train": split, "validation": split, "generations": generations, "generation_drops": generations}
     published = {name: of.get(name, mixes) for name in contracts.STUDY}
+    data = [split, generations, mixes]
+    waived = waivers.in_force(study, lake, data, guarded.today())
 
     def judge() -> Judged:
         from expectations import suites
 
         connection = measure.connect(published)
         profiles = {"tables": measure.tables(connection, contracts.STUDY, published)}
-        chosen = {"tables": suites.tables()}
+        chosen, found = {"tables": suites.tables()}, []
         if not profiles["tables"]["wrong_columns"].any():
             profiles["balances"] = measure.balances(_study_balances(split, generations))
             profiles["generations"] = measure.generations(connection, study)
             profiles["defects"] = measure.defects(connection)
             profiles["megadocs"] = measure.megadocs(connection, study)
             profiles["mixes"] = measure.mixes(connection, study)
+            found = guarded.verdicts(connection, study, lake, split=split, mixes=mixes, waived=waived)
+            profiles["guard"] = guarded.table(found)
             chosen |= {"balances": suites.balances(), **suites.study(study)}
-        return _judge(dataset, profiles, chosen)
+            chosen["guard"] = suites.guard({verdict.gate for verdict in found})
+        return _judge(dataset, profiles, chosen, found)
 
     dataset = f"studies/{study.name}/gate"
-    remedy = f"Change the study or its thresholds ('gates' in {study.path}), or correct the stage that made the data"
-    config = study.model_dump(mode="json", include={"gates", "strategies", "layouts", "mixes"})
-    return _gate(lake, dataset, judge, config=config, parents=[split, generations, mixes], remedy=remedy)
+    remedy = (
+        f"Change the study or its thresholds ('gates' and 'guard' in {study.path}), or correct the stage that made the "
+        "data"
+    )
+    config = study.model_dump(mode="json", include={"gates", "guard", "strategies", "layouts", "mixes"})
+    config["waived"] = waivers.as_rows(waived)
+    config["documents"] = [parent["digest"] for parent in split.manifest["parents"]]  # compared with those before (G3)
+    return _gate(lake, dataset, judge, config=config, parents=data, remedy=remedy)
 
 
 def _gate(
@@ -89,7 +103,7 @@ def _gate(
         judged = judge()
         if judged.blocking:
             failed.append(judged)
-            raise GateFailed(_message(dataset, judged, remedy))
+            raise GateFailed(_message(dataset, judged, remedy), _waivable(judged))
         return _keep(directory, judged)
 
     try:
@@ -104,17 +118,49 @@ def _gate(
             code=CODE,
         )
         raise
-    for warning in published.extra["warnings"]:
+    _log_guard(published.extra.get("guard", []))
+    for warning in (w for w in published.extra["warnings"] if w["suite"] != "guard"):
         log.warning("%s: warning: %s; observed: %s", dataset, warning["sentence"], warning["observed"])
     log.info("%s: %s", dataset, published.extra["summary"])
     return published
 
 
-def _judge(dataset: str, profiles: Mapping[str, pd.DataFrame], chosen: Mapping) -> Judged:
+def _judge(
+    dataset: str, profiles: Mapping[str, pd.DataFrame], chosen: Mapping, found: Sequence[GuardVerdict] = ()
+) -> Judged:
     from expectations.checkpoint import judge
 
     with tempfile.TemporaryDirectory() as folder:
-        return judge(dataset, profiles, _write(Path(folder), profiles), chosen)
+        return replace(judge(dataset, profiles, _write(Path(folder), profiles), chosen), guard=found)
+
+
+def _waivable(judged: Judged) -> list[dict[str, object]]:
+    """The guard's breaches, if nothing else blocks and a person may answer for all of them."""
+    breaches = [verdict for verdict in judged.guard if guarded.blocks(verdict)]
+    if {v.suite for v in judged.blocking} != {"guard"} or not all(map(guarded.is_waivable, breaches)):
+        return []
+    return [_said(verdict) for verdict in breaches]
+
+
+def _said(verdict: GuardVerdict) -> dict[str, object]:
+    """A guard's verdict for a manifest."""
+    return {**verdict.as_dict(), "waivable": guarded.is_waivable(verdict)}
+
+
+def _log_guard(verdicts: Sequence[Mapping[str, object]]) -> None:
+    """In the task's log: what did not pass in full, then how each gate came out."""
+    for verdict in verdicts:
+        if verdict["outcome"] != "passed":
+            log.log(logging.INFO if verdict["outcome"] == "not_judged" else logging.WARNING, "%s", _spoken(verdict))
+    for gate in sorted({v["gate"] for v in verdicts}, key=lambda gate: (len(gate), gate)):
+        own = [v for v in verdicts if v["gate"] == gate]
+        counts = Counter(v["outcome"].replace("_", " ") for v in own)
+        last = f"; e.g. {own[-1]['sentence']}" if own[-1]["outcome"] == "passed" else ""
+        log.info("%s: %s%s", gate, ", ".join(f"{n} {outcome}" for outcome, n in counts.items()), last)
+
+
+def _spoken(verdict: Mapping[str, object]) -> str:
+    return f"{verdict['gate']} {verdict['outcome'].replace('_', ' ')}: {verdict['sentence']}"
 
 
 def _write(folder: Path, profiles: Mapping[str, pd.DataFrame]) -> dict[str, Path]:
@@ -137,7 +183,10 @@ def _keep(directory: Path, judged: Judged) -> Facts:
         "warnings": warnings,
         "data_docs": judged.page,
         "pages": judged.pages,
+        "guard": [_said(verdict) for verdict in judged.guard],
     }
+    spoken = "".join(f"{_spoken(verdict)}\n" for verdict in extra["guard"])
+    (directory / "guard.txt").write_text(spoken, encoding="utf-8")
     (directory / "verdict.json").write_text(json.dumps({**extra, "verdicts": rows}, indent=1))
     return Facts(extra=extra)
 

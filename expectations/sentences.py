@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from expectations.rules import EveryRow, Unit
+from typing import Any, ClassVar
+
+import pandas as pd
+
+from expectations.rules import SHOWN, EveryRow, Unit
 
 # ---------------------------------------------------------------- tables and row balances
 
@@ -294,3 +298,103 @@ class StreamsAddUpToTheRecipe(EveryRecipe):
     column: str = "sequence_difference"
     minimum: float = 0
     maximum: float = 0
+
+
+# ---------------------------------------------------------------- the collapse guard
+
+
+class EveryVerdict(EveryRow):
+    """One gate of the guard: none of its verdicts breaks it. What was observed is said in the verdicts' own words."""
+
+    gate: ClassVar[str] = ""
+    setting = "guard"
+    key: str = "subject"
+    column: str = "blocks"
+    maximum: float = 0
+    detail: str = "sentence"
+    only: str | None = None
+
+    def _validate(self, metrics: dict, runtime_configuration=None, execution_engine=None) -> dict[str, Any]:
+        profile: pd.DataFrame = metrics["table.profile"]
+        own = profile[profile["gate"] == self.gate]
+        bad = own[own[self.column] > 0]
+        said = list(bad["sentence"] if len(bad) else own["sentence"])
+        more = f" · and {len(said) - SHOWN} more" if len(said) > SHOWN else ""
+        return {
+            "success": bad.empty,
+            "result": {
+                "observed_value": " · ".join(said[:SHOWN]) + more or "nothing to judge",
+                "rows": len(own),
+                "bad_rows": len(bad),
+            },
+        }
+
+
+class TextsSayWhereTheyComeFrom(EveryVerdict):
+    gate = "G1"
+    sentence = "Every text says where it comes from, and none is its own ancestor (breaches: {asked})"
+
+
+class EnoughIsWrittenByPeople(EveryVerdict):
+    gate = "G2"
+    sentence = "Enough of what is trained on was written by people, overall and in every domain (breaches: {asked})"
+
+
+class RealTextIsNotReplaced(EveryVerdict):
+    gate = "G3"
+    sentence = "Real text is added to, not replaced (breaches: {asked})"
+
+
+class OriginsAreDrawnApart(EveryVerdict):
+    gate = "G4"
+    sentence = "Real and synthetic text are drawn apart, each in its planned share (breaches: {asked})"
+
+
+class FewModelsLieBetweenTextAndPeople(EveryVerdict):
+    gate = "G5"
+    sentence = "Few models lie between a text and people, and each learned from a mix that passed (breaches: {asked})"
+
+
+class TextIsDrawnWithItsTail(EveryVerdict):
+    gate = "G6"
+    sentence = "Generated text is drawn near the model's own distribution, not at its mode (breaches: {asked})"
+
+
+class RealTextIsPredictedAsWell(EveryVerdict):
+    gate = "G7"
+    sentence = "Real and synthetic text together predict new real text as well as real text alone (breaches: {asked})"
+
+
+class RareWordsAreKept(EveryVerdict):
+    gate = "G8"
+    sentence = "Generated text keeps the rare words that sampling alone would keep (breaches: {asked})"
+
+
+class DiversityIsThatOfRealText(EveryVerdict):
+    gate = "G9"
+    sentence = "Generated text is as diverse as real text, neither less nor more (breaches: {asked})"
+
+
+class GeneratedTextIsNew(EveryVerdict):
+    gate = "G10"
+    sentence = "Generated text repeats neither itself nor real text, and no held-out text (breaches: {asked})"
+
+
+class VerifierBeatsChance(EveryVerdict):
+    gate = "G11"
+    sentence = "What decides on generated text selects better than chance (breaches: {asked})"
+
+
+GUARD = (
+    TextsSayWhereTheyComeFrom,
+    EnoughIsWrittenByPeople,
+    RealTextIsNotReplaced,
+    OriginsAreDrawnApart,
+    FewModelsLieBetweenTextAndPeople,
+    TextIsDrawnWithItsTail,
+    RealTextIsPredictedAsWell,
+    RareWordsAreKept,
+    DiversityIsThatOfRealText,
+    GeneratedTextIsNew,
+    VerifierBeatsChance,
+)

@@ -82,3 +82,9 @@ def study(study: Study) -> Suites:
     if all(strategy.kind == "augment" for strategy in study.strategies.values()):
         del suites["defects"]
     return suites
+
+
+def guard(gates: set[str]) -> list[EveryRow]:
+    """The guard's gates that have a verdict: each must not be broken, and says so where it warns."""
+    asked = [rule for rule in s.GUARD if rule.gate in gates]
+    return [*(rule() for rule in asked), *(rule(column="warns", severity="warning") for rule in asked)]

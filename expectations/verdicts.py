@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from palimpsest.guard.verdict import Verdict as GuardVerdict
 from palimpsest.lake import LakeError
 from palimpsest.state import state_dir
 
@@ -34,6 +35,8 @@ class Judged:
     """Suite → its page, relative to the Data Docs root."""
     profiles: Mapping[str, pd.DataFrame]
     """What was judged, by suite."""
+    guard: Sequence[GuardVerdict] = ()
+    """The collapse guard's own verdicts, which suite 'guard' repeats."""
 
     @property
     def failed(self) -> list[Verdict]:
@@ -56,6 +59,11 @@ class Judged:
 
 class GateFailed(LakeError):
     """A critical expectation does not hold: nothing after this gate may run on this data."""
+
+    def __init__(self, message: str, waivable: Sequence[Mapping[str, object]] = ()) -> None:
+        super().__init__(message)
+        self.waivable = list(waivable)
+        """The guard's breaches, if they alone block and a person may answer for each of them; else none."""
 
 
 def data_docs_dir() -> Path:

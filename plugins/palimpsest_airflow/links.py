@@ -1,4 +1,4 @@
-"""Buttons on a task's page: to its report, its Data Docs, its study's generation, its MLflow run."""
+"""Buttons on a task's page: to its report, its Data Docs, its study's generation and guard, its MLflow run."""
 
 from __future__ import annotations
 
@@ -73,6 +73,14 @@ class GenerationLink(BaseOperatorLink):
         return page(address) if address else ""
 
 
+class GuardLink(BaseOperatorLink):
+    name = "Guard"
+
+    def get_link(self, operator, *, ti_key: TaskInstanceKey) -> str:
+        address = kept(ti_key, self.name)
+        return page(address) if address else ""
+
+
 class MlflowLink(BaseOperatorLink):
     name = "MLflow"
 
@@ -81,4 +89,4 @@ class MlflowLink(BaseOperatorLink):
         return mlflow(address) if address else ""
 
 
-LINKS = [ReportLink(), DataDocsLink(), GenerationLink(), MlflowLink()]
+LINKS = [ReportLink(), DataDocsLink(), GenerationLink(), GuardLink(), MlflowLink()]

@@ -143,7 +143,7 @@ STUDY_DEFECTS = {
     ),
     "a mix has no real stream": (
         change("mixes", without_its_real_stream),
-        {"recipes_have_real_text", "mixes_have_enough_real_text"},
+        {"recipes_have_real_text", "mixes_have_enough_real_text", "origins_are_drawn_apart"},
     ),
     "a mix is absent": (
         change("mixes", lambda rows: rows[:1]),

@@ -168,7 +168,7 @@ def test_the_message_is_a_table_that_names_the_offender_and_what_to_do(world):
     assert "megadocs" in message
     assert "garden.example/page-9" in message
     assert "(none: correct the data)  No megadoc part shares a long run" in message
-    assert "'gates' in dags/studies/toy.yaml" in flat
+    assert "'gates' and 'guard' in dags/studies/toy.yaml" in flat
     assert max(map(len, message.splitlines()[:-3])) <= 130
     page = next(line for line in message.splitlines() if line.startswith("Data Docs: ")).removeprefix("Data Docs: ")
     content = (data_docs_dir() / page).read_text()

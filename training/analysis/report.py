@@ -50,13 +50,16 @@ def report(
     runs: Sequence[Published],
     generations: Published | None = None,
     search: Published | None = None,
+    gate: Published | None = None,
     judged: Sequence[Published] = (),
     parent_run_id: str | None = None,
 ) -> Published:
     """The published report; with ``parent_run_id`` also logged there in MLflow, and that run is closed.
 
-    ``search`` is ``studies/<study>/search``, ``judged`` the ensembles and tasks of these runs.
+    ``search`` is ``studies/<study>/search``, ``judged`` the ensembles and tasks of these runs; ``gate`` is where the
+    collapse guard's verdicts stand.
     """
+    guard = [dict(verdict) for verdict in gate.extra.get("guard", [])] if gate else []
     further = [published for published in (generations, search) if published]
     parents = [mixes, *sorted((*runs, *judged), key=lambda run: run.dataset), *further]
     links = _links(parent_run_id)
@@ -73,12 +76,13 @@ def report(
         (directory / "table.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
         pq.write_table(pa.Table.from_pylist(table["mixes"], schema(table["sets"])), directory / "table.parquet")
         figures = draw(table, directory)
-        page = _page(study, table, figures, directory, parents, generations, links)
+        page = _page(study, table, figures, directory, parents, generations, guard, links)
         (directory / "report.html").write_text(page, encoding="utf-8")
         return Facts(extra={"headline": table["headline"], "figures": figures})
 
     config = {
-        "study": study.model_dump(mode="json", exclude={"servers", "gates", "shards", "owner", "schedule"}),
+        "study": study.model_dump(mode="json", exclude={"servers", "gates", "guard", "shards", "owner", "schedule"}),
+        "guard": guard,
         "urls": [os.environ.get(name) for name in ("PALIMPSEST_MLFLOW_URL", "PALIMPSEST_AIRFLOW_URL")],
     }
     published = lake.publish(f"studies/{study.name}/report", write, config=config, parents=parents, code=CODE)
@@ -104,11 +108,18 @@ def main(study_name: str) -> Published:
         runs=runs,
         generations=lake.latest(f"studies/{study.name}/generations"),
         search=lake.latest(f"studies/{study.name}/search") if study.search else None,
+        gate=_gate(study, lake, mixes),
         judged=_judged(study, lake, runs),
     )
     print(render_table(load_table(published)))
     print(f"page: {published.file('report.html')}")
     return published
+
+
+def _gate(study: Study, lake: Lake, mixes: Published) -> Published | None:
+    """The gate that let these very mixes through."""
+    gates = lake.versions(f"studies/{study.name}/gate")
+    return next((g for g in reversed(gates) if mixes.digest in {p["digest"] for p in g.manifest["parents"]}), None)
 
 
 def _judged(study: Study, lake: Lake, runs: Sequence[Published]) -> list[Published]:
@@ -135,6 +146,7 @@ def _page(
     directory: Path,
     parents: Sequence[Published],
     generations: Published | None,
+    guard: list[dict],
     links: dict[str, str],
 ) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -157,6 +169,7 @@ def _page(
         figures=drawings,
         strategies=dict(generations.extra.get("by_strategy", {})) if generations else {},
         datasets=[{"name": p.dataset, "uri": p.uri, "digest": p.digest} for p in parents],
+        guard=guard,
         links=links,
     )
 

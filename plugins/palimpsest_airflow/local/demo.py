@@ -81,7 +81,7 @@ def plan(study: Study, corpus: Corpus) -> dict[tuple[str, str], tuple[int, int]]
     several = {"generate": (study.shards, slots["gpu"]), "train": (trainings, slots["train"])}
     tasks = {
         f"corpus_{corpus.name}": ("extract", "documents", "gate", "publish"),
-        f"study_{study.name}": ("plan", "generate", "collect", "build", "gate", "tokenize", "train", "report"),
+        f"study_{study.name}": ("plan", "generate", "collect", "build", "gate", "waive", "tokenize", "train", "report"),
     }
     return {(dag, task): several.get(task, (1, 1)) for dag, names in tasks.items() for task in names}
 

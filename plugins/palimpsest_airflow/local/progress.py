@@ -24,6 +24,7 @@ EXPECTED = {
     "study.collect": 3.0,
     "study.build": 6.0,
     "study.gate": 6.0,
+    "study.waive": 1.0,
     "study.tokenize": 4.0,
     "study.train": 30.0,
     "study.report": 6.0,

@@ -35,18 +35,8 @@ class Approve(ApprovalOperator):
             return {"approved_by": None, "reason": estimate["reason"]}
         self.log.info("waiting for approval: %s\n%s", estimate["reason"], estimate["table"])
         self.body = f"{estimate['reason']}\n\n{estimate['table']}"
-        self._ask_for_one_estimate_only(context["task_state_store"])
+        ask_one_thing_only(context["task_state_store"], str(self.body), f"study {self.study}: the estimate is another")
         return super().execute(context)
-
-    def _ask_for_one_estimate_only(self, memory: Any) -> None:
-        """Airflow 3.3 shows a task's first question also when the task was cleared and asks something else."""
-        asking = hashlib.sha256(str(self.body).encode()).hexdigest()
-        if memory.get("asked", asking) != asking:
-            raise AirflowFailException(
-                f"study {self.study}: the estimate is another one than when this run asked first, and Airflow would "
-                "show the first; trigger the Dag again instead of clearing tasks of this run"
-            )
-        memory.set("asked", asking)
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
         answer = event["chosen_options"][0] if event.get("chosen_options") else None
@@ -61,3 +51,14 @@ class Approve(ApprovalOperator):
         super().execute_complete(context, event)
         self.log.info("approved by %s at %s", person, when)
         return {"approved_by": person, "at": when}
+
+
+def ask_one_thing_only(memory: Any, question: str, other: str) -> None:
+    """Airflow 3.3 shows a task's first question also when the task was cleared and asks something else."""
+    asking = hashlib.sha256(question.encode()).hexdigest()
+    if memory.get("asked", asking) != asking:
+        raise AirflowFailException(
+            f"{other} one than when this run asked first, and Airflow would show the first; trigger the Dag again "
+            "instead of clearing tasks of this run"
+        )
+    memory.set("asked", asking)

@@ -73,5 +73,10 @@ def keep_data_docs(page: str = "") -> None:
     keep_links(**{"Data Docs": f"data-docs/{page}"})
 
 
+def keep_guard(study: str, page: str = "") -> None:
+    """The same, and the page of the study's collapse guard."""
+    keep_links(**{"Data Docs": f"data-docs/{page}", "Guard": f"guard/study_{study}/"})
+
+
 def opened(lake: Lake, ref: Ref) -> Published:
     return lake.open(ref["uri"], ref["digest"])

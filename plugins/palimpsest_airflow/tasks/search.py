@@ -53,11 +53,13 @@ def tokenize(study: str, so_far: dict[str, Ref]) -> dict[str, Any]:
     from palimpsest.config import load_study
     from training.pack import tokenize
     from training.track import open_parent
+    from training.verdicts import log_verdicts
 
     loaded = load_study(study)
     with work() as lake:
         tokens = tokenize(loaded, lake, **{name: opened(lake, so_far[name]) for name in ("split", "mixes")})
         parent = open_parent(loaded)
+        log_verdicts(parent, opened(lake, so_far["gate"]))
         keep_links(MLflow=f"#/runs/{parent}")
         return {"parent": parent, "refs": {**so_far, "tokens": tokens.ref}}
 

@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk import get_current_context
 
 from palimpsest_airflow.tasks import serving
-from palimpsest_airflow.tasks.common import Ref, keep_data_docs, keep_links, opened, stage, work
+from palimpsest_airflow.tasks.common import Ref, keep_guard, keep_links, opened, stage, work
 
 log = logging.getLogger(__name__)
 Refs = dict[str, Ref]
@@ -85,14 +85,25 @@ def build(study: str, so_far: Refs) -> Refs:
 
 @stage()
 def gate(study: str, so_far: Refs) -> Refs:
-    """The verdict on generations, megadocs and mixes (Great Expectations); a critical failure stops before training."""
+    """The verdict on generations, megadocs and mixes (Great Expectations); a critical failure stops before training.
+
+    Where the collapse guard alone fails, and a person may answer for all of it, task `waive` asks.
+    """
     from expectations.gate import gate_study
+    from expectations.verdicts import GateFailed
     from palimpsest.config import load_study
 
-    keep_data_docs()
+    keep_guard(study)
     with work() as lake:
-        verdict = gate_study(load_study(study), lake, **_open(lake, so_far, "split", "generations", "mixes"))
-        keep_data_docs(verdict.extra["data_docs"])
+        try:
+            verdict = gate_study(load_study(study), lake, **_open(lake, so_far, "split", "generations", "mixes"))
+        except GateFailed as failure:
+            if not failure.waivable:
+                raise
+            log.warning("%s", failure)
+            get_current_context()["ti"].xcom_push("breaches", failure.waivable)
+            return so_far
+        keep_guard(study, verdict.extra["data_docs"])
         return {**so_far, "gate": verdict.ref}
 
 
@@ -103,12 +114,14 @@ def tokenize(study: str, so_far: Refs) -> list[dict[str, Any]]:
     from training.pack import tokenize
     from training.pretrain import plan_runs
     from training.track import open_parent
+    from training.verdicts import log_verdicts
 
     loaded = load_study(study)
     with work() as lake:
         inputs = _open(lake, so_far, "split", "mixes")
         refs = {**so_far, "tokens": tokenize(loaded, lake, **inputs).ref}
         parent = open_parent(loaded)
+        log_verdicts(parent, opened(lake, so_far["gate"]))
         keep_links(MLflow=f"#/runs/{parent}")
         return [{"run": run, "parent": parent, "refs": refs} for run in plan_runs(loaded, inputs["mixes"])]
 
@@ -140,7 +153,7 @@ def report(study: str, orders: list[dict[str, Any]], trained: list[Ref], judged:
     keep_links(Report=f"report/study_{study}/", MLflow=f"#/runs/{parent}")
     with work() as lake:
         refs, runs = orders[0]["refs"], [opened(lake, ref) for ref in trained]
-        inputs = _open(lake, refs, "mixes", "generations", *(["search"] if "search" in refs else []))
+        inputs = _open(lake, refs, "mixes", "generations", "gate", *(["search"] if "search" in refs else []))
         judgements = [opened(lake, ref) for ref in judged]
         return report(load_study(study), lake, **inputs, runs=runs, judged=judgements, parent_run_id=parent).ref
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from palimpsest.lake import Lake, NotPublished, Published
 from palimpsest_airflow import definitions
+from palimpsest_airflow.ui.guard import newest_gate, summary
 from palimpsest_airflow.ui.html import document, table
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ def index_page(lake: Lake, mlflow: str) -> str:
         f'<a href="{escape(mlflow)}" target=_blank rel=noreferrer>MLflow</a></p>',
         "<h2>Studies</h2>",
         table(
-            ("study", "question", "generation", "runs", "report"), (_study_row(lake, s) for s in definitions.studies())
+            ("study", "question", "generation", "guard", "runs", "report"),
+            (_study_row(lake, s) for s in definitions.studies()),
         ),
         "<h2>Corpora</h2>",
         table(("corpus", "source", "documents", "dropped"), (_corpus_row(lake, c) for c in definitions.corpora())),
@@ -39,7 +41,10 @@ def _study_row(lake: Lake, study: Study) -> tuple[str, ...]:
     runs = len(lake.children(f"studies/{study.name}/runs"))
     planned = _latest(lake, f"studies/{study.name}/plan")
     generation = f'<a href="generation/study_{study.name}/">see</a>' if planned else "<span class=quiet>–</span>"
-    return f"<code>{study.name}</code>", escape(study.description), generation, str(runs), link
+    gate = newest_gate(lake, study.name)
+    said = summary(gate.extra.get("guard", [])) if gate else ""
+    guard = f'<a href="guard/study_{study.name}/">{said}</a>' if gate else "<span class=quiet>–</span>"
+    return f"<code>{study.name}</code>", escape(study.description), generation, guard, str(runs), link
 
 
 def _corpus_row(lake: Lake, corpus: Corpus) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from palimpsest.state import state_dir
 from palimpsest_airflow import definitions
 from palimpsest_airflow.links import airflow, mlflow
 from palimpsest_airflow.ui.generation import RELOAD_S, generation_page, metrics_page
+from palimpsest_airflow.ui.guard import guard_page
 from palimpsest_airflow.ui.index import index_page, message_page
 from palimpsest_airflow.ui.standing import known_servers, standing
 from palimpsest_airflow.ui.vitals import metrics
@@ -105,6 +106,12 @@ def server_metrics(dag_id: str, server: str, replica: int) -> HTMLResponse:
             except ConnectionError as error:
                 return _page(message_page("No metrics", str(error)), 502)
     raise HTTPException(404, f"{dag_id} has no server {server}/{replica} now")
+
+
+@router.get("/guard/{dag_id}/", dependencies=[Depends(requires_access_dag("GET"))])
+def guard(dag_id: str) -> HTMLResponse:
+    """The collapse guard's verdicts on a study, and its waivers."""
+    return _page(guard_page(Lake.from_env(), _study(dag_id).name))
 
 
 @router.get("/data-docs/{file:path}")

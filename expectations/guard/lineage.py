@@ -1,0 +1,201 @@
+"""G1 and G5: every text says where it comes from, and few models lie between it and people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import duckdb
+
+from palimpsest.config import Study
+from palimpsest.guard.thresholds import Thresholds
+from palimpsest.guard.verdict import Verdict, bounded, not_judged, percent
+from palimpsest.lake import Lake, NotPublished, Published
+
+NEEDED = {
+    "train": {
+        "corpus": "coalesce(corpus, '') = ''",
+        "origin": "coalesce(origin, '') not in ('real', 'unknown')",
+        "depth": "depth is null",
+    },
+    "generations": {
+        "origin": "coalesce(origin, '') <> 'synthetic'",
+        "depth": "coalesce(depth, 0) < 1",
+        "grounded": "grounded is null",
+        "seed_document_ids": "seed_document_ids is null or (grounded and len(seed_document_ids) = 0)",
+        "model": "coalesce(model, '') = ''",
+        "generator_mix": "self_consuming is null or (self_consuming and coalesce(generator_mix, '') = '')",
+        "prompt": "coalesce(prompt_sha256, '') = ''",
+        "decoding": "engine = 'vllm' and coalesce(decoding, '') = ''",
+        "verifier": "coalesce(verifier, '') = '' or coalesce(verdict, '') = ''",
+    },
+    "megadoc_parts": {
+        "origin": "origin is null",
+        "depth": "depth is null",
+        "grounded": "grounded is null or self_consuming is null",
+        "domain": "coalesce(domain, '') = ''",
+    },
+}
+"""What each row must say, and when it does not."""
+CALLED = {"train": "training documents", "generations": "generations", "megadoc_parts": "megadoc parts"}
+
+
+def provenance(connection: duckdb.DuckDBPyConnection, limits: Thresholds) -> Iterator[Verdict]:
+    """G1: the share of rows of each table whose provenance is complete."""
+    for table, columns in NEEDED.items():
+        lacking = ", ".join(f'count(*) filter (where {said}) as "{name}"' for name, said in columns.items())
+        any_of = " or ".join(f"({said})" for said in columns.values())
+        query = f"select count(*) as total, count(*) filter (where {any_of}) as wanting, {lacking} from {table}"
+        row = connection.execute(query).df().iloc[0].to_dict()
+        total, wanting = int(row.pop("total")), int(row.pop("wanting"))
+        if not total:
+            if table != "generations":
+                why = f"there are no {CALLED[table]} to ask where they come from; build the study again"
+                yield not_judged("G1", "provenance", why, subject=table)
+            continue
+        missing = {name: int(count) for name, count in row.items() if count}
+        said = f": {', '.join(f'{count:,} lack {name}' for name, count in missing.items())}" if missing else ""
+        yield bounded(
+            "G1",
+            "provenance",
+            (total - wanting) / total,
+            f"{_exact(total - wanting, total)} of the {total:,} {CALLED[table]} say where they come from; "
+            f"{percent(limits.provenance_min)} is asked{said}",
+            at_least=limits.provenance_min,
+            subject=table,
+            details={"missing": missing, "waivable": False},
+        )
+
+
+def _exact(some: int, of: int) -> str:
+    """A percentage that says 100% only of all."""
+    return "100%" if some == of else f"{100 * some / of:.4g}%" if 100 * some / of < 99.99 else "nearly all"
+
+
+def acyclic(connection: duckdb.DuckDBPyConnection, lake: Lake, mixes: Published) -> Iterator[Verdict]:
+    """G1: no text is its own ancestor, by its seeds or by what its generator was trained on."""
+    query = """
+        select count(*) from (select unnest(seed_document_ids) as seed from generations)
+        where seed in (select generation_id from generations)
+    """
+    seeded = connection.execute(query).fetchall()[0][0]
+    circles = [" → ".join(chain) for chain in _chains(connection, lake, mixes) if len(set(chain)) < len(chain)]
+    found = seeded + len(circles)
+    what = "no text is its own ancestor" if not found else f"{found} lines of descent run in a circle"
+    yield bounded(
+        "G1",
+        "acyclic",
+        found,
+        f"{what}, neither by the documents it was made of nor by what its generator was trained on"
+        + (f": {circles[0]}" if circles else ""),
+        at_most=0,
+        subject="lineage",
+        details={"waivable": False},
+    )
+
+
+def _chains(connection: duckdb.DuckDBPyConnection, lake: Lake, mixes: Published) -> Iterator[list[str]]:
+    """From this mix back through the mixes of its generators, to the first that ends or repeats."""
+    for uri in generator_mixes(connection):
+        chain = [mixes.uri, uri]
+        while len(set(chain)) == len(chain) and (older := _generators_of(lake, chain[-1])):
+            chain.append(older[0])
+        yield chain
+
+
+def _generators_of(lake: Lake, mix: str) -> list[str]:
+    """The mixes that the generators of a mix were trained on, by what its generations were published with."""
+    try:
+        manifest = lake.open(mix).manifest
+    except NotPublished:
+        return []
+    uris = [p["uri"] for p in manifest["parents"] if p["dataset"].endswith("/generations")]
+    told = [lake.open(uri).manifest["config"].get("provenance", {}) for uri in uris]
+    return sorted({own["generator_mix"] for origins in told for own in origins.values() if own.get("generator_mix")})
+
+
+def generator_mixes(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    query = "select distinct generator_mix from generations where generator_mix is not null order by 1"
+    return [row[0] for row in connection.execute(query).fetchall()]
+
+
+def depth(connection: duckdb.DuckDBPyConnection, limits: Thresholds) -> Iterator[Verdict]:
+    """G5: the models between each recipe's text and people."""
+    query = """
+        select
+            recipe,
+            max(depth),
+            count(*) filter (where depth is null),
+            coalesce(sum(recipe_share) filter (where depth > ?), 0)
+        from mix_shares where trained_tokens > 0 group by recipe order by recipe
+    """
+    for recipe, deepest, unknown, share in connection.execute(query, [limits.depth_max]).fetchall():
+        if unknown or deepest is None:
+            why = f"mix {recipe} holds text whose depth nobody knows; train its generator again, or leave it out"
+            yield not_judged("G5", "depth", why, subject=recipe, limit=limits.depth_max)
+            continue
+        beyond = f": {percent(share)} of its tokens lie deeper" if share else ""
+        yield bounded(
+            "G5",
+            "depth",
+            deepest,
+            f"{_lying(deepest)} between the text of mix {recipe} and people; at most {limits.depth_max} is asked"
+            + beyond,
+            at_most=limits.depth_max,
+            subject=recipe,
+            details={"share_deeper": share, "waivable": deepest <= limits.depth_waived_max},
+        )
+
+
+def _lying(models: int) -> str:
+    return {0: "no model lies", 1: "one model at most lies"}.get(models, f"up to {models} models lie")
+
+
+def generators(connection: duckdb.DuckDBPyConnection, lake: Lake) -> Iterator[Verdict]:
+    """G5: what each generator of this platform was trained on has passed its own guard."""
+    for uri in generator_mixes(connection):
+        passed = has_passed(lake, uri)
+        yield bounded(
+            "G5",
+            "generator_passed",
+            int(passed),
+            f"the mix {uri} that a generator was trained on has {'' if passed else 'not '}passed its own guard",
+            at_least=1,
+            subject=uri,
+        )
+
+
+def has_passed(lake: Lake, mix: str) -> bool:
+    """Whether a gate let this version of a mix through."""
+    try:
+        published = lake.open(mix)
+    except NotPublished:
+        return False
+    gates = lake.versions(published.dataset.rsplit("/", 1)[0] + "/gate")
+    return any(published.digest in {p["digest"] for p in gate.manifest["parents"]} for gate in gates)
+
+
+def decoding(connection: duckdb.DuckDBPyConnection, study: Study, limits: Thresholds) -> Iterator[Verdict]:
+    """G6: corpus text is drawn near the model's own distribution; what seeks its mode loses the tail."""
+    used = {row[0] for row in connection.execute("select distinct strategy from generations").fetchall()}
+    for name, strategy in study.strategies.items():
+        if name not in used or strategy.engine.kind == "augment":
+            continue
+        if strategy.engine.kind == "recorded":
+            why = f"how the recorded texts of strategy {name} were drawn is not known here; their words tell (G8, G9)"
+            yield not_judged("G6", "temperature", why, severity="warning", subject=name)
+            continue
+        sampling = strategy.sampling
+        for measure, value, limit in (
+            ("temperature", sampling.temperature, limits.temperature_min),
+            ("top_p", sampling.top_p, limits.top_p_min),
+        ):
+            greedy = measure == "temperature" and value == 0
+            yield bounded(
+                "G6",
+                measure,
+                value,
+                f"strategy {name} draws its texts {'greedily' if greedy else f'at {measure} {value:g}'}; "
+                f"at least {limit:g} is asked of text for a corpus",
+                at_least=limit,
+                subject=name,
+            )

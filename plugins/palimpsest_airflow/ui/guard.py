@@ -1,0 +1,84 @@
+"""The collapse guard's page: its verdicts on the newest version of a study, and what somebody has waived."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from html import escape
+
+from palimpsest.lake import Lake, NotPublished, Published
+from palimpsest_airflow.ui.html import document, fold, table
+
+KIND = {"failed": "bad", "warned": "wait", "not_judged": "quiet", "passed": "good"}
+HEADER = ("gate", "verdict", "what was found and asked")
+
+
+def guard_page(lake: Lake, study: str) -> str:
+    newest = newest_gate(lake, study)
+    if newest is None:
+        return document("Guard", f"<h1>Guard of {escape(study)}</h1><p>Task gate has not judged this study yet.</p>")
+    verdicts = newest.extra.get("guard", [])
+    end = "The study is stopped here" if newest.dataset.endswith("_failed") else "The study may train"
+    bad, good = ([v for v in verdicts if (v["outcome"] == "passed") == passed] for passed in (False, True))
+    body = [
+        f"<h1>Collapse guard: {escape(study)}</h1>",
+        f"<p class=quiet>{summary(verdicts)}. {end}.</p>",
+        table(HEADER, map(_row, bad)),
+    ]
+    if good:
+        body.append(fold(f"{len(good)} passed", table(HEADER, map(_row, good))))
+    body += ["<h2>Waivers</h2>", _waivers(lake, study)]
+    return document(f"Guard: {study}", "\n".join(body))
+
+
+def newest_gate(lake: Lake, study: str) -> Published | None:
+    """The gate's last word: let through, or stopped."""
+    found = {}
+    for name in ("gate", "gate_failed"):
+        try:
+            found[name] = lake.latest(f"studies/{study}/{name}")
+        except NotPublished:
+            continue
+    if len(found) < 2:
+        return next(iter(found.values()), None)
+    mixes = _parent(lake, f"studies/{study}/mixes")
+    current = [gate for gate in found.values() if mixes in {p["digest"] for p in gate.manifest["parents"]}]
+    return next((gate for gate in current if gate.extra["success"]), current[0] if current else found["gate"])
+
+
+def summary(verdicts: Sequence[dict]) -> str:
+    """'2 warned, 40 passed', the worst first."""
+    counts = Counter(verdict["outcome"] for verdict in verdicts)
+    return ", ".join(f"{counts[o]} {o.replace('_', ' ')}" for o in KIND if counts[o]) or "nothing was judged"
+
+
+def _row(verdict: dict) -> tuple[str, ...]:
+    outcome = verdict["outcome"]
+    said = f"<span class={KIND[outcome]}>{outcome.replace('_', ' ')}</span>"
+    return f"<code>{escape(verdict['gate'])}</code>", said, escape(verdict["sentence"])
+
+
+def _waivers(lake: Lake, study: str) -> str:
+    given = lake.versions(f"studies/{study}/waivers")
+    if not given:
+        return "<p class=quiet>Nobody has waived anything for this study under Required Actions.</p>"
+    return table(
+        ("who", "when", "until", "why", "what"),
+        (
+            (
+                escape(w.extra["by"]),
+                escape(w.extra["at"]),
+                escape(w.extra["until"]),
+                escape(w.extra["why"]),
+                "<br>".join(escape(f"{c['gate']}: {c['sentence']}") for c in w.extra["covers"]),
+            )
+            for w in given
+        ),
+    )
+
+
+def _parent(lake: Lake, dataset: str) -> str | None:
+    try:
+        return lake.latest(dataset).digest
+    except NotPublished:
+        return None

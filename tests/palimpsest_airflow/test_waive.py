@@ -1,0 +1,127 @@
+"""Task waive: silent where nothing is to be waived, and an answer of a person that is kept where something is."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from expectations.gate import gate_study
+from expectations.verdicts import GateFailed
+from palimpsest.catalog import Catalog
+from palimpsest.config import load_study
+from tests.expectations.conftest import world  # noqa: F401
+from tests.expectations.defects import change, put
+
+pytestmark = pytest.mark.usefixtures("airflow_home")
+WHEN = dt.datetime.now(dt.UTC)
+DEEP = change("mix_shares", lambda rows: put(rows, [2], depth=2, self_consuming=True))
+
+
+class Memory(dict):
+    def set(self, key, value):
+        self[key] = value
+
+
+@pytest.fixture
+def stopped(world, tmp_path, monkeypatch):  # noqa: F811
+    """A study of depth two that its gate has stopped: (world, refs so far, breaches)."""
+    content = json.loads(world.study.model_dump_json(exclude={"path"}, exclude_defaults=True))
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "toy.yaml").write_text(yaml.safe_dump(content))
+    (tmp_path / "corpora").mkdir()
+    (tmp_path / "corpora" / "garden.yaml").write_text("")
+    monkeypatch.setenv("PALIMPSEST_STUDIES", str(tmp_path / "studies"))
+    monkeypatch.setenv("PALIMPSEST_CORPORA", str(tmp_path / "corpora"))
+    catalog = Catalog.from_env()
+    catalog.ready()
+    catalog.close()
+    found = world.publish(DEEP)
+    data = {name: found[name] for name in ("split", "generations", "mixes")}
+    with pytest.raises(GateFailed) as failure:
+        gate_study(load_study("toy"), world.lake, **data)
+    return world, {name: published.ref for name, published in data.items()}, failure.value.waivable
+
+
+def operator(so_far):
+    from airflow.sdk import Param
+
+    from palimpsest_airflow.tasks.waive import Waive
+
+    return Waive(task_id="waive", study="toy", so_far=so_far, params={"why": Param("", type="string")})
+
+
+def context(breaches):
+    pushed = {}
+    ti = SimpleNamespace(
+        xcom_pull=lambda task_ids, key: breaches, xcom_push=lambda key, value: pushed.update({key: value}), id="1"
+    )
+    return {"ti": ti, "task_instance": ti, "task_state_store": Memory()}
+
+
+def answer(option, why="we measure what depth two costs"):
+    return {
+        "chosen_options": [option],
+        "params_input": {"why": why},
+        "responded_at": WHEN,
+        "responded_by_user": {"id": "1", "name": "Ada"},
+    }
+
+
+def answered(so_far, breaches, event):
+    from airflow.sdk.execution_time.context import set_current_context
+
+    found = context(breaches)
+    with set_current_context(found):
+        return operator(so_far).execute_complete(found, event)
+
+
+def test_a_study_that_its_gate_let_through_is_asked_nothing():
+    refs = {"gate": {"uri": "x", "digest": "y"}}
+    assert operator(refs).execute(context(None)) == refs
+
+
+def test_rejecting_ends_the_run_and_says_what_was_found(stopped):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    _, so_far, breaches = stopped
+    with pytest.raises(AirflowFailException, match="no waiver, says Ada at .* up to 2 models lie between the text"):
+        answered(so_far, breaches, answer("Reject"))
+
+
+def test_approving_is_kept_with_name_reason_and_verdicts_and_the_study_goes_on(stopped):
+    world, so_far, breaches = stopped  # noqa: F811
+    refs = answered(so_far, breaches, answer("Approve"))
+    gate = world.lake.open(refs["gate"]["uri"], refs["gate"]["digest"])
+    assert gate.extra["success"]
+    waiver = world.lake.latest("studies/toy/waivers")
+    told = json.loads(waiver.file("waiver.json").read_text())
+    assert (told["by"], told["why"]) == ("Ada", "we measure what depth two costs")
+    assert told["at"] == WHEN.isoformat(timespec="seconds")
+    assert [c["gate"] for c in told["covers"]] == [b["gate"] for b in breaches] == ["G5"]
+
+
+def test_approving_without_a_reason_is_no_answer(stopped):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    world, so_far, breaches = stopped  # noqa: F811
+    with pytest.raises(AirflowFailException, match="a waiver needs its reason in a sentence"):
+        answered(so_far, breaches, answer("Approve", why=""))
+    assert world.lake.versions("studies/toy/waivers") == []
+
+
+def test_the_page_of_the_guard_shows_verdicts_and_waivers(stopped):
+    from palimpsest_airflow.ui.guard import guard_page
+
+    world, so_far, breaches = stopped  # noqa: F811
+    before = guard_page(world.lake, "toy")
+    assert "The study is stopped here" in before
+    assert "up to 2 models lie between the text of mix stitched and people" in before
+    answered(so_far, breaches, answer("Approve"))
+    after = guard_page(world.lake, "toy")
+    assert "The study may train" in after
+    assert "waived by Ada until" in after
+    assert "<td>we measure what depth two costs</td>" in after
