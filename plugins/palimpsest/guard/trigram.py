@@ -41,7 +41,7 @@ class Trigram:
         self.counts = np.bincount(self._ones, minlength=types)
 
     def perplexity(self, documents: Sequence[np.ndarray]) -> float:
-        """exp of the mean surprise per token, ends of documents included."""
+        """Exponential of the mean surprise per token, ends of documents included."""
         if not size(documents):
             raise ValueError("a perplexity needs at least one token of text; the held-out documents are empty")
         return math.exp(-float(np.mean(np.log(self.probability(_trigrams(joined(documents)))))))
