@@ -7,12 +7,12 @@ sampling, entropy is blind to pure sampling. They are judged on both sides, as d
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from palimpsest.guard.tokens import Vocabulary, joined, runs
+from palimpsest.guard.tokens import joined, runs
 
 BLOCK = 150_000
 """Tokens of a block: the figures depend on it, so that only blocks of one size are compared."""
@@ -70,6 +70,13 @@ class Blocks:
             self._documents.append(document)
             self._held += len(document)
 
+    def close(self) -> None:
+        """The stream has ended: what is left counts if it is all there is, as one smaller block."""
+        if not self.found and self._held >= LEAST:
+            self.tokens = self._held
+            self.found.append(figures(self._texts, self._documents))
+        self._texts, self._documents, self._held = [], [], 0
+
     @property
     def means(self) -> dict[str, float]:
         """The mean of each figure over whole blocks; empty where there is none."""
@@ -111,7 +118,7 @@ def split_nulls(
     found: list[dict[str, float]] = []
     for _ in range(splits):
         block = Blocks(tokens)
-        for place in _order(len(documents), random):
+        for place in random.permutation(len(documents)).tolist():
             block.add(texts[place], documents[place])
             if block.found:
                 found.append(block.found[0])
@@ -119,18 +126,6 @@ def split_nulls(
     return {name: null_of([block[name] for block in found]) for name in FIGURES}
 
 
-def stream(texts: Iterable[str], vocabulary: Vocabulary, tokens: int = BLOCK) -> Blocks:
-    """The blocks of a stream of texts."""
-    blocks = Blocks(tokens)
-    for text in texts:
-        blocks.add(text, vocabulary.encode(text))
-    return blocks
-
-
 def z_scores(means: Mapping[str, float], nulls: Mapping[str, Null]) -> dict[str, float | None]:
     """Deviations of each figure from real text; None where real text does not vary."""
     return {name: nulls[name].z(value) for name, value in means.items()}
-
-
-def _order(count: int, random: np.random.Generator) -> Iterator[int]:
-    return iter(random.permutation(count).tolist())

@@ -40,7 +40,7 @@ class Seen:
     """Documents met so far, and whether the next one nearly equals one of them.
 
     MinHash bands propose (`palimpsest.ingest.minhash`), exact Jaccard decides. Memory: 4 bytes per shingle and a key
-    per band of each document.
+    per band of each document. The first document with a key speaks for it: time stays linear however many collide.
     """
 
     def __init__(self) -> None:
@@ -50,11 +50,11 @@ class Seen:
     def __len__(self) -> int:
         return len(self._shingles)
 
-    def match(self, shingles: np.ndarray, keys: Sequence[int]) -> int | None:
-        """The place of the earliest document that this one nearly equals; itself it is not added."""
+    def meets(self, shingles: np.ndarray, keys: Sequence[int]) -> bool:
+        """Whether a document met before nearly equals this one; itself it is not added."""
         mine = _small(shingles)
         candidates = sorted({self._first[key] for key in keys if key in self._first})
-        return next((place for place in candidates if jaccard(self._shingles[place], mine) >= JACCARD), None)
+        return any(jaccard(self._shingles[place], mine) >= JACCARD for place in candidates)
 
     def add(self, shingles: np.ndarray, keys: Sequence[int]) -> None:
         place = len(self._shingles)
@@ -63,34 +63,39 @@ class Seen:
             self._first.setdefault(key, place)
 
 
+class Real:
+    """Real documents to compare streams with."""
+
+    def __init__(self) -> None:
+        self.shingles = Shingles()
+        self.seen = Seen()
+
+    def add(self, texts: Sequence[str]) -> None:
+        """The next real documents, some thousands at a time."""
+        for shingles, keys in banded(self.shingles, texts):
+            self.seen.add(shingles, keys)
+
+
 class Duplicates:
     """Counts a stream's documents that nearly equal a real one, or an earlier one of the stream."""
 
-    def __init__(self) -> None:
-        self._shingles = Shingles()
-        self._real, self._own = Seen(), Seen()
+    def __init__(self, real: Real) -> None:
+        self._real, self._own = real, Seen()
         self.documents = self.repeated = self.copied = 0
         """Documents with a word in them; those near an earlier one; those near a real one."""
 
-    def know(self, texts: Sequence[str]) -> None:
-        """Remember some of the real documents."""
-        for shingles, keys in self._banded(texts):
-            if self._real.match(shingles, keys) is None:
-                self._real.add(shingles, keys)
+    @property
+    def known(self) -> int:
+        """Real documents compared with."""
+        return len(self._real.seen)
 
     def add(self, texts: Sequence[str]) -> None:
         """The stream's next documents, some thousands at a time."""
-        for shingles, keys in self._banded(texts):
+        for shingles, keys in banded(self._real.shingles, texts):
             self.documents += 1
-            if self._own.match(shingles, keys) is None:
-                self._own.add(shingles, keys)
-            else:
-                self.repeated += 1
-            self.copied += self._real.match(shingles, keys) is not None
-
-    def _banded(self, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, list[int]]]:
-        shingles = [found for text in texts if len(found := self._shingles.of(text))]
-        return zip(shingles, bands(shingles), strict=True)
+            self.repeated += self._own.meets(shingles, keys)
+            self.copied += self._real.seen.meets(shingles, keys)
+            self._own.add(shingles, keys)
 
 
 class Quotes:
@@ -107,6 +112,12 @@ class Quotes:
         if hit := next(self._runs.hits(text), None):
             self.quoting += 1
             self.example = self.example or hit[1]
+
+
+def banded(shingles: Shingles, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, list[int]]]:
+    """Shingles and band keys of each text that has a word."""
+    found = [one for text in texts if len(one := shingles.of(text))]
+    return zip(found, bands(found), strict=True)
 
 
 def bands(shingles: Sequence[np.ndarray]) -> list[list[int]]:

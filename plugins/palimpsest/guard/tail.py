@@ -9,12 +9,12 @@ tells a generator that avoids rare words from one that merely draws too few.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from palimpsest.guard.tokens import batches, draw, size
+from palimpsest.guard.tokens import BITS, LIMIT
 
 RARE = 3
 """Most occurrences in the source of a word that counts as rare."""
@@ -39,16 +39,19 @@ def survival(count: int | np.ndarray, depth: int, ratio: float = 1.0) -> float |
 
 @dataclass(frozen=True)
 class Source:
-    """How often each word stands in the real text, and how much text it is."""
+    """How often each word stands in the real text, in how many documents, and how much text it is."""
 
     counts: np.ndarray
-    """By token number; 0 for the boundary, for unknown words and for numbers given later."""
+    """By token number."""
+    spread: np.ndarray
+    """Documents that have the word, by token number."""
     tokens: int
+    documents: int
 
     @property
     def rare(self) -> np.ndarray:
         """Token numbers of the rare words."""
-        return np.flatnonzero((self.counts > 0) & (self.counts <= RARE))
+        return 2 + np.flatnonzero((self.counts[2:] > 0) & (self.counts[2:] <= RARE))
 
 
 @dataclass(frozen=True)
@@ -73,44 +76,58 @@ class Tail:
         return self.ratio >= FULL
 
 
-def source(documents: Iterable[np.ndarray], types: int = 0) -> Source:
-    """The counts of real documents, in one pass."""
-    counts, tokens = count(documents, types)
-    return Source(counts, tokens)
+class Counts:
+    """Occurrences of each token number in a stream of documents; ``spread`` too where documents matter."""
+
+    def __init__(self, *, spread: bool = False) -> None:
+        self.tokens = self.documents = 0
+        self._counts, self._spread = np.zeros(1 << 12, np.int64), np.zeros(1 << 12, np.int64) if spread else None
+
+    def add(self, documents: Sequence[np.ndarray]) -> None:
+        """The next documents, some at a time."""
+        self.documents += len(documents)
+        flat = np.concatenate(documents) if documents else np.zeros(0, np.int32)
+        self.tokens += len(flat)
+        self._counts = _plus(self._counts, flat)
+        if self._spread is not None and len(flat):
+            owners = np.repeat(np.arange(len(documents)), [len(document) for document in documents])
+            pairs = np.unique(owners << BITS | flat)
+            self._spread = _plus(self._spread, pairs & (LIMIT - 1))
+
+    @property
+    def counts(self) -> np.ndarray:
+        return self._counts
+
+    def source(self) -> Source:
+        """What was counted, as the text that others are judged by. Only with ``spread``."""
+        return Source(self._counts, self._spread, self.tokens, self.documents)
 
 
-def count(documents: Iterable[np.ndarray], types: int = 0) -> tuple[np.ndarray, int]:
-    """Occurrences by token number, and tokens; documents are read once."""
-    counts, tokens = np.zeros(max(types, 2), np.int64), 0
-    for batch in batches(documents):
-        found = np.bincount(np.concatenate(batch))
-        if len(found) > len(counts):
-            counts = np.concatenate([counts, np.zeros(max(len(found), 2 * len(counts)) - len(counts), np.int64)])
-        counts[: len(found)] += found
-        tokens += size(batch)
-    counts[:2] = 0
-    return counts, tokens
-
-
-def tail(counts: np.ndarray, tokens: int, of: Source) -> Tail:
-    """What a set with these counts (see `count`) kept of the source's rare words."""
-    size_ = max(len(counts), len(of.counts))
-    ours, theirs = (np.pad(array, (0, size_ - len(array))) for array in (counts, of.counts))
+def tail(counts: Counts, of: Source) -> Tail:
+    """What a set with these counts kept of the source's rare words."""
+    size = max(len(counts.counts), len(of.counts))
+    ours, theirs = (np.pad(array, (0, size - len(array))) for array in (counts.counts, of.counts))
     rare = of.rare
-    mass = ours[theirs <= ZIPF].sum() / tokens if tokens else 0.0
-    return Tail(tokens, len(rare), int((ours[rare] > 0).sum()), float(mass), tokens / max(of.tokens, 1))
+    thin = int(ours[2:][theirs[2:] <= ZIPF].sum())
+    mass = thin / counts.tokens if counts.tokens else 0.0
+    return Tail(counts.tokens, len(rare), int((ours[rare] > 0).sum()), mass, counts.tokens / max(of.tokens, 1))
 
 
-def expected(of: Source, depth: int, ratio: float = 1.0) -> float:
+def sampled(of: Source, depth: int, ratio: float = 1.0) -> float:
     """The recall that pure sampling would leave: the mean survival over the source's rare words (0 if it has none)."""
     rare = of.rare
     return float(np.mean(survival(of.counts[rare], depth, ratio))) if len(rare) else 0.0
 
 
-def recall_of_subsample(
-    documents: Sequence[np.ndarray], of: Source, tokens: int, random: np.random.Generator
-) -> float | None:
-    """The recall of whole real documents drawn to so many tokens; None where the source has no rare word."""
-    counts, drawn = count(draw(documents, tokens, random))
-    found = tail(counts, drawn, of)
-    return found.recall if found.rare else None
+def subsampled(of: Source, ratio: float) -> float:
+    """The recall that real text would have: the mean over random draws of that share of the source's documents."""
+    rare = of.rare
+    return float(np.mean(1 - (1 - min(ratio, 1.0)) ** of.spread[rare])) if len(rare) else 0.0
+
+
+def _plus(counts: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    found = np.bincount(numbers)
+    if len(found) > len(counts):
+        counts = np.concatenate([counts, np.zeros(2 * len(found) - len(counts), np.int64)])
+    counts[: len(found)] += found
+    return counts

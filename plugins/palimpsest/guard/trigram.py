@@ -39,6 +39,7 @@ class Trigram:
         self._twos = np.sort(threes & ((np.int64(1) << 2 * SHIFT) - 1))
         self._ones = np.sort(threes & MASK)
         self.counts = np.bincount(self._ones, minlength=types)
+        self._after_one, self._after_two = _Contexts(self._twos), _Contexts(self._threes)
 
     def perplexity(self, documents: Sequence[np.ndarray]) -> float:
         """Exponential of the mean surprise per token, ends of documents included."""
@@ -52,12 +53,12 @@ class Trigram:
         twos = unique & ((np.int64(1) << 2 * SHIFT) - 1)
         last = unique & MASK
         found = self.counts[np.minimum(last, len(self.counts) - 1)] / self.tokens
-        found = _backed(self._twos, twos, WEIGHTS[1] / (WEIGHTS[1] + WEIGHTS[2]), found)
-        found = _backed(self._threes, unique, WEIGHTS[0] / WEIGHTS.sum(), found)
+        found = _backed(self._twos, self._after_one, twos, WEIGHTS[1] / (WEIGHTS[1] + WEIGHTS[2]), found)
+        found = _backed(self._threes, self._after_two, unique, WEIGHTS[0] / WEIGHTS.sum(), found)
         return (WEIGHTS.sum() * found + ANY / self.types)[places]
 
     def sample(
-        self, tokens: int, random: np.random.Generator, *, mode_seeking: bool = False, streams: int = 1_024
+        self, tokens: int, random: np.random.Generator, *, mode_seeking: bool = False, streams: int = 4_096
     ) -> list[np.ndarray]:
         """Documents of so many tokens together (the last one cut), ends not counted.
 
@@ -105,15 +106,15 @@ class Trigram:
         level = random.random(many)
         pick = random.random(many)
         word = self._ones[(pick * len(self._ones)).astype(np.int64)] & MASK
-        for table, key, below in (
-            (self._twos, context[1], WEIGHTS[:2].sum()),
-            (self._threes, context[0] << SHIFT | context[1], WEIGHTS[0]),
+        for table, contexts, key, below in (
+            (self._twos, self._after_one, context[1], WEIGHTS[:2].sum()),
+            (self._threes, self._after_two, context[0] << SHIFT | context[1], WEIGHTS[0]),
         ):
             chosen = np.flatnonzero(level < below)
-            first = np.searchsorted(table, key[chosen] << SHIFT)
-            many_here = np.searchsorted(table, (key[chosen] + 1) << SHIFT) - first
-            seen = many_here > 0
-            word[chosen[seen]] = table[first[seen] + (pick[chosen[seen]] * many_here[seen]).astype(np.int64)] & MASK
+            first, count = contexts.find(key[chosen])
+            seen = count > 0
+            chosen, first, count = chosen[seen], first[seen], count[seen]
+            word[chosen] = table[first + (pick[chosen] * count).astype(np.int64)] & MASK
         anything = level >= WEIGHTS.sum()
         word[anything] = (pick[anything] * self.types).astype(np.int64)
         return word
@@ -126,10 +127,25 @@ def _trigrams(flat: np.ndarray) -> np.ndarray:
     return (wide[:-2] << 2 * SHIFT | wide[1:-1] << SHIFT | wide[2:])[predicted]
 
 
-def _backed(table: np.ndarray, grams: np.ndarray, weight: float, shorter: np.ndarray) -> np.ndarray:
+class _Contexts:
+    """Where the n-grams of each context lie in their sorted table."""
+
+    def __init__(self, table: np.ndarray) -> None:
+        contexts = table >> SHIFT
+        self._starts = np.flatnonzero(np.concatenate([[True], contexts[1:] != contexts[:-1]]))
+        self._contexts = contexts[self._starts]
+        self._counts = np.diff(np.append(self._starts, len(table)))
+
+    def find(self, contexts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """First place and number of each context's n-grams; 0 where it was never seen."""
+        places = np.minimum(np.searchsorted(self._contexts, contexts), len(self._contexts) - 1)
+        return self._starts[places], np.where(self._contexts[places] == contexts, self._counts[places], 0)
+
+
+def _backed(
+    table: np.ndarray, contexts: _Contexts, grams: np.ndarray, weight: float, shorter: np.ndarray
+) -> np.ndarray:
     """``weight`` for the n-gram's own share of its context, the rest for the shorter one's; all of it if unseen."""
-    context = grams >> SHIFT
-    first, past = np.searchsorted(table, context << SHIFT), np.searchsorted(table, (context + 1) << SHIFT)
+    _, of = contexts.find(grams >> SHIFT)
     count = np.searchsorted(table, grams, "right") - np.searchsorted(table, grams)
-    share = count / np.maximum(past - first, 1)
-    return np.where(past > first, weight * share + (1 - weight) * shorter, shorter)
+    return np.where(of > 0, weight * count / np.maximum(of, 1) + (1 - weight) * shorter, shorter)
