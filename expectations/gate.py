@@ -27,6 +27,7 @@ from palimpsest.lake import Facts, Lake, Published
 
 log = logging.getLogger(__name__)
 
+MEASURES = ["strategy", "generator", "metric", "value", "real_mean", "real_sd"]
 CODE = ("expectations", "plugins/palimpsest/guard", "plugins/palimpsest/provenance.py")
 
 
@@ -61,6 +62,7 @@ def gate_study(study: Study, lake: Lake, *, split: Published, generations: Publi
 
     def judge() -> Judged:
         from expectations import suites
+        from expectations.guard.texts import judge_texts
 
         connection = measure.connect(published)
         profiles = {"tables": measure.tables(connection, contracts.STUDY, published)}
@@ -71,11 +73,18 @@ def gate_study(study: Study, lake: Lake, *, split: Published, generations: Publi
             profiles["defects"] = measure.defects(connection)
             profiles["megadocs"] = measure.megadocs(connection, study)
             profiles["mixes"] = measure.mixes(connection, study)
-            found = guarded.verdicts(connection, study, lake, split=split, mixes=mixes, waived=waived)
+            texts = judge_texts(connection, study, lake)
+            found = guarded.verdicts(
+                connection, study, lake, split=split, mixes=mixes, waived=waived, measured=texts.verdicts
+            )
+            profiles["guard_measures"] = pd.DataFrame(texts.measures, columns=MEASURES)
+            if texts.detector is not None:
+                profiles["detector"] = texts.detector
             profiles["guard"] = guarded.table(found)
             chosen |= {"balances": suites.balances(), **suites.study(study)}
             chosen["guard"] = suites.guard({verdict.gate for verdict in found})
-        return _judge(dataset, profiles, chosen, found)
+        day = connection.execute("select max(day) from train").fetchall()[0][0] if found else None
+        return replace(_judge(dataset, profiles, chosen), guard=found, data_until=str(day) if day else None)
 
     dataset = f"studies/{study.name}/gate"
     remedy = (
@@ -125,13 +134,11 @@ def _gate(
     return published
 
 
-def _judge(
-    dataset: str, profiles: Mapping[str, pd.DataFrame], chosen: Mapping, found: Sequence[GuardVerdict] = ()
-) -> Judged:
+def _judge(dataset: str, profiles: Mapping[str, pd.DataFrame], chosen: Mapping) -> Judged:
     from expectations.checkpoint import judge
 
     with tempfile.TemporaryDirectory() as folder:
-        return replace(judge(dataset, profiles, _write(Path(folder), profiles), chosen), guard=found)
+        return judge(dataset, profiles, _write(Path(folder), profiles), chosen)
 
 
 def _waivable(judged: Judged) -> list[dict[str, object]]:
@@ -184,6 +191,7 @@ def _keep(directory: Path, judged: Judged) -> Facts:
         "data_docs": judged.page,
         "pages": judged.pages,
         "guard": [_said(verdict) for verdict in judged.guard],
+        "data_until": judged.data_until,
     }
     spoken = "".join(f"{_spoken(verdict)}\n" for verdict in extra["guard"])
     (directory / "guard.txt").write_text(spoken, encoding="utf-8")

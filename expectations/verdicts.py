@@ -37,6 +37,8 @@ class Judged:
     """What was judged, by suite."""
     guard: Sequence[GuardVerdict] = ()
     """The collapse guard's own verdicts, which suite 'guard' repeats."""
+    data_until: str | None = None
+    """The newest day of the documents judged."""
 
     @property
     def failed(self) -> list[Verdict]:

@@ -199,15 +199,18 @@ def add_files(run_id: str, folder: Path, tables: Mapping[str, Mapping[str, list]
 
 
 def add_facts(
-    run_id: str, tables: Mapping[str, Mapping[str, list]], metrics: Mapping[str, float], tags: Mapping[str, str]
+    run_id: str,
+    tables: Mapping[str, Mapping[str, list]],
+    metrics: Sequence[tuple[str, float, int]],
+    tags: Mapping[str, str],
 ) -> None:
-    """Tables, metrics and tags of a run that goes on."""
+    """Tables, metrics (name, value, step) and tags of a run that goes on."""
     with _store() as client:
         from mlflow.entities import Metric, RunTag
 
         _log_tables(client, run_id, tables)
         now = int(time.time() * 1000)
-        figures = [Metric(name, float(value), now, 0) for name, value in metrics.items()]
+        figures = [Metric(name, float(value), now, step) for name, value, step in metrics]
         for start in range(0, len(figures), FLUSH_METRICS):
             client.log_batch(run_id, metrics=figures[start : start + FLUSH_METRICS])
         client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])

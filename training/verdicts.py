@@ -2,21 +2,59 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Mapping, Sequence
 
-from palimpsest.lake import Published
+import pyarrow.parquet as pq
+
+from palimpsest.config import Study
+from palimpsest.lake import NotPublished, Published
 from training import track
 
 WORST = ("failed", "warned", "not_judged", "passed")
 COLUMNS = ("gate", "outcome", "subject", "measure", "value", "limit", "sentence")
 
 
-def log_verdicts(run_id: str, gate: Published) -> None:
-    """Table guard.json, tags ``palimpsest.guard`` and ``palimpsest.guard.G1``..., metrics ``guard/<gate>/...``."""
+def log_verdicts(run_id: str, study: Study, gate: Published) -> None:
+    """Table guard.json, tags ``palimpsest.guard`` and ``palimpsest.guard.G1``..., metrics ``guard/<gate>/...``.
+
+    Of the figures over time, ``guard_trend/<figure>/<strategy>``, the step is the day.
+    """
     verdicts = gate.extra.get("guard", [])
-    if verdicts:
-        track.add_facts(run_id, {"guard.json": as_table(verdicts)}, metrics(verdicts), tags(verdicts))
+    if not verdicts:
+        return
+    tables = {"guard.json": as_table(verdicts)}
+    figures = [(name, value, 0) for name, value in metrics(verdicts).items()]
+    try:
+        history = gate.lake.latest(f"studies/{study.name}/guard_metrics")
+    except NotPublished:
+        history = None
+    if history:
+        rows = pq.read_table(history.file("guard_metrics.parquet")).to_pylist()
+        tables["guard_metrics.json"] = {name: [_plain(row[name]) for row in rows] for name in rows[0]}
+        figures += trends(rows)
+    track.add_facts(run_id, tables, figures, tags(verdicts) | drifts(history))
+
+
+def trends(rows: Sequence[Mapping]) -> list[tuple[str, float, int]]:
+    """Name, value and day (since 1970) of every figure of the history, and of its distance from real text."""
+    found = []
+    for row in rows:
+        day = (row["data_until"] - dt.date(1970, 1, 1)).days
+        found.append((f"guard_trend/{row['metric']}/{row['strategy']}", row["value"], day))
+        if row["deviations"] is not None:
+            found.append((f"guard_trend/{row['metric']}_deviations/{row['strategy']}", row["deviations"], day))
+    return found
+
+
+def drifts(history: Published | None) -> dict[str, str]:
+    said = history.extra["drifts"] if history else []
+    return {"palimpsest.guard.drifts": "; ".join(said)[:5000]} if said else {}
+
+
+def _plain(value: object) -> object:
+    return value.isoformat() if isinstance(value, dt.date) else value
 
 
 def as_table(verdicts: Sequence[Mapping]) -> dict[str, list]:

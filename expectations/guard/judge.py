@@ -30,8 +30,9 @@ def verdicts(
     split: Published,
     mixes: Published,
     waived: Sequence[Waived] = (),
+    measured: Sequence[Verdict] = (),
 ) -> list[Verdict]:
-    """G1 to G6 on what the views of ``connection`` hold, the worst first."""
+    """G1 to G6 on what the views of ``connection`` hold, and what was ``measured`` on the texts; the worst first."""
     limits = study.guard.thresholds
     found = [
         *lineage.provenance(connection, limits),
@@ -42,6 +43,7 @@ def verdicts(
         *lineage.depth(connection, limits),
         *lineage.generators(connection, lake),
         *lineage.decoding(connection, study, limits),
+        *measured,
     ]
     return sort(as_answered(found, study, waived))
 

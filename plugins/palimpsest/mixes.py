@@ -57,7 +57,8 @@ def build_mixes(study: Study, lake: Lake, *, split: Published, plan: Published, 
 
     The mix manifest stands in ``extra['mixes']``, what a model trained on a recipe inherits in ``extra['lineage']``.
     """
-    guard = {"domain": study.guard.domain, "domain_min_share": study.guard.domain_min_share}
+    guard = study.guard.model_dump(include={"domain", "domain_min_share"})
+    guard |= study.guard.thresholds.model_dump(include={"real_min", "depth_max"})
 
     def write(directory: Path) -> Facts:
         with tempfile.TemporaryDirectory() as folder:

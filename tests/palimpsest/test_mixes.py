@@ -233,10 +233,11 @@ def test_documents_without_provenance_stop_the_study(lake, make_study):
 
 
 def test_the_unit_tests_of_the_study_models_pass(state, tmp_path, built):
+    guard = {"domain": "site", "domain_min_share": 0.01, "real_min": 0.1, "depth_max": 1}
     results = warehouse.build(
         "path:models/study",
         inputs=built["inputs"],
-        variables={**MARKS, "guard": {"domain": "site", "domain_min_share": 0.01}},
+        variables={**MARKS, "guard": guard},
         out=tmp_path,
         unit_tests=True,
     )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
 
@@ -29,9 +32,10 @@ def gate(lake):
 
 
 def test_each_gate_has_a_tag_each_figure_a_metric_and_each_verdict_a_row(gate):
-    run = track.open_parent(make_study())
-    log_verdicts(run, gate)
-    log_verdicts(run, gate)  # the task is tried again
+    study = make_study()
+    run = track.open_parent(study)
+    log_verdicts(run, study, gate)
+    log_verdicts(run, study, gate)  # the task is tried again
     client = MlflowClient(track.tracking_uri())
     told = client.get_run(run).data
     assert told.tags["palimpsest.guard"] == "warned"
@@ -41,3 +45,21 @@ def test_each_gate_has_a_tag_each_figure_a_metric_and_each_verdict_a_row(gate):
     table = json.loads(Path(client.download_artifacts(run, "guard.json")).read_text())
     assert len(table["data"]) == 3
     assert table["columns"][0] == "gate"
+
+
+def test_figures_over_time_have_the_day_as_their_step(gate, lake):
+    day = dt.date(2026, 10, 3)
+    row = {"strategy": "r", "metric": "entropy", "data_until": day, "value": 8.5, "deviations": -3.0}
+
+    def write(directory: Path) -> Facts:
+        pq.write_table(pa.Table.from_pylist([row]), directory / "guard_metrics.parquet")
+        return Facts(extra={"drifts": ["entropy moved"]})
+
+    lake.publish("studies/small/guard_metrics", write)
+    study = make_study()
+    run = track.open_parent(study)
+    log_verdicts(run, study, gate)
+    client = MlflowClient(track.tracking_uri())
+    (point,) = client.get_metric_history(run, "guard_trend/entropy_deviations/r")
+    assert (point.value, point.step) == (-3.0, (day - dt.date(1970, 1, 1)).days)
+    assert client.get_run(run).data.tags["palimpsest.guard.drifts"] == "entropy moved"

@@ -59,7 +59,7 @@ def tokenize(study: str, so_far: dict[str, Ref]) -> dict[str, Any]:
     with work() as lake:
         tokens = tokenize(loaded, lake, **{name: opened(lake, so_far[name]) for name in ("split", "mixes")})
         parent = open_parent(loaded)
-        log_verdicts(parent, opened(lake, so_far["gate"]))
+        log_verdicts(parent, loaded, opened(lake, so_far["gate"]))
         keep_links(MLflow=f"#/runs/{parent}")
         return {"parent": parent, "refs": {**so_far, "tokens": tokens.ref}}
 

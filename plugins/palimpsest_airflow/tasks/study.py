@@ -90,19 +90,22 @@ def gate(study: str, so_far: Refs) -> Refs:
     Where the collapse guard alone fails, and a person may answer for all of it, task `waive` asks.
     """
     from expectations.gate import gate_study
+    from expectations.guard.history import publish_history
     from expectations.verdicts import GateFailed
     from palimpsest.config import load_study
 
+    loaded = load_study(study)
     keep_guard(study)
     with work() as lake:
         try:
-            verdict = gate_study(load_study(study), lake, **_open(lake, so_far, "split", "generations", "mixes"))
+            verdict = gate_study(loaded, lake, **_open(lake, so_far, "split", "generations", "mixes"))
         except GateFailed as failure:
             if not failure.waivable:
                 raise
             log.warning("%s", failure)
             get_current_context()["ti"].xcom_push("breaches", failure.waivable)
             return so_far
+        publish_history(loaded, lake)
         keep_guard(study, verdict.extra["data_docs"])
         return {**so_far, "gate": verdict.ref}
 
@@ -121,7 +124,7 @@ def tokenize(study: str, so_far: Refs) -> list[dict[str, Any]]:
         inputs = _open(lake, so_far, "split", "mixes")
         refs = {**so_far, "tokens": tokenize(loaded, lake, **inputs).ref}
         parent = open_parent(loaded)
-        log_verdicts(parent, opened(lake, so_far["gate"]))
+        log_verdicts(parent, loaded, opened(lake, so_far["gate"]))
         keep_links(MLflow=f"#/runs/{parent}")
         return [{"run": run, "parent": parent, "refs": refs} for run in plan_runs(loaded, inputs["mixes"])]
 

@@ -71,6 +71,7 @@ class Waive(ApprovalOperator):
     def _gate_again(self, breaches: list[dict], person: str, why: str, when: str) -> dict[str, Any]:
         from expectations.gate import gate_study
         from expectations.guard import waivers
+        from expectations.guard.history import publish_history
         from palimpsest.config import load_study
 
         study = load_study(self.study)
@@ -83,6 +84,7 @@ class Waive(ApprovalOperator):
                 )
                 self.log.info("waived by %s at %s: %s (%s)", person, when, why, kept.uri)
                 verdict = gate_study(study, lake, **inputs)
+                publish_history(study, lake)
             except ValueError as error:  # asking the same again would not help, whatever this task's retries
                 raise AirflowFailException(str(error)) from error
             keep_guard(self.study, verdict.extra["data_docs"])

@@ -1,0 +1,244 @@
+"""G7 to G10 and the trends: what the generated texts of a study lost of the real text they were written over.
+
+Measured on a sample of documents that is the same whoever asks: those first by the hash of their id, until they are
+`SAMPLE` characters, and all that was written over them until it is twice as much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import duckdb
+import numpy as np
+import pandas as pd
+
+from palimpsest.config import Study
+from palimpsest.guard.copying import Known, self_bleu
+from palimpsest.guard.distance import Detector, distance
+from palimpsest.guard.judge import judge, judge_probe, judge_tail
+from palimpsest.guard.measure import Measured, Reference, watch
+from palimpsest.guard.probe import additive_probe
+from palimpsest.guard.tail import Counts, tail
+from palimpsest.guard.trends import judge_classifier, judge_distance
+from palimpsest.guard.verdict import Verdict, not_judged
+from palimpsest.lake import Lake, NotPublished
+
+SAMPLE = 12_000_000
+"""Characters of real text, some two million words: the passes of one strategy then take a minute."""
+PLURALS = {
+    "rephrase": "rephrases",
+    "rationale": "rationales",
+    "continuation": "continuations",
+    "self": "texts made up",
+}
+REAL = """
+    with domains as (select document_id, any_value(domain) as domain from megadoc_parts group by document_id),
+    sized as (
+        select
+            document_id, text, is_reserve,
+            sum(len(text)) over (order by is_reserve, md5(document_id), document_id) - len(text) as before
+        from train where origin = 'real'
+    )
+    select sized.document_id, coalesce(domains.domain, '(small domains)') as domain, sized.text, sized.is_reserve
+    from sized left join domains on sized.document_id = domains.document_id
+    where before < ? order by before
+"""
+WRITTEN = """
+    with sized as (
+        select
+            document_id, text, depth, model,
+            sum(len(text)) over (order by g, md5(document_id), document_id) - len(text) as before
+        from generations
+        where strategy = ? and document_id in (select document_id from guard_sources)
+    )
+    select document_id, text, depth, model from sized where before < ? order by before
+"""
+HELD_OUT = {"site": "site", "corpus": "corpus", "all": "'all'"}
+
+
+@dataclass
+class Found:
+    """What the texts of a study's strategies came to: verdicts, and figures for trends."""
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    measures: list[dict[str, object]] = field(default_factory=list)
+    detector: pd.DataFrame | None = None
+    """P(generated) of each document of unknown origin, if there are any and something to tell them by."""
+
+    def measured(self, strategy: str, model: str, metric: str, value: float | None, null: object = None) -> None:
+        if value is not None and np.isfinite(value):
+            mean, sd = (None, None) if null is None else (null.mean, null.sd)
+            row = {"strategy": strategy, "generator": model, "metric": metric, "value": float(value)}
+            self.measures.append(row | {"real_mean": mean, "real_sd": sd})
+
+
+class Texts:
+    """The study's real text, read and counted once for all strategies."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, study: Study) -> None:
+        self.connection, self.study = connection, study
+        rows = connection.execute(REAL, [SAMPLE]).fetchall()
+        self.sources = [(document, domain, text) for document, domain, text, reserve in rows if not reserve]
+        self.all_real = [text for *_, text, _ in rows]
+        frame = pd.DataFrame({"document_id": [document for document, *_ in self.sources]}, dtype=object)
+        connection.register("guard_sources", frame)
+        self.domain_of = {document: domain for document, domain, _ in self.sources}
+        column = HELD_OUT[study.guard.domain]
+        held = connection.execute(f"select {column}, text from validation where origin = 'real'").fetchall()
+        self.held_out: dict[str, list[str]] = {}
+        for domain, text in held:
+            self.held_out.setdefault(domain, []).append(text)
+
+    @cached_property
+    def reference(self) -> Reference:
+        return Reference(text for *_, text in self.sources)
+
+    @property
+    def held_out_texts(self) -> list[str]:
+        return [text for texts in self.held_out.values() for text in texts]
+
+    def written(self, strategy: str) -> list[tuple[str, str, int | None, str]]:
+        """Document, text, depth and generator of a strategy's sampled generations."""
+        return self.connection.execute(WRITTEN, [strategy, 2 * SAMPLE]).fetchall()
+
+
+def judge_texts(connection: duckdb.DuckDBPyConnection, study: Study, lake: Lake) -> Found:
+    """The verdicts of G7 to G10 on each written strategy; of recorded texts, which nobody here can write again,
+    breaches are warnings. Classic augmentation is its source's text by design and is not judged.
+    """
+    found = Found()
+    names = [name for name, strategy in study.strategies.items() if strategy.kind != "augment"]
+    if not names:
+        return found
+    texts = Texts(connection, study)
+    for name in names:
+        rows = texts.written(name)
+        if not rows:
+            continue
+        verdicts = list(_strategy(texts, lake, name, rows, found))
+        recorded = study.strategies[name].engine.kind == "recorded"
+        found.verdicts += [_as_warning(verdict) for verdict in verdicts] if recorded else verdicts
+    found.detector = _detect(connection, texts, names)
+    return found
+
+
+def _strategy(texts: Texts, lake: Lake, name: str, rows: list, found: Found) -> Iterator[Verdict]:
+    limits, kind = texts.study.guard.thresholds, texts.study.strategies[name].kind
+    subject = f"synthetic {PLURALS[kind]} of strategy {name}"
+    written = [text for _, text, *_ in rows]
+    depth = max((deep or 1 for *_, deep, _ in rows), default=1)
+    model = rows[0][3]
+    measured = watch(written, texts.reference, held_out=texts.held_out_texts)
+    yield from judge(measured, limits, subject, depth)
+    yield from _worst_tail(texts, subject, rows, depth)
+    yield from _probe(texts, lake, name, written, subject, found, model)
+    yield from _trends(texts, name, written, subject, found, model)
+    _keep(found, name, model, measured)
+
+
+def _worst_tail(texts: Texts, subject: str, rows: list, depth: int) -> Iterator[Verdict]:
+    """G8 in the domain where the fewest rare words are kept, of those with enough to judge."""
+    limits, encode = texts.study.guard.thresholds, texts.reference.vocabulary.encode
+    domains = {domain for _, domain, _ in texts.sources}
+    if len(domains) < 2:
+        return
+    real = {domain: Counts(spread=True) for domain in domains}
+    own = {domain: Counts() for domain in domains}
+    for _, domain, text in texts.sources:
+        real[domain].add([encode(text)])
+    for document, text, *_ in rows:
+        own[texts.domain_of[document]].add([encode(text)])
+    judged = []
+    for domain in sorted(domains):
+        source = real[domain].source()
+        for verdict in judge_tail(tail(own[domain], source), source, limits, f"{subject} in domain {domain}", depth):
+            judged.append(verdict)
+    known = [verdict for verdict in judged if verdict.outcome != "not_judged"]
+    if known:
+        yield min(known, key=lambda verdict: (verdict.outcome == "passed", verdict.value))
+
+
+def _probe(
+    texts: Texts, lake: Lake, name: str, written: list[str], subject: str, found: Found, model: str
+) -> Iterator[Verdict]:
+    """G7, where R also holds the real text that a generator trained here has learned from."""
+    vocabulary = texts.reference.vocabulary
+
+    def numbered(documents: list[str]) -> list[np.ndarray]:
+        return [vocabulary.encode(document) for document in documents]
+
+    real, synthetic = numbered(texts.all_real), numbered(written)
+    learned = numbered(_learned(texts.connection, lake, name))
+    tests = {domain: numbered(documents) for domain, documents in texts.held_out.items()}
+    try:
+        probe = additive_probe(real, synthetic, tests, len(vocabulary), learned=learned)
+    except ValueError as error:
+        yield not_judged("G7", "probe", f"what {subject} cost cannot be judged: {error}", subject=subject)
+        return
+    found.measured(name, model, "probe_ratio", probe.ratio)
+    yield from judge_probe(probe, texts.study.guard.thresholds, subject)
+
+
+def _learned(connection: duckdb.DuckDBPyConnection, lake: Lake, strategy: str) -> list[str]:
+    """The real documents in the mixes that the generators of a strategy were trained on, as far as they are kept."""
+    query = "select distinct generator_mix from generations where strategy = ? and generator_mix is not null"
+    documents = []
+    for (uri,) in connection.execute(query, [strategy]).fetchall():
+        try:
+            parent = next(p for p in lake.open(uri).manifest["parents"] if p["dataset"].endswith("/split"))
+            file = str(lake.open(parent["uri"], parent["digest"]).file("train.parquet"))
+        except (NotPublished, StopIteration):
+            continue
+        chosen = "select text from (select *, sum(len(text)) over (order by md5(document_id)) as upto from "
+        chosen += "read_parquet(?) where origin = 'real') where upto < ?"
+        documents += [text for (text,) in duckdb.execute(chosen, [file, SAMPLE]).fetchall()]
+    return documents
+
+
+def _trends(texts: Texts, name: str, written: list[str], subject: str, found: Found, model: str) -> Iterator[Verdict]:
+    limits = texts.study.guard.thresholds
+    try:
+        apart = distance([text for *_, text in texts.sources], written)
+    except ValueError as error:
+        why = f"how far {subject} lie from real text cannot be judged: {error}"
+        yield not_judged("C2ST", "auc", why, severity="warning", subject=subject)
+        return
+    found.measured(name, model, "auc", apart.auc, apart.auc_null)
+    found.measured(name, model, "mmd", apart.mmd, apart.mmd_null)
+    found.measured(name, model, "vendi", apart.vendi, apart.vendi_null)
+    found.measured(name, model, "self_bleu", self_bleu(written))
+    yield judge_classifier(apart, limits, subject, in_distribution=False)
+    yield judge_distance(apart, limits, subject)
+    encode = texts.reference.vocabulary.encode
+    known = Known(encode(text) for *_, text in texts.sources)
+    for length, share in known.novelty(encode(text) for text in written).items():
+        found.measured(name, model, f"novel_{length}grams", share)
+
+
+def _keep(found: Found, name: str, model: str, measured: Measured) -> None:
+    for metric, value in (measured.blocks.means if measured.nulls else {}).items():
+        found.measured(name, model, metric, value, measured.nulls[metric])
+    found.measured(name, model, "tail_mass", measured.tail.mass)
+    if measured.tail.rare:
+        found.measured(name, model, "rare_recall", measured.tail.recall)
+
+
+def _detect(connection: duckdb.DuckDBPyConnection, texts: Texts, names: list[str]) -> pd.DataFrame | None:
+    unknown = connection.execute("select document_id, text from train where origin = 'unknown'").fetchall()
+    if not unknown:
+        return None
+    written = [text for name in names for _, text, *_ in texts.written(name)]
+    try:
+        detector = Detector([text for *_, text in texts.sources], written)
+    except ValueError:
+        return None
+    scores = detector.score([text for _, text in unknown])
+    return pd.DataFrame({"document_id": [document for document, _ in unknown], "generated": scores})
+
+
+def _as_warning(verdict: Verdict) -> Verdict:
+    outcome = "warned" if verdict.outcome == "failed" else verdict.outcome
+    details: Mapping[str, object] = {**verdict.details, "recorded": True}
+    return replace(verdict, severity="warning", outcome=outcome, details=details)
