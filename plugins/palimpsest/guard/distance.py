@@ -72,32 +72,38 @@ def weights(scores: np.ndarray, largest: float = 10.0) -> np.ndarray:
     return odds / max(float(odds.mean()), 1e-12) if len(odds) else odds
 
 
-def distance(real: Sequence[str], synthetic: Sequence[str], seed: int = 0) -> Distance:
-    """All three measures at equal numbers of texts. Raises ValueError for too few texts, or texts without words."""
+def distance(
+    real: Sequence[str], synthetic: Sequence[str], seed: int = 0, *, nulls: Distance | None = None
+) -> Distance:
+    """All three measures at equal numbers of texts; ``nulls`` has those of the same real texts, measured before.
+
+    Raises ValueError for too few texts, or texts without words. One thread: a library's own would only get in the way
+    of the tasks beside this one.
+    """
+    from threadpoolctl import threadpool_limits
+
     real, synthetic = sample(real, seed, 2 * TEXTS), sample(synthetic, seed + 1)
     side = min(len(real) // 2, len(synthetic))
     _check(side, side)
     random = np.random.default_rng(seed)
-    grams = character_grams([*real, *synthetic])
-    features = lsa(real, [*real, *synthetic], seed)
-    theirs = len(real) + np.arange(side)
-    aucs, mmds, vendis = [], [], []
-    for _ in range(SPLITS):
-        order = random.permutation(len(real))
-        first, second = order[:side], order[side : 2 * side]
-        aucs.append(_auc(grams, first, second, random))
-        mmds.append(mmd(features[first], features[second]))
-        vendis.append(vendi(features[first]))
-    ours = random.permutation(len(real))[:side]
-    return Distance(
-        side,
-        _auc(grams, ours, theirs, random),
-        null_of(aucs),
-        mmd(features[ours], features[theirs]),
-        null_of(mmds),
-        vendi(features[theirs]),
-        null_of(vendis),
-    )
+    with threadpool_limits(1):
+        grams = character_grams([*real, *synthetic])
+        features = lsa(real, [*real, *synthetic], seed)
+        ours, theirs = random.permutation(len(real))[:side], len(real) + np.arange(side)
+        auc = _auc(grams, ours, theirs, random)
+        if nulls is None:
+            aucs, mmds, vendis = [], [], []
+            for _ in range(SPLITS):
+                order = random.permutation(len(real))
+                first, second = order[:side], order[side : 2 * side]
+                aucs.append(_auc(grams, first, second, random))
+                mmds.append(mmd(features[first], features[second]))
+                vendis.append(vendi(features[first]))
+            found = null_of(aucs), null_of(mmds), null_of(vendis)
+        else:
+            found = nulls.auc_null, nulls.mmd_null, nulls.vendi_null
+        far, variety = mmd(features[ours], features[theirs]), vendi(features[theirs])
+    return Distance(side, auc, found[0], far, found[1], variety, found[2])
 
 
 def sample(texts: Iterable[str], seed: int, count: int = TEXTS) -> list[str]:

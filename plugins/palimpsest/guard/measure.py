@@ -31,7 +31,7 @@ class Reference:
     def __init__(self, texts: Iterable[str], *, vocabulary: Vocabulary | None = None, seed: int = 0) -> None:
         self.vocabulary = vocabulary or Vocabulary()
         self.real = Real()
-        counts, sample = Counts(spread=True), _Sample(HELD, seed)
+        counts, sample = Counts(spread=True), Sample(HELD, seed)
         for some in grouped(texts):
             encoded = [self.vocabulary.encode(text) for text in some]
             counts.add(encoded)
@@ -98,7 +98,7 @@ def grouped(texts: Iterable[str]) -> Iterator[list[str]]:
         yield some
 
 
-class _Sample:
+class Sample:
     """Random documents of a stream, together at most so many tokens; one at least."""
 
     def __init__(self, tokens: int, seed: int) -> None:
