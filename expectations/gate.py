@@ -20,6 +20,7 @@ import pandas as pd
 from expectations import contracts, measure
 from expectations.guard import judge as guarded
 from expectations.guard import waivers
+from expectations.guard.limits import calibrated
 from expectations.verdicts import GateFailed, Judged, Verdict, data_docs_link, table
 from palimpsest.config import Corpus, Study
 from palimpsest.guard.verdict import Verdict as GuardVerdict
@@ -58,6 +59,7 @@ def gate_study(study: Study, lake: Lake, *, split: Published, generations: Publi
     of = {"train": split, "validation": split, "generations": generations, "generation_drops": generations}
     published = {name: of.get(name, mixes) for name in contracts.STUDY}
     data = [split, generations, mixes]
+    study = calibrated(study, lake)
     waived = waivers.in_force(study, lake, data, guarded.today())
 
     def judge() -> Judged:

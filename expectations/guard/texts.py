@@ -16,7 +16,7 @@ import pandas as pd
 
 from palimpsest.config import Study
 from palimpsest.guard.copying import Known, self_bleu
-from palimpsest.guard.distance import Detector, distance
+from palimpsest.guard.distance import Detector, Distance, distance
 from palimpsest.guard.judge import judge, judge_probe, judge_tail
 from palimpsest.guard.measure import Measured, Reference, watch
 from palimpsest.guard.probe import additive_probe
@@ -24,9 +24,12 @@ from palimpsest.guard.tail import Counts, tail
 from palimpsest.guard.trends import judge_classifier, judge_distance
 from palimpsest.guard.verdict import Verdict, not_judged
 from palimpsest.lake import Lake, NotPublished
+from palimpsest.provenance import SEEDED
 
 SAMPLE = 12_000_000
 """Characters of real text, some two million words: the passes of one strategy then take a minute."""
+TREND = 100
+"""Texts a side below which distances are noise, and a demo would wait half its gate's time for them."""
 PLURALS = {
     "rephrase": "rephrases",
     "rationale": "rationales",
@@ -84,6 +87,7 @@ class Texts:
         self.all_real = [text for *_, text, _ in rows]
         frame = pd.DataFrame({"document_id": [document for document, *_ in self.sources]}, dtype=object)
         connection.register("guard_sources", frame)
+        self._nulls: Distance | None = None
         self.domain_of = {document: domain for document, domain, _ in self.sources}
         column = HELD_OUT[study.guard.domain]
         held = connection.execute(f"select {column}, text from validation where origin = 'real'").fetchall()
@@ -94,6 +98,17 @@ class Texts:
     @cached_property
     def reference(self) -> Reference:
         return Reference(text for *_, text in self.sources)
+
+    def distance(self, written: list[str]) -> Distance:
+        """How far they lie from real text; what halves of that differ by is measured once for all strategies.
+
+        Raises ValueError for too few texts.
+        """
+        if min(len(self.sources), len(written)) < TREND:
+            raise ValueError(f"{TREND} real and as many generated texts are needed")
+        found = distance([text for *_, text in self.sources], written, nulls=self._nulls)
+        self._nulls = self._nulls or found
+        return found
 
     @property
     def held_out_texts(self) -> list[str]:
@@ -132,7 +147,8 @@ def _strategy(texts: Texts, lake: Lake, name: str, rows: list, found: Found) -> 
     model = rows[0][3]
     measured = watch(written, texts.reference, held_out=texts.held_out_texts)
     yield from judge(measured, limits, subject, depth)
-    yield from _worst_tail(texts, subject, rows, depth)
+    if kind in SEEDED:  # the others are only counted with a document, they say nothing of it
+        yield from _worst_tail(texts, subject, rows, depth)
     yield from _probe(texts, lake, name, written, subject, found, model)
     yield from _trends(texts, name, written, subject, found, model)
     _keep(found, name, model, measured)
@@ -200,7 +216,7 @@ def _learned(connection: duckdb.DuckDBPyConnection, lake: Lake, strategy: str) -
 def _trends(texts: Texts, name: str, written: list[str], subject: str, found: Found, model: str) -> Iterator[Verdict]:
     limits = texts.study.guard.thresholds
     try:
-        apart = distance([text for *_, text in texts.sources], written)
+        apart = texts.distance(written)
     except ValueError as error:
         why = f"how far {subject} lie from real text cannot be judged: {error}"
         yield not_judged("C2ST", "auc", why, severity="warning", subject=subject)

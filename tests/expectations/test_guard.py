@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
+from dataclasses import asdict
 
 import pytest
 
 from expectations import measure
 from expectations.guard import judge, waivers
 from expectations.guard.judge import today
+from expectations.guard.limits import calibrated
 from expectations.verdicts import GateFailed
+from palimpsest.guard.calibration import Calibration
 from palimpsest.lake import Facts, LakeError
 from tests.expectations.conftest import document
 from tests.expectations.defects import change, put
@@ -50,6 +54,8 @@ def deep(rows):
 def test_good_data_says_so_of_every_gate_in_sentences(world):
     verdict = study_gate(world, world.publish())
     outcomes = {v["gate"]: v["outcome"] for v in verdict.extra["guard"]}
+    small = {gate: outcomes.pop(gate) for gate in ("G7", "G8", "G9", "C2ST")}
+    assert set(small.values()) == {"not_judged"}, "nine pages are too few to judge their words by"
     assert outcomes == {
         "G1": "passed",
         "G2": "passed",
@@ -57,6 +63,7 @@ def test_good_data_says_so_of_every_gate_in_sentences(world):
         "G4": "passed",
         "G5": "passed",
         "G6": "not_judged",
+        "G10": "passed",
     }
     assert "100% of the 18 generations say where they come from; 100% is asked" in said(verdict, "G1")
     share = 0.75 * 152 / 253
@@ -245,3 +252,18 @@ def test_an_answer_is_kept_in_the_lake_and_holds_for_that_very_data(world):
 def test_an_answer_without_a_reason_is_none(world):
     with pytest.raises(LakeError, match="needs its reason in a sentence, this one says 'ok'"):
         waivers.record(world.study, world.lake, data=[], covers=[{"gate": "G5"}], by="Ada", why="ok", at="2026-01-01")
+
+
+def test_a_calibration_of_the_corpus_sets_the_limits_that_the_study_does_not(world):
+    limits = {"tail_full_min": 0.7, "entropy_z_max": 9.0}
+    found = Calibration("garden", 1, 1, 1, {}, [], limits, [])
+
+    def write(directory):
+        (directory / "calibration.json").write_text(json.dumps(asdict(found)))
+        return Facts()
+
+    guarded(world, thresholds={"entropy_z_max": 8.0})
+    assert calibrated(world.study, world.lake) is world.study
+    world.lake.publish("guard/garden/calibration", write)
+    thresholds = calibrated(world.study, world.lake).guard.thresholds
+    assert (thresholds.tail_full_min, thresholds.entropy_z_max, thresholds.depth_max) == (0.7, 8.0, 1)
