@@ -12,6 +12,7 @@ PAGES = [
     "/palimpsest/data-docs/index.html",
     "/palimpsest/dbt-docs/",
     "/palimpsest/generation/study_demo/",
+    "/palimpsest/guard/study_demo/",
 ]
 REDIRECTS_AND_CHECKS = ["/palimpsest/session", "/palimpsest/mlflow"]
 
@@ -27,8 +28,9 @@ def test_airflow_loads_the_plugin_with_every_view_and_link(server):
         "MLflow": "nav",
         "Report": "dag",
         "Generation": "dag",
+        "Guard": "dag",
     }
-    assert len(plugin["global_operator_extra_links"]) == 4
+    assert len(plugin["global_operator_extra_links"]) == 5
     assert plugin["fastapi_apps"][0]["url_prefix"] == "/palimpsest"
 
 
@@ -42,7 +44,7 @@ def test_the_list_of_pages_below_is_complete(airflow_home):
 
     routes = {route.path for route in app.routes}
     served = {"/", "/report/{dag_id}/{file:path}", "/data-docs/{file:path}", "/dbt-docs/{file:path}"}
-    served |= {"/generation/{dag_id}/", "/generation/{dag_id}/metrics/{server}/{replica}/"}
+    served |= {"/guard/{dag_id}/", "/generation/{dag_id}/", "/generation/{dag_id}/metrics/{server}/{replica}/"}
     assert routes == served | {"/session", "/mlflow"}
 
 

@@ -111,6 +111,8 @@ def server_metrics(dag_id: str, server: str, replica: int) -> HTMLResponse:
 @router.get("/guard/{dag_id}/", dependencies=[Depends(requires_access_dag("GET"))])
 def guard(dag_id: str) -> HTMLResponse:
     """The collapse guard's verdicts on a study, and its waivers."""
+    if not dag_id.startswith("study_"):
+        return _page(message_page("Nothing is guarded here", "The guard judges studies; see the study Dags."))
     return _page(guard_page(Lake.from_env(), _study(dag_id).name))
 
 

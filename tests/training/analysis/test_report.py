@@ -213,3 +213,16 @@ def test_a_worse_mix_is_not_praised():
     row = {"mix": "bad", "verdict": "resolved", "efficiency": 0.7, "efficiency_low": 0.6, "efficiency_high": 0.8}
     row |= {"real_tokens": 1000, "difference": 0.1, "margin": 0.01, "over_documents": None}
     assert "only 0.70 times as many" in headline({"study": "s", "problem": "", "mixes": [row], "gaps": []})
+
+
+def test_what_the_guard_found_and_who_waived_it_is_in_the_report(study, lake, publish):
+    found = {"gate": "G5", "outcome": "warned", "sentence": "up to 2 models lie <between>", "details": {}}
+    waived = found | {"details": {"waived_by": "Ada", "waived_until": "2027-01-01", "why": "we measure depth two"}}
+    passed = found | {"gate": "G4", "outcome": "passed", "sentence": "drawn apart"}
+    gate = lake.publish("studies/demo/gate", lambda directory: Facts(extra={"guard": [waived, passed]}))
+    inputs = publish()
+    page = report(study, lake, gate=gate, **inputs).file("report.html").read_text()
+    assert "Waived by Ada until 2027-01-01" in page
+    assert "up to 2 models lie &lt;between&gt;" in page
+    assert "1 passed" in page
+    assert "Collapse guard" not in report(study, lake, **inputs).file("report.html").read_text()
