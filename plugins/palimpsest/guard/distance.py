@@ -144,7 +144,8 @@ def lsa(fitted: Sequence[str], texts: Sequence[str], seed: int) -> np.ndarray:
     dimensions = min(DIMENSIONS, counted.shape[1] - 1, len(fitted) - 1)
     if dimensions < 1:
         raise ValueError("the real texts have one word among them: there are no features to compare")
-    return TruncatedSVD(dimensions, random_state=seed).fit(counted).transform(words.transform(texts))
+    with np.errstate(invalid="ignore"):  # equal texts have no variance to explain
+        return TruncatedSVD(dimensions, random_state=seed).fit(counted).transform(words.transform(texts))
 
 
 def mmd(first: np.ndarray, second: np.ndarray) -> float:
