@@ -1,7 +1,7 @@
-"""The collapse guard over ten million tokens: seconds on one core, beside `diversity` where it computes the same.
+"""The collapse guard over ten million tokens: seconds on one core, beside others that compute the same.
 
-The texts are what a trigram of CPython's own text writes, so that every machine has them. ``diversity`` is not among
-the platform's packages; where it is installed (``pip install diversity``) its figures stand beside ours.
+The texts are what a trigram of CPython's own text writes, so that every machine has them. The peers are not among the
+platform's packages: their figures stand beside ours where `diversity` and `sacrebleu` are installed.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -25,7 +26,6 @@ from palimpsest.guard.tokens import Vocabulary
 from palimpsest.guard.trigram import Trigram
 
 TOKENS = 10_000_000
-PEER = importlib.util.find_spec("diversity") is not None
 
 
 def run() -> list[dict]:
@@ -57,9 +57,9 @@ def _run() -> list[dict]:
     timed("G7, 5M real and 5M synthetic tokens, 3 seeds", lambda: additive_probe(*half, {"": test}, len(vocabulary)))
     timed("classifier, MMD and Vendi with their nulls", lambda: distance(left, right))
     few = right[:200]
-    timed("self-BLEU of 200 texts", lambda: self_bleu(few), _peer("homogenization_score", few))
+    timed("self-BLEU of 200 texts", lambda: self_bleu(few), _sacrebleu(few))
     some = right[: _first(second, 1_000_000)]
-    timed("diversity of 1M tokens in blocks", lambda: _blocks(some, vocabulary), _peer("compression_ratio", some))
+    timed("diversity of 1M tokens in blocks", lambda: _blocks(some, vocabulary), _diversity(some))
     return found
 
 
@@ -75,16 +75,33 @@ def _blocks(texts: list[str], vocabulary: Vocabulary) -> Blocks:
     return blocks
 
 
-def _peer(name: str, texts: list[str]) -> float | None:
-    """Seconds that `diversity` takes: self-BLEU, or the compression ratio and distinct-n of up to three."""
-    if not PEER:
+def _diversity(texts: list[str]) -> float | None:
+    """Seconds that `diversity` takes for the compression ratio and distinct-n of up to three."""
+    spec = importlib.util.find_spec("diversity")
+    if spec is None or importlib.util.find_spec("nltk") is None:
         return None
-    import diversity
+    start = time.perf_counter()
+    # by file: the package as a whole imports models of hundreds of megabytes
+    folder = Path(spec.submodule_search_locations[0])
+    _loaded(folder / "compression.py").compression_ratio(texts, "gzip")
+    _loaded(folder / "ngram_diversity.py").ngram_diversity_score(texts, 3)
+    return time.perf_counter() - start
+
+
+def _sacrebleu(texts: list[str]) -> float | None:
+    """Seconds that `sacrebleu` takes for the BLEU of each text against the rest."""
+    if importlib.util.find_spec("sacrebleu") is None:
+        return None
+    import sacrebleu
 
     start = time.perf_counter()
-    if name == "homogenization_score":
-        diversity.homogenization_score(texts, "bleu")
-    else:
-        diversity.compression_ratio(texts, "gzip")
-        diversity.ngram_diversity_score(texts, 3)
+    for place, text in enumerate(texts):
+        sacrebleu.sentence_bleu(text, texts[:place] + texts[place + 1 :], tokenize="none")
     return time.perf_counter() - start
+
+
+def _loaded(file: Path):
+    spec = importlib.util.spec_from_file_location(f"peer_{file.stem}", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
