@@ -126,7 +126,7 @@ def findings(rows: Sequence[Row]) -> list[Finding]:
     def say(name: str, holds: bool, sentence: str) -> None:
         found.append(Finding(name, bool(holds), sentence))
 
-    for decoding in ("pure", "mode-seeking"):
+    for decoding in dict.fromkeys(row.decoding for row in rows):
         steps = [np.diff([base[s], *curves["replace 0.0", decoding, s]]) / base[s] for s in seeds]
         least = min(step.min() for step in steps)
         text = (
@@ -152,7 +152,8 @@ def findings(rows: Sequence[Row]) -> list[Finding]:
         tenths = [curves["replace 0.1", decoding, s][-1] for s in seeds]
         text = f"{decoding}: a draw from the pool ends between accumulate and r = 0.1: {np.mean(drawn):.0f}"
         say("subsample lies between", all(a[-1] < d < t for a, d, t in zip(kept, drawn, tenths, strict=True)), text)
-    gaps = [row.recall - row.sampled for row in rows if (row.arm, row.decoding) == ("replace 0.0", "pure")]
+    drawn = [row for row in rows if (row.arm, row.decoding) == ("replace 0.0", "pure")]
+    gaps = [row.recall - row.sampled for row in drawn]
     text = f"pure: rare words survive as the branching process says, {min(gaps):+.3f} to {max(gaps):+.3f}"
     say("tail follows its null", min(gaps) >= -0.02 and max(gaps) <= 0.06, text + " (-0.02 to +0.06 expected)")
     return found
