@@ -56,7 +56,7 @@ def publish_documents(lake: Lake, count: int, tokens: int, tokenizer_file: Path,
         url = f"https://bench.example/{number}"
         digests = {"text_sha256": hashlib.sha256(text.encode()).hexdigest(), "document_id": f"{number:016x}"}
         row = {"url": url, "site": "bench.example", "title": f"Page {number}", "text": text, "words": len(text.split())}
-        rows.append(row | digests)
+        rows.append(row | digests | {"corpus": "sample", "origin": "real", "depth": 0})
 
     def write_rows(directory: Path) -> Facts:
         pq.write_table(pa.Table.from_pylist(rows), directory / "documents.parquet")
