@@ -1,5 +1,5 @@
--- G5: no text that is trained on lies deeper than the study allows, and none has an unknown depth. A warning here: up to
--- two models between a text and people a person may waive, and the gate asks.
+-- G5: no text that is trained on lies deeper than the study allows, and none has an unknown depth. A warning here: up
+-- to two models between a text and people a person may waive, and the gate asks.
 {{ config(severity='warn') }}
 
 with shares as (

@@ -1,5 +1,5 @@
--- Over the intervals of a study: each figure of its generated texts, how far it lies from real text in deviations of real
--- text, and how far it moved since the interval before. It drifts beyond as many deviations as G9 allows.
+-- Over the intervals of a study: each figure of its generated texts, how far it lies from real text in deviations of
+-- real text, and how far it moved since the interval before. It drifts beyond as many deviations as G9 allows.
 with measures as (
     select * from {{ ref('stg_guard__measures') }}
 ),
