@@ -24,7 +24,6 @@ def test_a_row_tells_like_from_unlike():
     assert like.figures["auc"] < 0.2 < unlike.figures["auc"]
     assert abs(like.figures["entropy_z"]) < 6 < -unlike.figures["entropy_z"]
     assert unlike.figures["self_bleu_ratio"] > 3 * like.figures["self_bleu_ratio"]
-    assert unlike.figures["mmd"] > 3 * like.figures["mmd"]
     assert like.figures["novelty_5"] == pytest.approx(1.0, abs=0.05)
 
 
