@@ -135,7 +135,10 @@ def character_grams(texts: Sequence[str]):
 
 
 def lsa(fitted: Sequence[str], texts: Sequence[str], seed: int) -> np.ndarray:
-    """Latent semantic features of texts, fitted on some of them, a row per text and up to 64 columns."""
+    """Latent semantic features of texts, a row per text and up to 64 columns.
+
+    Words that the ``fitted`` texts lack do not count: text in words of its own lies near 0, which the classifier sees.
+    """
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 
 import numpy as np
 
+from palimpsest.guard.copying import Known
 from palimpsest.guard.diversity import BLOCK, LEAST, Blocks, Null, split_nulls
 from palimpsest.guard.duplicates import Duplicates, Quotes, Real
 from palimpsest.guard.tail import Counts, Source, Tail, tail
@@ -46,6 +48,11 @@ class Reference:
     def block(self) -> int:
         """The largest block that real text can be split for."""
         return min(BLOCK, sum(len(document) for document in self.documents) // 2)
+
+    @cached_property
+    def known(self) -> Known:
+        """The n-grams of the kept sample, for novelty."""
+        return Known(self.documents)
 
     def nulls(self, tokens: int) -> dict[str, Null]:
         """Of each diversity figure, at blocks of so many tokens. Raises ValueError for too little real text."""
