@@ -34,7 +34,7 @@ def budget(study: Study, recipes: Mapping[str, Sequence[Mapping]], vocabulary: i
     found = []
     for recipe, rows in recipes.items():
         training = study.training_of(recipe)
-        run = points.at(study, rows, points.own(study, recipe), study.training.seeds[0])
+        run = points.at(study, rows, points.own(study, recipe), training.seeds[0])
         tokens = run["steps"] * training.batch * training.context
         found.append(
             {
@@ -42,7 +42,7 @@ def budget(study: Study, recipes: Mapping[str, Sequence[Mapping]], vocabulary: i
                 "steps": run["steps"],
                 "tokens": tokens,
                 "passes": {stream["layout"]: stream["passes"] for stream in run["streams"]},
-                "seeds": len(study.training.seeds),
+                "seeds": len(training.seeds),
                 "searched": _box(study, recipe) if study.is_searched(recipe) else 0,
                 "flops": flops_per_token(training.model, vocabulary, training.context) * tokens,
             }
@@ -62,7 +62,8 @@ def flops_per_token(model: Model, vocabulary: int, context: int) -> int:
 def imagined(study: Study, *, documents: int, real: int, written: Mapping[str, int]) -> Rows:
     """Rows of the mixes over streams of these sizes: ``real`` tokens in all, ``written`` per generation of a strategy.
 
-    Every document has all its generations. A stream's real copies and boundaries count as the mixes count them.
+    Every document has all its generations. A stream's real copies and boundaries count as the mixes count them, its
+    windows as if it were cut: how well whole megadocs fit depends on the length of each.
     """
     found: Rows = {}
     for row in recipe_rows(study):
@@ -79,7 +80,7 @@ def imagined(study: Study, *, documents: int, real: int, written: Mapping[str, i
 
 
 def _row(row: Mapping, layout: str, tokens: int, synthetic: int) -> dict:
-    whole = {"stream_tokens": tokens, "stream_synthetic_tokens": synthetic}
+    whole = {"stream_tokens": tokens, "stream_synthetic_tokens": synthetic, "windows": -(-tokens // row["context"])}
     return {"recipe": row["recipe"], "role": row["role"], "share": row["share"], "layout": layout, **whole}
 
 

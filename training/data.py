@@ -5,8 +5,11 @@ The rules (megadocs paper, sections 3.2 and 4):
 * A stream of N tokens is cut into W = ceil(N / context) windows. Window w covers tokens [w * context,
   (w + 1) * context) as inputs and the same range shifted by one as targets, both cyclic modulo N: the last window
   runs on into the stream's start. Nothing is cropped or padded.
-* One permutation of the windows per (stream, seed), used again on every pass. It depends on nothing else, so seed s
-  means the same order of the real windows in every mix.
+* Where megadocs are kept whole (`palimpsest.packing`), a window's targets are its pieces one after the other, read from
+  the token before the first of them on; between two stands the boundary that closed the former. What stays empty is
+  no target.
+* One permutation of the windows per (stream, seed), used again on every pass, or one per pass (``reshuffle``). It
+  depends on nothing else, so seed s means the same order of the real windows in every mix.
 * The run's sequences are dealt in blocks of B. A block holds exactly ``share(f, B)`` synthetic sequences, placed by
   the seed; the last, shorter block of r sequences holds ``share(f, r)``. A stream starts over when it is exhausted.
 
@@ -17,13 +20,14 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from palimpsest.lake import LakeError
+from palimpsest.packing import Windows
 
 PLACEMENT, ORDER = 1, 2  # distinct random streams of one seed
 
@@ -60,9 +64,10 @@ def placement(total: int, block: int, f: float, seed: int) -> np.ndarray:
     return np.concatenate([blocks.reshape(-1), last])
 
 
-def order(name: str, count: int, seed: int) -> np.ndarray:
-    """The permutation of a stream's windows for this seed."""
-    return np.random.default_rng([seed, ORDER, zlib.crc32(name.encode())]).permutation(count)
+def order(name: str, count: int, seed: int, turn: int = 0) -> np.ndarray:
+    """The permutation of a stream's windows for this seed, and for one pass (``turn``) where each has its own."""
+    place = [seed, ORDER, zlib.crc32(name.encode()), *([turn] if turn else [])]
+    return np.random.default_rng(place).permutation(count)
 
 
 def open_stream(file: Path, dtype: str, tokens: int) -> np.ndarray:
@@ -84,6 +89,8 @@ class Sequences:
     """Per sequence: which stream."""
     window: np.ndarray
     """Per sequence: which window of it."""
+    packed: tuple[Windows, ...] = ()
+    """Per stream, where megadocs are kept whole."""
 
     def __len__(self) -> int:
         return len(self.stream) // self.batch
@@ -98,11 +105,35 @@ class Sequences:
         return tokens
 
     def positions(self, step: int, rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-        """Per row of the batch its stream, and the (rows, context + 1) places of its tokens in that stream."""
+        """Per row of the batch its stream, and the (rows, context + 1) places of its tokens in that stream.
+
+        Padding repeats the last place of its window.
+        """
         batch = slice(step * self.batch, (step + 1) * self.batch)
+        if self.packed:
+            source = self.stream[batch][rows]
+            windows = [self._pieces(*found) for found in zip(source, self.window[batch][rows], strict=True)]
+            return source, np.array([self._places(s, pieces) for s, pieces in zip(source, windows, strict=True)])
         source, starts = self.stream[batch][rows], self.window[batch][rows, None] * self.context
         lengths = np.array([len(stream) for stream in self.streams])
         return source, (starts + np.arange(self.context + 1)) % lengths[source, None]
+
+    def targets(self, step: int) -> np.ndarray:
+        """(batch, context): is there a token to be learned? False in padding."""
+        batch = slice(step * self.batch, (step + 1) * self.batch)
+        if not self.packed:
+            return np.ones((self.batch, self.context), bool)
+        windows = [self._pieces(*found) for found in zip(self.stream[batch], self.window[batch], strict=True)]
+        filled = np.array([sum(length for _, length in pieces) for pieces in windows])
+        return np.arange(self.context) < filled[:, None]
+
+    def _pieces(self, stream: int, window: int) -> list[tuple[int, int]]:
+        return self.packed[stream].pieces(window)
+
+    def _places(self, stream: int, pieces: list[tuple[int, int]]) -> np.ndarray:
+        found = np.concatenate([np.arange(start, start + length) for start, length in pieces])
+        before = (pieces[0][0] - 1) % len(self.streams[stream])
+        return np.concatenate([[before], found, np.full(self.context - len(found), found[-1])])
 
 
 def divide(batch: int, rank: int, world: int) -> slice:
@@ -116,6 +147,8 @@ def exposures(sequences: Sequences, number: int) -> tuple[np.ndarray, np.ndarray
     Runs of equal count: the place in the stream where each starts, and the count.
     """
     tokens, context = len(sequences.streams[number]), sequences.context
+    if sequences.packed:
+        return _packed_exposures(sequences, number)
     dealt = np.bincount(sequences.window[sequences.stream == number], minlength=windows(tokens, context))
     rounds, rest = divmod(context, tokens)  # a window longer than the stream goes round it
     start = (np.arange(len(dealt)) * context + 1) % tokens
@@ -126,15 +159,37 @@ def exposures(sequences: Sequences, number: int) -> tuple[np.ndarray, np.ndarray
         (np.zeros_like(start), np.where(stop > tokens, dealt, 0)),
         (np.maximum(stop - tokens, 0), np.where(stop > tokens, -dealt, 0)),
     ]
+    return _added([(np.zeros(1, np.int64), rounds * dealt.sum(keepdims=True)), *edges], tokens)
+
+
+def _packed_exposures(sequences: Sequences, number: int) -> tuple[np.ndarray, np.ndarray]:
+    windows = sequences.packed[number]
+    dealt = np.bincount(sequences.window[sequences.stream == number], minlength=len(windows))
+    times = np.repeat(dealt, np.diff(windows.first))
+    edges = [(windows.start, times), (windows.start + windows.length, -times)]
+    return _added(edges, len(sequences.streams[number]))
+
+
+def _added(edges: Sequence[tuple[np.ndarray, np.ndarray]], tokens: int) -> tuple[np.ndarray, np.ndarray]:
+    """The sum of all changes up to each place below ``tokens`` where something changes, and that place."""
     places, edge = np.unique(np.concatenate([[0], *(place for place, _ in edges)]), return_inverse=True)
     change = np.zeros(len(places), dtype=np.int64)
-    np.add.at(change, edge, np.concatenate([[rounds * dealt.sum()], *(count for _, count in edges)]))
+    np.add.at(change, edge[1:], np.concatenate([count for _, count in edges]))
     inside = places < tokens
     return places[inside], np.cumsum(change)[inside]
 
 
 def mix(
-    streams: Mapping[str, np.ndarray], *, f: float, steps: int, batch: int, block: int, context: int, seed: int
+    streams: Mapping[str, np.ndarray],
+    *,
+    f: float,
+    steps: int,
+    batch: int,
+    block: int,
+    context: int,
+    seed: int,
+    packed: tuple[Windows, ...] = (),
+    reshuffle: bool = False,
 ) -> Sequences:
     """The sequences of a run over {name: tokens}: the real stream first, then (if f > 0) the synthetic one."""
     if len(streams) != (2 if f > 0 else 1):
@@ -142,7 +197,9 @@ def mix(
     stream = placement(steps * batch, block, f, seed).astype(np.uint8)
     window = np.empty(len(stream), dtype=np.int64)
     for number, (name, tokens) in enumerate(streams.items()):
-        permutation = order(name, windows(len(tokens), context), seed)
+        count = len(packed[number]) if packed else windows(len(tokens), context)
         mine = stream == number
-        window[mine] = permutation[np.arange(mine.sum()) % len(permutation)]
-    return Sequences(tuple(streams.values()), context, batch, stream, window)
+        turns = -(-int(mine.sum()) // count)
+        orders = [order(name, count, seed, turn if reshuffle else 0) for turn in range(turns)]
+        window[mine] = np.concatenate([*orders, np.empty(0, np.int64)])[: mine.sum()]
+    return Sequences(tuple(streams.values()), context, batch, stream, window, packed)

@@ -51,15 +51,16 @@ def load(file: Path) -> Parts:
 
 
 def real_targets(sequences: Sequences, parts: Sequence[Parts], step: int) -> np.ndarray:
-    """(batch, context): is the target from real text? A megadoc's real copy counts as real."""
-    return _look_up(sequences, parts, step, "real")[:, 1:].astype(bool)
+    """(batch, context): is the target from real text? A megadoc's real copy counts as real, padding does not."""
+    return _look_up(sequences, parts, step, "real")[:, 1:].astype(bool) & sequences.targets(step)
 
 
 def segments(sequences: Sequences, parts: Sequence[Parts], step: int, unit: str) -> np.ndarray:
     """(batch, context): number of the document (``unit`` 'row') or megadoc of each input within its window.
 
     An input belongs where the token it predicts does: the boundary token before a document opens it, as it does
-    when a held-out document is scored. A stream that starts over starts a new document.
+    when a held-out document is scored. A stream that starts over starts a new document; padding belongs to its
+    window's last one.
     """
     owner = _look_up(sequences, parts, step, unit)
     _, positions = sequences.positions(step)

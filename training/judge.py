@@ -20,8 +20,9 @@ def plan_judging(study: Study, runs: Sequence[Mapping], refs: Mapping) -> list[d
     text. Raises `ConfigError` where the tasks cannot be asked: call it before training as well.
     """
     downstream.require(study)
-    seeds = list(study.training.seeds)
-    final = sorted((run for run in runs if run["recipe"] in study.mixes), key=lambda run: seeds.index(run["seed"]))
+    seeds = {name: study.training_of(name).seeds for name in study.mixes}
+    final = [run for run in runs if run["recipe"] in seeds]
+    final.sort(key=lambda run: seeds[run["recipe"]].index(run["seed"]))
     orders = [
         {"judge": "ensemble", "name": mix, "runs": [run["run"] for run in final if run["recipe"] == mix]}
         for mix in study.judging.ensembles

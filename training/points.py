@@ -1,7 +1,8 @@
 """A point of a search (lr, weight decay, epochs, f) and the run it makes of a recipe: steps, sequences, passes.
 
 The rule is that of the dbt model ``mixes`` (megadocs paper, section 4), here for any epochs and f:
-``steps = floor(whole batches of the real stream * epochs / (1 - f))``, dealt in blocks by `training.data`.
+``steps = floor(whole batches of the real stream * epochs / (1 - f))``, dealt in blocks by `training.data`; with f = 1
+``floor(whole batches of the synthetic stream * epochs)``, the paper's run without a separate real stream (6.3).
 A *recipe* is given as its rows of ``mixes.parquet``, one per stream: their tokens count, not their epochs and f.
 """
 
@@ -27,6 +28,11 @@ class Point(NamedTuple):
     weight_decay: float
     epochs: float
     f: float
+
+    @property
+    def real_share(self) -> float:
+        """Share of the stream whose passes the epochs count: the real one, or where there is none, the synthetic."""
+        return 1 - self.f if self.f < 1 else 1.0
 
     def __str__(self) -> str:
         names = {"lr": self.lr, "wd": self.weight_decay, "e": self.epochs} | ({"f": self.f} if self.f else {})
@@ -81,7 +87,7 @@ def at(study: Study, rows: Rows, point: Point, seed: int) -> dict:
                 "layout": row["layout"],
                 "tokens": int(row["stream_tokens"]),
                 "sequences": count,
-                "passes": count / data.windows(row["stream_tokens"], training.context),
+                "passes": count / row["windows"],
                 "synthetic_share": row["stream_synthetic_tokens"] / row["stream_tokens"],
             }
             for row, count in zip(rows, sequences, strict=False)
@@ -146,7 +152,10 @@ def matched(study: Study, rows: Rows, by: str, other: Mapping[str, Any]) -> Poin
 
     def costs(steps: int) -> float:
         sequences = data.sequences_per_stream(steps, batch, study.training_of(run["recipe"]).block, point.f)
-        streams = [stream | {"sequences": count} for stream, count in zip(run["streams"], sequences, strict=False)]
+        streams = [
+            stream | {"sequences": count, "passes": count * stream["passes"] / max(stream["sequences"], 1)}
+            for stream, count in zip(run["streams"], sequences, strict=False)
+        ]
         return spent(study, run | {"steps": steps, "streams": streams}, by)
 
     low, high = 1, 1
@@ -156,7 +165,7 @@ def matched(study: Study, rows: Rows, by: str, other: Mapping[str, Any]) -> Poin
         middle = (low + high) // 2
         low, high = (middle + 1, high) if costs(middle) < wanted else (low, middle)
     steps = low - 1 if low > 1 and wanted - costs(low - 1) <= costs(low) - wanted else low
-    point = point._replace(epochs=steps * (1 - point.f) / _batches(study, rows))
+    point = point._replace(epochs=steps * point.real_share / _batches(study, rows, point))
     while _steps(study, rows, point) < steps:  # rounded down by a last bit
         point = point._replace(epochs=math.nextafter(point.epochs, math.inf))
     return point
@@ -171,20 +180,21 @@ def spent(study: Study, run: Mapping[str, Any], by: str) -> float:
     training = study.training_of(run["recipe"])
     if by == "compute":
         return run["steps"] * training.batch * training.context
-    real = sum(stream["sequences"] * (1 - stream["synthetic_share"]) for stream in run["streams"])
-    return real * training.context
+    if training.packing == "cut":
+        return training.context * sum(s["sequences"] * (1 - s["synthetic_share"]) for s in run["streams"])
+    return sum(s["tokens"] * s["passes"] * (1 - s["synthetic_share"]) for s in run["streams"])
 
 
-def _batches(study: Study, rows: Rows) -> int:
-    """Whole batches in one pass over the real stream."""
+def _batches(study: Study, rows: Rows, point: Point) -> int:
+    """Whole batches in one pass over the stream whose passes are the epochs."""
     training = study.training_of(rows[0]["recipe"])
-    tokens = next(row["stream_tokens"] for row in rows if row["layout"] == study.real_layout)
-    return data.windows(tokens, training.context) // training.batch
+    counted = next(row for row in rows if (row["layout"] == study.real_layout) == (point.f < 1))
+    return counted["windows"] // training.batch
 
 
 def _steps(study: Study, rows: Rows, point: Point) -> int:
     # 1e-9 as in SQL: it keeps a whole number whole
-    return math.floor(_batches(study, rows) * point.epochs / (1 - point.f) + 1e-9)
+    return math.floor(_batches(study, rows, point) * point.epochs / point.real_share + 1e-9)
 
 
 def _tunes(study: Study) -> bool:

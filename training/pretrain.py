@@ -26,7 +26,7 @@ CODE = [
         "attention", "data", "documents", "evaluate", "export", "loop", "loss", "model", "optim", "pretrain",
         "processes", "run", "step",
     )
-]  # fmt: skip
+] + ["plugins/palimpsest/packing.py"]  # fmt: skip
 UNSHAPING = {
     "seeds", "reference_shares", "threads", "micro_tokens", "processes", "parallel", "compile", "checkpoint_seconds",
 }  # fmt: skip
@@ -43,7 +43,11 @@ def plan_runs(study: Study, mixes: Published, best: Mapping[str, Point] | None =
     for rows in recipes.values():
         _check(study, rows)
     found = points.resolve(study, recipes, best or {})
-    runs = [points.at(study, recipes[recipe], found[recipe], seed) for recipe in found for seed in study.training.seeds]
+    runs = [
+        points.at(study, recipes[recipe], found[recipe], seed)
+        for recipe in found
+        for seed in study.training_of(recipe).seeds
+    ]
     return sorted(runs, key=lambda run: (-run["steps"], run["run"]))
 
 
@@ -139,7 +143,8 @@ def publication(study: Study, tokens: Published, mixes: Published, run: dict) ->
 def _planned(study: Study, rows: list[dict], run: dict) -> dict | None:
     """The run as this study has it; None where it comes to no such seed or point."""
     _check(study, rows)
-    point, seeds = points.of(study, run), {*study.training.seeds, *([study.search.seed] if study.search else [])}
+    point, seeds = points.of(study, run), set(study.training_of(run["recipe"]).seeds)
+    seeds |= {study.search.seed} if study.search else set()
     if run["seed"] not in seeds or not points.possible(study, run["recipe"], point):
         return None
     return points.at(study, rows, point, run["seed"])

@@ -13,6 +13,7 @@ import torch
 
 from palimpsest.config import Study
 from palimpsest.lake import Facts, Published
+from palimpsest.packing import Windows, pack
 from palimpsest.provenance import write_lineage
 from training import data, documents, evaluate, points
 from training.checkpoint import Checkpoints
@@ -94,10 +95,19 @@ def open_feed(study: Study, tokens: Published, run: dict) -> Feed:
         batch=training.batch,
         block=training.block,
         context=training.context,
-        seed=run["seed"],
+        seed=run["seed"] if training.data_seed is None else training.data_seed,
+        packed=tuple(_packed(study, tokens, stream) for stream in run["streams"]) if training.packing != "cut" else (),
+        reshuffle=training.reshuffle,
     )
     parts = [documents.load(tokens.file(f"{stream['layout']}.parts.parquet")) for stream in run["streams"]]
     return Feed(sequences, parts, training.attention, training.loss_on)
+
+
+def _packed(study: Study, tokens: Published, stream: dict) -> Windows:
+    """The windows of what the run uses of a stream: its first megadocs, whole."""
+    megadocs = pq.read_table(tokens.file(f"{stream['layout']}.index.parquet"), columns=["tokens"])["tokens"].to_numpy()
+    used = megadocs[: np.searchsorted(np.cumsum(megadocs), stream["tokens"]) + 1]
+    return pack(used, study.training.context, study.training.packing)
 
 
 def make_learner(
@@ -134,9 +144,8 @@ def _gathered(model: Decoder) -> Decoder:
 def _evaluation(study: Study, run: dict, feed: Feed, learner: Learner, trained: Trained) -> dict:
     training, sequences, group = study.training, feed.sequences, learner.group
     total = len(sequences) * training.batch * training.context
-    synthetic = round(
-        sum(stream["sequences"] * stream["synthetic_share"] for stream in run["streams"]) * training.context
-    )
+    exposures = _exposures(run, feed)
+    targets, real = (sum(found[name] for found in exposures.values()) for name in ("total", "real"))
     device = next(learner.model.parameters()).device
     return {
         "run": run["run"],
@@ -152,12 +161,13 @@ def _evaluation(study: Study, run: dict, feed: Feed, learner: Learner, trained: 
         "steps": run["steps"],
         "tokens": {
             # a synthetic stream may hold real copies, which count as real
-            "real": total - synthetic,
-            "synthetic": synthetic,
+            "real": real,
+            "synthetic": targets - real,
+            "padding": total - targets,
             "total": total,
         },
         "streams": run["streams"],
-        "exposures": _exposures(run, feed),
+        "exposures": exposures,
         "parameters": learner.model.parameter_counts(),
         "flops": learner.model.flops_per_token() * total,
         "seconds": round(trained.seconds, 3),

@@ -106,7 +106,7 @@ def certificate(search: Search, axes: Axes, start: Point, losses: Losses) -> dic
 
 def rank(point: Point, losses: Losses) -> tuple:
     """Sorts points from the best to the worst; no two are alike."""
-    steps = round(point.epochs / (1 - point.f), 9)
+    steps = round(point.epochs / point.real_share, 9)
     loss = losses[point]
     return (loss, steps, point) if math.isfinite(loss) else (math.inf, point.lr, steps, point)
 

@@ -58,9 +58,10 @@ class Feed:
         if self.attention != "across":
             unit = {"documents": "row", "megadocs": "megadoc"}[self.attention]
             found = _on(documents.segments(sequences, self.parts, step, unit)[rows], device)
-        if self.loss_on == "real":
-            real = documents.real_targets(sequences, self.parts, step)
-            count, counted = max(1, int(real.sum())), _on(real[rows], device)
+        if self.loss_on == "real" or sequences.packed:
+            real = self.loss_on == "real"
+            learned = documents.real_targets(sequences, self.parts, step) if real else sequences.targets(step)
+            count, counted = max(1, int(learned.sum())), _on(learned[rows], device)
         most = -(-sequences.batch // group.world)
         return Batch(_on(sequences.at(step, rows), device), count, most, found, counted)
 

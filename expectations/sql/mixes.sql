@@ -38,7 +38,9 @@ final as (
         names.recipe,
         coalesce(any_value(streams.role), 'mix') = 'mix' as is_mix,
         count(streams.layout) as streams,
-        count(*) filter (where streams.layout = $real_layout and streams.stream_sequences > 0) as real_streams,
+        count(*) filter (
+            where streams.layout = $real_layout and (streams.stream_sequences > 0 or streams.fraction = 0)
+        ) as real_streams,
         coalesce(sum(streams.real_tokens) filter (where streams.layout = $real_layout), 0)::bigint as real_tokens,
         count(*) filter (where streams.fraction > 0 and streams.stream_sequences < 1) as unused_streams,
         coalesce(sum(abs(streams.tokens - streams.stream_tokens)), 0)::bigint as token_difference,

@@ -38,11 +38,13 @@ RECIPES = pa.schema(
         ("context", pa.int64()),
         ("batch", pa.int64()),
         ("block", pa.int64()),
+        ("packing", pa.string()),
     ]
 )
 MARKS = {"boundary": BOUNDARY, "think_open": THINK_OPEN, "think_close": THINK_CLOSE}
 CODE = (
     "plugins/palimpsest/mixes.py",
+    "plugins/palimpsest/packing.py",
     "plugins/palimpsest/provenance.py",
     "plugins/palimpsest/warehouse.py",
     "dbt_project/dbt_project.yml",
@@ -120,6 +122,7 @@ def recipe_rows(study: Study) -> list[dict[str, object]]:
     for name, mix in study.mixes.items():
         training = study.training_of(name)
         common = {"context": training.context, "batch": training.batch, "block": training.block}
+        common["packing"] = training.packing
         common["real_layout"] = study.real_layout
         synthetic = mix.layout if mix.f else None
         details = {"synthetic_layout": synthetic, "fraction": mix.f, "epochs": mix.epochs, "max_tokens": mix.max_tokens}

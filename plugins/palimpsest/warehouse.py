@@ -116,7 +116,7 @@ def _parsed(project: Path) -> Manifest:
 def _digest(project: Path) -> str:
     found = hashlib.sha256(str(project).encode())
     for file in sorted(project.rglob("*")):
-        if file.suffix in {".sql", ".yml"}:
+        if file.suffix in {".sql", ".yml", ".py"}:
             found.update(b"\0" + str(file.relative_to(project)).encode() + b"\0" + file.read_bytes())
     return found.hexdigest()
 

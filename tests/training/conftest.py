@@ -130,6 +130,7 @@ def publish_mixes(lake: Lake, study: Study, parts: pa.Table) -> Published:
                 "stream_synthetic_tokens": sum(
                     r["tokens"] for r in found if r["layout"] == name and r["kind"] not in ("real", "slice")
                 ),
+                "windows": windows(sizes[name], training.context),
                 "epochs": epochs,
                 "steps": steps,
                 "stream_sequences": sequences,

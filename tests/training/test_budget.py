@@ -51,8 +51,11 @@ def streams(paper, recipe: str) -> list[dict]:
     layout = paper.mixes[recipe].layout
     made = STREAMS[int(layout.rsplit("_", 1)[1])] if layout != "real" else None
     row = {"recipe": recipe, "role": "mix", "share": 1.0}
-    found = [{**row, "layout": "real", "stream_tokens": REAL, "stream_synthetic_tokens": 0}]
-    return found + ([{**row, "layout": layout, "stream_tokens": made, "stream_synthetic_tokens": made}] if made else [])
+    sizes = [("real", REAL, 0)] + ([(layout, made, made)] if made else [])
+    return [
+        {**row, "layout": name, "stream_tokens": size, "stream_synthetic_tokens": part, "windows": -(-size // 4096)}
+        for name, size, part in sizes
+    ]
 
 
 @pytest.mark.parametrize("expected", TABLE_ROWS, ids=lambda row: row[0])
@@ -68,10 +71,17 @@ def test_the_papers_plan_has_the_papers_steps_tokens_and_passes(paper, expected)
         assert round(row["passes"][paper.mixes[recipe].layout], 1) == float(passes)
 
 
+def test_without_a_separate_real_stream_a_pass_has_the_papers_steps(paper):
+    """Section 6.3: stitched, G = 2, alone, 1,521 steps per pass."""
+    (row,) = budget.budget(paper, {"stitched_2_only": streams(paper, "stitched_2_only")}, paper.tokenizer.vocab_size)
+    assert row["steps"] == 4 * 1521
+    assert row["passes"] == {"real": 0, "stitched_2": pytest.approx(4, rel=1e-3)}
+
+
 def test_the_mix_manifest_plans_the_same_steps_and_passes(paper):
     """The dbt model itself, over streams of the paper's sizes."""
     sql = (REPOSITORY / "dbt_project" / "models" / "study" / "marts" / "mixes.sql").read_text()
-    sql = re.sub(r"\{\{ ref\('\w+?__?(recipes|streams_measured)'\) \}\}", r"\1", sql)
+    sql = re.sub(r"\{\{ ref\('\w+?__?(recipes|streams_measured|windows_packed)'\) \}\}", r"\1", sql)
     recipes = [row for row in recipe_rows(paper) if row["recipe"] in {row[0] for row in TABLE_ROWS}]
     measured = []
     for row in recipes:
@@ -83,6 +93,7 @@ def test_the_mix_manifest_plans_the_same_steps_and_passes(paper):
     connection = duckdb.connect()
     connection.register("recipes", pa.Table.from_pylist(recipes, RECIPES))
     connection.register("streams_measured", pa.Table.from_pylist(measured))
+    connection.sql("create table windows_packed (recipe varchar, layout varchar, windows bigint)")
     rows = connection.sql(sql).to_arrow_table().to_pylist()
     found = {row["recipe"]: row for row in rows if row["is_synthetic"] or row["recipe"] == "real"}
     for recipe, *_, steps, tokens, passes in TABLE_ROWS:

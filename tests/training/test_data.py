@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from palimpsest.lake import LakeError
+from palimpsest.packing import pack
 from training import data
 
 REAL, SYNTHETIC = np.arange(1003), np.arange(5000, 8210)
@@ -122,3 +123,46 @@ def test_processes_divide_a_batch_without_gap_or_overlap(world):
     parts = [sequences.at(11, data.divide(6, rank, world)) for rank in range(world)]
     assert (np.concatenate(parts) == sequences.at(11)).all()
     assert {len(part) for part in parts} <= {6 // world, -(-6 // world)}
+
+
+LENGTHS = np.array([5, 40, 16, 3, 17, 9, 2, 31, 8, 12])
+STREAM = np.arange(LENGTHS.sum())
+
+
+def packed(packing, **change):
+    settings = {"f": 0.0, "steps": 9, "batch": 5, "block": 8, "context": 16, "seed": 3} | change
+    return data.mix({"real": STREAM}, packed=(pack(LENGTHS, 16, packing),), **settings)
+
+
+@pytest.mark.parametrize("packing", ["pad", "best_fit"])
+def test_a_packed_window_is_read_from_the_token_before_it_and_padding_is_no_target(packing):
+    sequences = packed(packing)
+    starts = set((np.cumsum(LENGTHS) - LENGTHS).tolist())
+    for step in range(len(sequences)):
+        rows, learned = sequences.at(step), sequences.targets(step)
+        assert (rows[:, 0] == (rows[:, 1] - 1) % len(STREAM)).all()
+        for row, mask in zip(rows, learned, strict=True):
+            filled = int(mask.sum())
+            assert mask[:filled].all()
+            jumps = [at for at in range(1, filled) if row[at + 1] != row[at] + 1]
+            assert all(row[at] + 1 in starts | {len(STREAM)} for at in jumps)  # only where a megadoc had ended
+
+
+@pytest.mark.parametrize("packing", ["pad", "best_fit"])
+def test_packed_tokens_are_seen_exactly_as_often_as_said(packing):
+    sequences = packed(packing)
+    found = np.zeros(len(STREAM), int)
+    for step in range(len(sequences)):
+        np.add.at(found, sequences.at(step)[:, 1:][sequences.targets(step)], 1)
+    starts, times = data.exposures(sequences, 0)
+    assert (np.repeat(times, np.diff(starts, append=len(STREAM))) == found).all()
+    passes = 45 / len(sequences.packed[0])
+    assert {int(np.floor(passes)), int(np.ceil(passes))} == set(found.tolist())
+
+
+def test_reshuffled_passes_have_orders_of_their_own_and_the_first_is_the_usual_one():
+    again, usual = mixed(f=0.0, steps=63 * 3, batch=1, reshuffle=True), mixed(f=0.0, steps=63 * 3, batch=1)
+    turns = again.window.reshape(3, 63)
+    assert (turns[0] == usual.window[:63]).all()
+    assert (turns[1] != turns[0]).any() and (turns[2] != turns[1]).any()
+    assert all(sorted(turn) == list(range(63)) for turn in turns)

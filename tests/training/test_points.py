@@ -19,7 +19,7 @@ from training.points import Point
 from training.pretrain import plan_runs, publication
 from training.run import _exposures, open_feed
 
-GRID = list(itertools.product((0.6, 1, 2, 7.3, 32), (0.29, 0.5, 0.75, 0.9)))
+GRID = list(itertools.product((0.6, 1, 2, 7.3, 32), (0.29, 0.5, 0.75, 0.9, 1.0)))
 OTHER = {"context": 24, "batch": 3, "block": 10, "optimizer": {"weight_decay": 0.4}}
 
 
@@ -86,7 +86,7 @@ def rows_of(study: Study, real: int = 5000, synthetic: int = 9000, copies: float
         if row["fraction"]:
             part = {"stream_tokens": synthetic, "stream_synthetic_tokens": round(synthetic * (1 - copies))}
             rows.append({**common, "layout": row["synthetic_layout"], **part})
-        found[row["recipe"]] = rows
+        found[row["recipe"]] = [one | {"windows": -(-one["stream_tokens"] // row["context"])} for one in rows]
     return found
 
 
@@ -169,10 +169,13 @@ def test_like_takes_the_other_mixs_best_point_and_the_reference_on_less_text_has
 
 def nearest(study, rows, by, target) -> int:
     """The number of steps that comes nearest, by trying them all."""
-    point, batches = points.own(study, rows[0]["recipe"]), points._batches(study, rows)
+    point, batches = (
+        points.own(study, rows[0]["recipe"]),
+        points._batches(study, rows, points.own(study, rows[0]["recipe"])),
+    )
     costs = {}
     for steps in range(1, 3200):
-        run = points.at(study, rows, point._replace(epochs=(steps + 0.5) * (1 - point.f) / batches), 0)
+        run = points.at(study, rows, point._replace(epochs=(steps + 0.5) * point.real_share / batches), 0)
         assert run["steps"] == steps
         costs[steps] = points.spent(study, run, by)
     return min(costs, key=lambda steps: (abs(costs[steps] - target), steps))

@@ -31,6 +31,11 @@ OWN = {
         "Each mix where its training ended. Where a mix lies below and right of another, its gain was paid for in "
         "training; straight below, it was free.",
     ),
+    "loss-by-search": (
+        "What the search tried",
+        "Losses of one seed on the held-out set that decides, along each axis through the best point (ringed), all "
+        "else as there. Pale: the reference on a share of the real text. A ring at an end asks for further values.",
+    ),
 }
 ALONG = {
     "generations": ("generations per document", "One line per family; dashed is real-only."),

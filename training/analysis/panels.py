@@ -1,4 +1,4 @@
-"""Figures with a panel per held-out set: loss and gap along an axis of the study, loss by ensemble size."""
+"""Figures of several panels: loss and gap along an axis of the study, loss by ensemble size, what a search tried."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from training.analysis.laws import Law
 from training.analysis.style import COLOURS, DASHED, INK, LOSS, WIDTH, colours, reference_line, seed_losses
 from training.analysis.words import short
+from training.points import Point
 
 ON = {"iid": "held-out documents", "short": "short documents", "long": "long documents"}
+SETTINGS = Point._fields
 ALONG = {
     "generations": "generations per document, G",
     "parameters": "parameters, embeddings aside",
@@ -110,6 +112,41 @@ def by_members(table: Mapping) -> plt.Figure | None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _finish(figure, panels, "members of the ensemble, K", LOSS)
     return figure
+
+
+def by_search(table: Mapping) -> plt.Figure | None:
+    """Loss of a search's points along each axis through the best one, a panel per axis, a line per recipe."""
+    points = table["searched"].get("points", {})
+    lines = {axis: {recipe: _through_best(own, axis) for recipe, own in points.items()} for axis in SETTINGS}
+    lines = {axis: {r: line for r, line in found.items() if len(line) > 1} for axis, found in lines.items()}
+    lines = {axis: found for axis, found in lines.items() if found}
+    if not lines:
+        return None
+    colour = colours(table)
+    figure, panels = _panels(len(lines))
+    for axes, (axis, found) in zip(panels, lines.items(), strict=True):
+        ticks = sorted({point[axis] for line in found.values() for point in line})
+        for recipe, line in found.items():
+            shade = colour.get(recipe, INK)
+            x, y = [ticks.index(point[axis]) for point in line], [point["loss"] for point in line]
+            axes.plot(x, y, ".-", color=shade, label=recipe, linewidth=1.4, alpha=1 if recipe in colour else 0.5)
+            best = next(place for place, point in enumerate(line) if point["best"])
+            axes.plot(x[best], y[best], "o", color=shade, markersize=8, markerfacecolor="none")
+        axes.set_title(ALONG[axis], loc="left")
+        axes.set_xticks(range(len(ticks)), [f"{tick:g}" for tick in ticks])
+    _finish(figure, panels, "", LOSS)
+    if len(points) > 8:
+        panels[0].get_legend().remove()
+    return figure
+
+
+def _through_best(points: list[Mapping], axis: str) -> list[Mapping]:
+    """The points that differ from the best one along the axis alone, in its order; diverged ones are no point."""
+    best = next((point for point in points if point["best"]), None)
+    if best is None:
+        return []
+    alike = [p for p in points if p["loss"] is not None and all(p[a] == best[a] for a in SETTINGS if a != axis)]
+    return sorted(alike, key=lambda point: point[axis])
 
 
 def _panels(count: int) -> tuple[plt.Figure, list[plt.Axes]]:

@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from training.analysis.laws import Law
-from training.analysis.panels import ALONG, along, by_members, gap
+from training.analysis.panels import ALONG, along, by_members, by_search, gap
 from training.analysis.style import DASHED, INK, LOSS, STYLE, WIDTH, colours, reference_line, seed_losses
 from training.analysis.words import short
 
@@ -199,4 +199,5 @@ PLOTS = {
     "gain-by-length": _buckets("by_length", "length of the document, tokens (from, by powers of two)"),
     "loss-by-members": by_members,
     "loss-by-flops": _by_flops,
+    "loss-by-search": by_search,
 }

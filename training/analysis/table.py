@@ -18,6 +18,7 @@ from palimpsest.lake import LakeError, Published
 from training.analysis import gaps, judged, laws, sampling, scaling, series
 from training.analysis.rows import OWN, cost, losses_of, make_row, seed_noise, stream_of
 from training.analysis.words import aside, headline
+from training.points import Point
 
 
 def compare_runs(
@@ -80,6 +81,7 @@ def compare_runs(
         "ablations": gaps.find_ablations(members, noise, documents),
         "laws": _laws(references, lines, noise, verdict["ensembles"]),
         "certificates": dict(search.extra["certificates"]) if search else {},
+        "searched": _searched(search) if search else {},
         **verdict,
         "runs": evaluations,
     }
@@ -95,6 +97,15 @@ def _references(study: Study, streams: Mapping[str, list], by_recipe: Mapping[st
         and (own := losses_of(by_recipe[recipe], "iid"))
     ]
     return sorted(found, key=lambda point: point["tokens"])
+
+
+def _searched(search: Published) -> dict:
+    """Every point that a search tried, by recipe; its loss is null where the run diverged."""
+    loss, found = f"loss_{search.extra['metric']}", defaultdict(list)
+    for row in pq.read_table(search.file("points.parquet")).to_pylist():
+        point = {axis: row[axis] for axis in Point._fields}
+        found[row["recipe"]].append(point | {"loss": row[loss], "best": row["best"], "wave": row["wave"]})
+    return {"metric": search.extra["metric"], "points": dict(found)}
 
 
 def _among(member: series.Member | None, row: Mapping) -> dict:

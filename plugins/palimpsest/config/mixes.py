@@ -24,9 +24,11 @@ class Mix(Strict):
     """One training diet: the real stream at 1 - f and one synthetic stream at f (Kim et al. 2026, section 4)."""
 
     layout: str
-    f: Fraction = 0.0
+    f: float = Field(default=0.0, ge=0, le=1)
+    """Share of the windows that come from the synthetic stream."""
     epochs: float = Field(gt=0)
-    """Passes over the real stream; f adds synthetic text on top of it."""
+    """Passes over the real stream; f adds synthetic text on top of it. With f = 1 there is no separate real stream, and
+    they are passes over the synthetic one (which may hold real documents)."""
     max_tokens: int | None = Field(default=None, gt=0)
     """Cap on the synthetic stream: only its first so many tokens are used."""
     search: bool = True
@@ -84,4 +86,4 @@ class Search(Strict):
 
     def axes(self, mix: Mix) -> tuple[str, ...]:
         """The axes this mix is searched along."""
-        return tuple(axis for axis in AXES if getattr(self, axis) and (axis != "f" or mix.f > 0))
+        return tuple(axis for axis in AXES if getattr(self, axis) and (axis != "f" or 0 < mix.f < 1))

@@ -15,8 +15,6 @@ from palimpsest.config.mixes import Mix, Search
 from palimpsest.config.schedule import CronOrWord
 from palimpsest.config.training import Training
 
-PER_STUDY = {"seeds", "reference_shares"}
-
 
 class Tokenizer(Strict):
     vocab_size: int = Field(default=32_768, ge=512)
@@ -169,8 +167,10 @@ class Study(Strict):
                 known(f"mixes.{name}.{key}", other, self.mixes)
                 if self.mixes[other].like or self.mixes[other].match:
                     raise ValueError(f"mixes.{name}.{key}: '{other}' follows another mix itself; name that one")
-            if mix.like and (mix.f == 0) != (self.mixes[mix.like].f == 0):
-                raise ValueError(f"mixes.{name}.like: '{mix.like}' has no f to take over; f is 0 in one of the two")
+            if mix.like and any((mix.f == end) != (self.mixes[mix.like].f == end) for end in (0, 1)):
+                raise ValueError(
+                    f"mixes.{name}.like: '{mix.like}' has no f and epochs to take over; f is 0 or 1 in one of the two"
+                )
 
     def mix_of(self, recipe: str) -> Mix:
         """The mix a recipe trains: itself, or the reference on a share of the text."""
@@ -185,15 +185,20 @@ class Study(Strict):
         own = self.mix_of(mix).training
         if not own:
             return self.training
-        fixed = sorted(PER_STUDY & own.keys())
-        if fixed:
-            raise ValueError(f"mixes.{mix}.training.{fixed[0]}: is the same in all mixes; set it under 'training'")
+        if "reference_shares" in own:
+            raise ValueError(f"mixes.{mix}.training.reference_shares: belongs to the study; set it under 'training'")
         try:
-            return self.training.changed(own)
+            found = self.training.changed(own)
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in ("mixes", mix, "training", *first["loc"]))
             raise ValueError(f"{key}: {first['msg'].removeprefix('Value error, ')}") from None
+        if missing := set(self.training.seeds) - set(found.seeds):
+            raise ValueError(
+                f"mixes.{mix}.training.seeds: lacks {min(missing)}; mixes are compared seed by seed, so each has those "
+                "of the study, and may have more"
+            )
+        return found
 
     @property
     def reference_recipes(self) -> dict[str, float]:

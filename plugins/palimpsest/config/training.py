@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from palimpsest.config.base import Seed, Share, Strict
+from palimpsest.packing import Packing
 
 
 class Model(Strict):
@@ -48,8 +49,16 @@ class Training(Strict):
     """Sequences per step."""
     block: int = Field(default=2048, ge=1)
     """Sequences per mixing block: inside each, the synthetic share is exact."""
+    packing: Packing = "cut"
+    """How megadocs are laid into windows (`palimpsest.packing`): cut anywhere from one stream, as in the paper, or kept
+    whole and padded, one to a window ('pad') or as many as fit ('best_fit')."""
+    reshuffle: bool = False
+    """Another order of the windows at each pass over a stream; the paper deals the same one again."""
+    data_seed: Seed | None = None
+    """One order of the windows for all seeds, which then differ in their initial weights alone; none: each its own."""
     seeds: list[Seed] = Field(default=[0], min_length=1)
-    """Paired across mixes: seed s means the same initial weights and window order everywhere."""
+    """Paired across mixes: seed s means the same initial weights and window order everywhere. A mix may have more of
+    them (an ensemble's members), never fewer."""
     reference_shares: list[Share] = []
     """Shares of the real documents on which the real-only recipe is trained too: the scaling law is read off these."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

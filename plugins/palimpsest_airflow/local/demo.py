@@ -77,7 +77,8 @@ def _watch(api: Api, dag_id: str, run_id: str, display: Display) -> None:
 def plan(study: Study, corpus: Corpus) -> dict[tuple[str, str], tuple[int, int]]:
     """Every stage of both Dags in order: instances, and how many run at a time."""
     slots = {name: int(pool["slots"]) for name, pool in pools().items()}
-    trainings = (len(study.mixes) + len(study.training.reference_shares)) * len(study.training.seeds)
+    recipes = [*study.mixes, *study.reference_recipes]
+    trainings = sum(len(study.training_of(recipe).seeds) for recipe in recipes)
     several = {"generate": (study.shards, slots["gpu"]), "train": (trainings, slots["train"])}
     tasks = {
         f"corpus_{corpus.name}": ("extract", "documents", "gate", "publish"),

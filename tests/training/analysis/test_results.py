@@ -115,12 +115,21 @@ def test_what_a_search_found_is_in_the_report_and_judged_on_other_seeds(lake):
     study = planted.make_study(search={"lr": [1e-3, 3e-3, 1e-2], "seed": 0})
     point = {"lr": 3e-3, "weight_decay": 0.1, "epochs": 4.0, "f": 0.75}
     extra = {"certificates": {"simple_8": certificate(point, 3.2)}, "best": {"simple_8": point}, "metric": "iid"}
-    found = lake.publish("studies/planted/search", lambda d: (d / "x").write_text("x") and Facts(extra=extra))
+    tried = [
+        {"recipe": "simple_8", "wave": 1, "best": lr == 3e-3, "loss_iid": loss, **point, "lr": lr}
+        for lr, loss in ((1e-3, 3.3), (3e-3, 3.2), (1e-2, None))
+    ]
+    found = lake.publish(
+        "studies/planted/search",
+        lambda d: pq.write_table(pa.Table.from_pylist(tried), d / "points.parquet") or Facts(extra=extra),
+    )
     published = report(study, lake, **planted.publish(study, lake), search=found)
     table, page = load_table(published), published.file("report.html").read_text()
     row, runs = by_mix(table)["simple_8"], {r["run"]: r["losses"]["iid"] for r in table["runs"]}
     fresh = np.mean([runs[f"simple_8-s{s}"] - runs[f"real-s{s}"] for s in (1, 2)])
     assert row["difference_fresh"] == pytest.approx(fresh) and row["difference_fresh"] != row["difference"]
+    assert [p["loss"] for p in table["searched"]["points"]["simple_8"]] == [3.3, 3.2, None]
+    assert "What the search tried" in page and ">learning rate<" in published.file("loss-by-search.svg").read_text()
     assert "How the settings were found" in page and "at the high end of f" in page and "diverged" in page
 
 

@@ -39,10 +39,13 @@ final as (
         drawn.layout,
         drawn.stream_fraction,
         drawn.is_synthetic,
+        recipes.context,
+        recipes.packing,
         count(*) as stream_megadocs,
         sum(lengths.tokens) as stream_tokens,
         sum(lengths.real_tokens) as stream_real_tokens,
-        sum(lengths.synthetic_tokens) as stream_synthetic_tokens
+        sum(lengths.synthetic_tokens) as stream_synthetic_tokens,
+        list(lengths.tokens order by lengths.position) filter (where recipes.packing <> 'cut') as megadoc_tokens
     from drawn
     inner join recipes
         on drawn.recipe = recipes.recipe
@@ -54,7 +57,8 @@ final as (
                 then lengths.position = 0 or lengths.tokens_until <= coalesce(recipes.max_tokens, lengths.tokens_until)
             else lengths.position < ceil(recipes.share * lengths.megadocs_in_layout - 1e-9)
         end
-    group by drawn.recipe, drawn.layout, drawn.stream_fraction, drawn.is_synthetic
+    group by
+        drawn.recipe, drawn.layout, drawn.stream_fraction, drawn.is_synthetic, recipes.context, recipes.packing
 )
 
 select * from final

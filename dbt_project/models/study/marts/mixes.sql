@@ -1,11 +1,16 @@
 -- steps = floor(steps_per_real_epoch * epochs / (1 - f)) (megadocs paper, section 4): epochs fix the real text,
--- f adds synthetic text on top. 1e-9 keeps a whole number whole in floating point.
+-- f adds synthetic text on top. With f = 1 there is no separate real stream: epochs are passes over the synthetic one.
+-- 1e-9 keeps a whole number whole in floating point.
 with recipes as (
     select * from {{ ref('stg_study__recipes') }}
 ),
 
 streams as (
     select * from {{ ref('int_streams_measured') }}
+),
+
+packed as (
+    select * from {{ ref('int_windows_packed') }}
 ),
 
 windowed as (
@@ -18,25 +23,30 @@ windowed as (
         streams.stream_tokens,
         streams.stream_real_tokens,
         streams.stream_synthetic_tokens,
-        ceil(streams.stream_tokens / recipes.context) as windows
+        coalesce(packed.windows, ceil(streams.stream_tokens / recipes.context)) as windows
     from recipes
     inner join streams
         on recipes.recipe = streams.recipe
+    left join packed
+        on streams.recipe = packed.recipe and streams.layout = packed.layout
 ),
 
 batched as (
     select
         *,
         floor(max(case when not is_synthetic then windows end) over (partition by recipe) / batch)
-            as steps_per_real_epoch
+            as steps_per_real_epoch,
+        floor(max(case when is_synthetic = (fraction = 1) then windows end) over (partition by recipe) / batch)
+            as steps_per_epoch,
+        case when fraction < 1 then 1 - fraction else 1 end as share_of_steps
     from windowed
 ),
 
 stepped as (
     select
         *,
-        floor(steps_per_real_epoch * epochs / (1 - fraction) + 1e-9) as steps,
-        batch * floor(steps_per_real_epoch * epochs / (1 - fraction) + 1e-9) as sequences
+        floor(steps_per_epoch * epochs / share_of_steps + 1e-9) as steps,
+        batch * floor(steps_per_epoch * epochs / share_of_steps + 1e-9) as sequences
     from batched
 ),
 

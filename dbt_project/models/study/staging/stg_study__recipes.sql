@@ -14,7 +14,8 @@ final as (
         max_tokens,
         context,
         batch,
-        block
+        block,
+        packing
     from source
 )
 
