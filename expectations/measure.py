@@ -110,12 +110,13 @@ def megadocs(connection: duckdb.DuckDBPyConnection, study: Study) -> pd.DataFram
     asked = [
         {
             "layout": name,
-            "strategy": layout.strategy or "",
+            "strategy": strategy,
             "generations": layout.generations or 1_000_000_000,
             "holds_real": layout.kind == "real" or layout.real != "none",
             "holds_reserve": layout.kind == "real",
         }
         for name, layout in study.layouts.items()
+        for strategy in layout.strategies or [""]
     ]
     connection.register("asked_layouts", pd.DataFrame(asked))
     connection.register("leaks", validation_leaks(connection, study.gates.validation_ngram))

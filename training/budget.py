@@ -71,8 +71,8 @@ def imagined(study: Study, *, documents: int, real: int, written: Mapping[str, i
         rows = [_row(row, row["real_layout"], own, 0)]
         if row["synthetic_layout"]:
             layout = study.layouts[row["synthetic_layout"]]
-            count = layout.generations or study.strategies[layout.strategy].generations
-            made = round(study.real_share * documents) * count * written[layout.strategy]
+            counts = {s: layout.generations or study.strategies[s].generations for s in layout.strategies}
+            made = round(study.real_share * documents) * sum(n * written[s] for s, n in counts.items())
             kept = 0 if layout.real == "none" else round(study.real_share * real)
             rows.append(_row(row, row["synthetic_layout"], made + kept, made))
         found[row["recipe"]] = rows

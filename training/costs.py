@@ -24,12 +24,12 @@ def generation_cost(study: Study, lake: Lake, layout: str, *, generations: Publi
     has all that was paid, waste too; None where it knows nothing of one of them. Generations that another study has
     paid cost the same: it is what making them takes.
     """
-    strategy, most = study.layouts[layout].strategy, study.layouts[layout].generations
-    if strategy is None:
+    strategies, most = study.layouts[layout].strategies, study.layouts[layout].generations
+    if not strategies:
         return {"generations": 0, "dropped": 0, "input_tokens": 0, "output_tokens": 0, "engine_seconds": 0.0}
     published = generations or lake.latest(f"studies/{study.name}/generations")
-    most = most or study.strategies[strategy].generations
-    chosen = (pc.field("strategy") == strategy) & (pc.field("g") < most)
+    chosen = pc.field("strategy").isin(strategies)
+    chosen = chosen & (pc.field("g") < most) if most else chosen
     rows = pq.read_table(published.file("generations.parquet"), columns=list(COLUMNS), filters=chosen)
     drops = pq.read_table(published.file("generation_drops.parquet"), columns=["strategy", "g"], filters=chosen)
     rows = rows.append_column("written", pc.coalesce(rows["output_tokens"], rows["tokens"]))

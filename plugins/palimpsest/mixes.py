@@ -19,7 +19,7 @@ LAYOUTS = pa.schema(
     [
         ("layout", pa.string()),
         ("kind", pa.string()),
-        ("strategy", pa.string()),
+        ("strategies", pa.list_(pa.string())),
         ("generations", pa.int32()),
         ("real_place", pa.string()),
         ("seed", pa.int32()),
@@ -35,6 +35,7 @@ RECIPES = pa.schema(
         ("fraction", pa.float64()),
         ("epochs", pa.float64()),
         ("max_tokens", pa.int64()),
+        ("max_ratio", pa.float64()),
         ("context", pa.int64()),
         ("batch", pa.int64()),
         ("block", pa.int64()),
@@ -99,12 +100,12 @@ def layout_rows(study: Study) -> list[dict[str, object]]:
     """One row per layout, with the study's defaults filled in."""
     rows = []
     for name, layout in study.layouts.items():
-        planned = study.strategies[layout.strategy].generations if layout.strategy else 0
+        planned = max((study.strategies[name].generations for name in layout.strategies), default=0)
         rows.append(
             {
                 "layout": name,
                 "kind": layout.kind,
-                "strategy": layout.strategy,
+                "strategies": layout.strategies,
                 "generations": layout.generations or planned,
                 "real_place": layout.real,
                 "seed": layout.seed,
@@ -125,8 +126,9 @@ def recipe_rows(study: Study) -> list[dict[str, object]]:
         common["packing"] = training.packing
         common["real_layout"] = study.real_layout
         synthetic = mix.layout if mix.f else None
-        details = {"synthetic_layout": synthetic, "fraction": mix.f, "epochs": mix.epochs, "max_tokens": mix.max_tokens}
-        rows.append({"recipe": name, "role": "mix", "share": study.real_share, **details, **common})
+        details = {"synthetic_layout": synthetic, "fraction": mix.f, "epochs": mix.epochs}
+        details |= {"max_tokens": mix.max_tokens, "max_ratio": mix.max_ratio}
+        rows.append({"recipe": name, "role": "mix", "share": mix.real_share or study.real_share, **details, **common})
         if name == study.reference:
             rows += [
                 {"recipe": recipe, "role": "reference", "share": share, **details, **common}

@@ -51,12 +51,11 @@ def make_row(
 ) -> dict:
     real, synthetic, runs = stream_of(rows, False), stream_of(rows, True), by_recipe[name]
     layout = study.layouts[study.mixes[name].layout]
-    strategy = study.strategies.get(layout.strategy)
     row = {
         "mix": name,
         "layout": layout.kind,
         "strategy": layout.strategy,
-        "generations": (layout.generations or strategy.generations) if strategy else 0,
+        "generations": study.generations_of(study.mixes[name].layout),
         "seeds": len(runs),
         "real_tokens": real["stream_tokens"],
         "synthetic_tokens": synthetic["stream_synthetic_tokens"] if synthetic else 0,

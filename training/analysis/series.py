@@ -72,22 +72,23 @@ def describe_mixes(study: Study, runs: Mapping[str, Mapping[int, Mapping]]) -> l
     """Every mix that has run; ``runs`` are the evaluations by recipe and seed."""
     found, usual = [], study.training_of(study.reference)
     usual_design = {"context": usual.context, "batch_tokens": usual.batch * usual.context}
-    usual_design |= {"mode": "own", "max_tokens": None, "layout_seed": 0, "model": usual.model.model_dump()}
+    usual_design |= {"mode": "own", "layout_seed": 0, "model": usual.model.model_dump()}
+    usual_design |= {"max_tokens": None, "max_ratio": None, "real_share": None, "also": []}
     usual_design |= {key: value for key, value in usual.model_dump(mode="json").items() if key not in UNASKED}
     for name, mix in study.mixes.items():
         if not runs.get(name):
             continue
         first, layout, training = next(iter(runs[name].values())), study.layouts[mix.layout], study.training_of(name)
-        strategy = study.strategies.get(layout.strategy)
         point = first.get("point") or points.own(study, name)._asdict()
         design = {
-            "generations": (layout.generations or strategy.generations) if strategy else 0,
+            "generations": study.generations_of(mix.layout),
             "parameters": first["parameters"]["non_embedding"],
             "context": training.context,
             "batch_tokens": training.batch * training.context,
             "real": _place(layout.kind, layout.real),
             "mode": _mode(mix),
-            "max_tokens": mix.max_tokens,
+            **{key: getattr(mix, key) for key in ("max_tokens", "max_ratio", "real_share")},
+            "also": layout.also,
             "layout_seed": layout.seed,
             "model": training.model.model_dump(),
         } | {key: value for key, value in training.model_dump(mode="json").items() if key not in UNASKED}
@@ -159,6 +160,12 @@ def _word(key: str, design: Mapping) -> str:
             return "controlled" if value == "those of another mix" else str(value)
         case "attention":
             return f"attention within {value}" if value != "across" else "attention across documents"
+        case "also":
+            return f"pooled with {', '.join(value)}"
+        case "max_ratio":
+            return f"at most {value:g} synthetic tokens per real one"
+        case "real_share":
+            return f"{value:.0%} of the real documents"
         case "batch_tokens":
             return f"{value:,} tokens per batch"
         case _:

@@ -14,7 +14,7 @@ pairs as (
     from layouts as simple
     inner join layouts as stitched
         on
-            simple.strategy = stitched.strategy
+            simple.strategies = stitched.strategies
             and simple.generations = stitched.generations
             and (simple.real_place = 'none') = (stitched.real_place = 'none')
     where

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from palimpsest.config.base import Fraction, Name, Seed, Strict
+from palimpsest.config.base import Fraction, Name, Seed, Share, Strict
 
 AXES = ("lr", "weight_decay", "epochs", "f")
 """What a search moves along, in this order; ``lr`` and ``weight_decay`` are the optimizer's, the others the mix's."""
@@ -31,6 +31,10 @@ class Mix(Strict):
     they are passes over the synthetic one (which may hold real documents)."""
     max_tokens: int | None = Field(default=None, gt=0)
     """Cap on the synthetic stream: only its first so many tokens are used."""
+    max_ratio: float | None = Field(default=None, gt=0)
+    """The same cap as a multiple of the tokens that the mix has of real documents."""
+    real_share: Share | None = None
+    """Share of the training documents in the mix's real stream; default: all that mixes may use ('real_share')."""
     search: bool = True
     """Where the study has a 'search': find this mix's best point, from its own settings on. False: they are fixed."""
     like: str | None = None

@@ -26,11 +26,18 @@ class Layout(Strict):
     kind: Literal["real", "simple", "stitched", "stretched"]
     strategy: str | None = None
     """The strategy whose generations are laid out; none for 'real'."""
+    also: list[str] = []
+    """For 'simple': further strategies whose generations stand beside its own, the pool of several generators."""
     generations: int | None = Field(default=None, ge=1)
     """Use only the first so many (prefix-nested G); default all."""
     real: Literal["last", "first", "none"] = "last"
     """Where the real document stands in a stitched megadoc; for 'simple' only whether it takes part."""
     seed: Seed = 0
+
+    @property
+    def strategies(self) -> list[str]:
+        """All whose generations are laid out."""
+        return [self.strategy, *self.also] if self.strategy else []
 
     @model_validator(mode="after")
     def _complete(self) -> Layout:
@@ -38,6 +45,8 @@ class Layout(Strict):
             raise ValueError("layout 'real' has no 'strategy'; every other layout needs one")
         if self.real != "last" and self.kind not in ("simple", "stitched"):
             raise ValueError(f"'real' has no meaning for kind '{self.kind}'; it is for 'simple' and 'stitched'")
+        if self.also and (self.kind != "simple" or len({self.strategy, *self.also}) <= len(self.also)):
+            raise ValueError("'also' names other strategies than 'strategy', each once, and is for kind 'simple'")
         return self
 
 
@@ -124,14 +133,26 @@ class Study(Strict):
                     raise ValueError(
                         f"layouts.{name}.generations: rationales belong to fixed split points; use them all"
                     )
+            for other in layout.also:
+                known(f"layouts.{name}.also", other, self.strategies)
+                if self.strategies[other].kind == "rationale":
+                    raise ValueError(
+                        f"layouts.{name}.also: '{other}' makes rationales, which are for 'stretched' alone"
+                    )
         if not any(layout.kind == "real" for layout in self.layouts.values()):
             raise ValueError("layouts: one of kind 'real' is needed; every mix draws on it")
         for name, mix in self.mixes.items():
             known(f"mixes.{name}.layout", mix.layout, self.layouts)
             if (self.layouts[mix.layout].kind == "real") != (mix.f == 0):
                 raise ValueError(f"mixes.{name}: f is 0 for the 'real' layout and above 0 for every other")
-            if mix.max_tokens and not mix.f:
-                raise ValueError(f"mixes.{name}: max_tokens caps the synthetic stream, and this mix has none")
+            for key in ("max_tokens", "max_ratio"):
+                if getattr(mix, key) and not mix.f:
+                    raise ValueError(f"mixes.{name}: {key} caps the synthetic stream, and this mix has none")
+            if mix.real_share and mix.real_share > self.real_share:
+                raise ValueError(
+                    f"mixes.{name}.real_share is {mix.real_share:g}, but the study's mixes may use {self.real_share:g} "
+                    "(real_share)"
+                )
         self._tuned()
         for name in self.judging.ensembles:
             known("judging.ensembles", name, self.mixes)
@@ -175,6 +196,11 @@ class Study(Strict):
     def mix_of(self, recipe: str) -> Mix:
         """The mix a recipe trains: itself, or the reference on a share of the text."""
         return self.mixes[self.reference if recipe in self.reference_recipes else recipe]
+
+    def generations_of(self, layout: str) -> int:
+        """G of a layout: generations per document, of all its strategies."""
+        found = self.layouts[layout]
+        return sum(found.generations or self.strategies[name].generations for name in found.strategies)
 
     def is_searched(self, recipe: str) -> bool:
         found = self.mix_of(recipe)

@@ -31,6 +31,7 @@ real_documents as (
         case layouts.real_place when 'first' then -1 else layouts.generations end as part_rank,
         documents.text,
         documents.tokens,
+        cast(null as varchar) as pool,
         coalesce(documents.is_reserve, false) as is_reserve,
         cast(null as varchar) as written_origin,
         cast(null as integer) as written_depth,
@@ -57,6 +58,7 @@ generated as (
         case layouts.kind when 'stretched' then 2 * generations.g + 1 else generations.g end as part_rank,
         generations.text,
         generations.tokens,
+        case when len(layouts.strategies) > 1 then generations.strategy end as pool,
         false as is_reserve,
         generations.origin as written_origin,
         generations.depth as written_depth,
@@ -64,7 +66,7 @@ generated as (
         generations.self_consuming
     from layouts
     inner join generations
-        on layouts.strategy = generations.strategy
+        on list_contains(layouts.strategies, generations.strategy)
     where generations.g < layouts.generations
 ),
 
@@ -78,6 +80,7 @@ sliced as (
         2 * slices.slice as part_rank,
         slices.text,
         slices.tokens,
+        cast(null as varchar) as pool,
         false as is_reserve,
         cast(null as varchar) as written_origin,
         cast(null as integer) as written_depth,
@@ -85,7 +88,7 @@ sliced as (
         false as self_consuming
     from layouts
     inner join slices
-        on layouts.strategy = slices.strategy
+        on list_contains(layouts.strategies, slices.strategy)
     where layouts.kind = 'stretched'
 ),
 
@@ -102,7 +105,8 @@ final as (
         collected.*,
         case
             when collected.layout_kind in ('stitched', 'stretched') then collected.document_id
-            else collected.document_id || '/' || coalesce(cast(collected.g as varchar), 'real')
+            else collected.document_id || coalesce('/' || collected.pool, '')
+                || '/' || coalesce(cast(collected.g as varchar), 'real')
         end as megadoc_id,
         coalesce(domains.domain, '(unknown document)') as domain,
         case when collected.kind in ('real', 'slice') then domains.origin else collected.written_origin end as origin,

@@ -16,6 +16,18 @@ lengths as (
     from megadocs
 ),
 
+capped as (
+    select
+        recipes.recipe,
+        least(any_value(recipes.max_tokens), any_value(recipes.max_ratio) * sum(lengths.tokens)) as most_tokens
+    from recipes
+    inner join lengths
+        on
+            recipes.real_layout = lengths.layout
+            and lengths.position < ceil(recipes.share * lengths.megadocs_in_layout - 1e-9)
+    group by recipes.recipe
+),
+
 drawn as (
     select
         recipe,
@@ -49,12 +61,14 @@ final as (
     from drawn
     inner join recipes
         on drawn.recipe = recipes.recipe
+    inner join capped
+        on drawn.recipe = capped.recipe
     inner join lengths
         on drawn.layout = lengths.layout
     where
         case
             when drawn.is_synthetic
-                then lengths.position = 0 or lengths.tokens_until <= coalesce(recipes.max_tokens, lengths.tokens_until)
+                then lengths.position = 0 or lengths.tokens_until <= coalesce(capped.most_tokens, lengths.tokens_until)
             else lengths.position < ceil(recipes.share * lengths.megadocs_in_layout - 1e-9)
         end
     group by

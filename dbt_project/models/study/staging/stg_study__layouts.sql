@@ -6,7 +6,7 @@ final as (
     select
         layout,
         kind,
-        strategy,
+        strategies,
         generations,
         real_place,
         seed

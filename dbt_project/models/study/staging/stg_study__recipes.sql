@@ -12,6 +12,7 @@ final as (
         fraction,
         epochs,
         max_tokens,
+        max_ratio,
         context,
         batch,
         block,
