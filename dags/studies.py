@@ -6,6 +6,7 @@ import datetime as dt
 
 from airflow.sdk import Asset, AssetAny, dag
 
+from palimpsest.config import loops_dir
 from palimpsest_airflow import definitions
 from palimpsest_airflow.tasks import common, judging, search, serving, study, waive
 
@@ -56,7 +57,10 @@ def build(s):
         max_active_runs=1,
         params=serving.params(s),
         default_args={**common.DEFAULTS, "owner": s.owner},
-        tags=["study", *s.corpora],
+        tags=["study", *s.corpora, *(["loop"] if s.path.parent == loops_dir() else [])],
+        is_paused_upon_creation=False
+        if s.path.parent == loops_dir()
+        else None,  # a round waits for nobody but its loop
     )
     def pipeline():
         planned = study.plan(s.name)

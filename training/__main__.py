@@ -4,7 +4,7 @@ Every command reads what the stage before it published last, and does nothing wh
 
 Over several machines that see one lake, on each of them: ``torchrun --nnodes 2 --nproc-per-node 8
 --rdzv-backend c10d --rdzv-endpoint HOST:PORT -m training train STUDY RUN``.
-``python -m training export CHECKPOINT FOLDER`` turns a checkpoint into a Hugging Face Llama folder.
+``python -m training rounds LOOP`` reports on a loop. ``python -m training export CHECKPOINT FOLDER`` turns a checkpoint into a Hugging Face Llama folder.
 """
 
 from __future__ import annotations
@@ -49,11 +49,20 @@ def _parser() -> argparse.ArgumentParser:
         if command is _train:
             sub.add_argument("runs", nargs="*", help="only these runs, as 'plan' names them")
             sub.add_argument("--run", dest="runs", action="extend", nargs=1, help="the same, one at a time")
+    sub = commands.add_parser("rounds", help="a loop's rounds so far: table, plots, page")
+    sub.add_argument("loop")
+    sub.set_defaults(command=_rounds)
     sub = commands.add_parser("export", help="a checkpoint → a Hugging Face Llama folder")
     sub.add_argument("checkpoint", help="its folder, or its path in the lake as the log names it")
     sub.add_argument("folder")
     sub.set_defaults(command=_export)
     return parser
+
+
+def _rounds(options: argparse.Namespace) -> None:
+    from training.rounds import main
+
+    main(options.loop)
 
 
 def _tokenize(options: argparse.Namespace) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from palimpsest.config import Study
+from palimpsest.config import Loop, Study
 from palimpsest.lake import REPOSITORY, Published
 from palimpsest.state import state_dir
 from training.points import applied
@@ -66,7 +66,7 @@ def airflow_tags(map_index: int | None = None) -> dict[str, str]:
     return found
 
 
-def open_parent(study: Study, tags: Mapping[str, str] | None = None) -> str:
+def open_parent(study: Study | Loop, tags: Mapping[str, str] | None = None) -> str:
     """The parent run of this Airflow run (or of tag ``palimpsest.run_key``; else of the study's runs by hand)."""
     own = airflow_tags()
     own.pop("airflow.task_id", None)
@@ -153,17 +153,21 @@ def child(
 
 
 def finish_parent(
-    study: Study,
+    study: Study | Loop,
     parent_run_id: str,
     report: Path,
     metrics: Mapping[str, float],
     *,
     headline: str,
+    curves: Mapping[int, Mapping[str, float]] | None = None,
     tables: Mapping[str, Mapping[str, list]] | None = None,
     tags: Mapping[str, str] | None = None,
     datasets: Sequence[Published] = (),
 ) -> None:
-    """The report's files as artifacts, its tables as MLflow tables, its figures as metrics; the run ends FINISHED."""
+    """The report's files as artifacts, its tables as MLflow tables, its figures as metrics; the run ends FINISHED.
+
+    ``curves`` are further metrics by step.
+    """
     with _store() as client:
         from mlflow.entities import Metric, RunTag
 
@@ -173,7 +177,8 @@ def finish_parent(
         own = client.get_run(parent_run_id).data.tags
         now = int(time.time() * 1000)
         said = {**(tags or {}), "headline": headline, "mlflow.note.content": _description(study, own, headline)}
-        figures = [Metric(name, float(value), now, 0) for name, value in metrics.items()]
+        by_step = {0: metrics} | dict(curves or {})
+        figures = [Metric(name, float(v), now, step) for step, found in by_step.items() for name, v in found.items()]
         for start in range(0, len(figures), FLUSH_METRICS):
             client.log_batch(parent_run_id, metrics=figures[start : start + FLUSH_METRICS])
         client.log_batch(parent_run_id, tags=[RunTag(name, value) for name, value in said.items()])
@@ -275,10 +280,11 @@ def _flatten(value: object, prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _description(study: Study, tags: Mapping[str, str], headline: str = "") -> str:
+def _description(study: Study | Loop, tags: Mapping[str, str], headline: str = "") -> str:
     lines = [f"**{headline}**\n"] if headline else []
-    lines += [study.description, "", "Once more:", "```", f"airflow dags trigger study_{study.name}"]
-    lines += [f"python -m palimpsest validate {study.name}", f"python -m training report {study.name}", "```"]
+    kind, command = ("study", "report") if isinstance(study, Study) else ("loop", "rounds")
+    lines += [study.description, "", "Once more:", "```", f"airflow dags trigger {kind}_{study.name}"]
+    lines += [f"python -m palimpsest validate {study.name}", f"python -m training {command} {study.name}", "```"]
     lines += ['Locally, Airflow\'s command line is `make airflow ARGS="…"`.']
     if "airflow.url" in tags:
         lines += ["", f"[This run in Airflow]({tags['airflow.url']})"]
@@ -309,7 +315,7 @@ def _source() -> dict[str, str]:
     return tags | ({"mlflow.source.git.commit": found.stdout.strip()} if found.returncode == 0 else {})
 
 
-def _experiment(client: MlflowClient, study: Study) -> str:
+def _experiment(client: MlflowClient, study: Study | Loop) -> str:
     found = client.get_experiment_by_name(study.name)
     if found is None:
         local = tracking_uri().startswith("sqlite:")

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from airflow.sdk import CronDataIntervalTimetable
 
-from palimpsest.config import ConfigError, corpora_dir, load_corpus, load_study, studies_dir
+from palimpsest.config import ConfigError, corpora_dir, load_corpus, load_loop, load_study, loops_dir, studies_dir
 
 if TYPE_CHECKING:
-    from palimpsest.config import Corpus, Study
+    from palimpsest.config import Corpus, Loop, Study
 
-Definition = TypeVar("Definition", bound="Corpus | Study")
+Definition = TypeVar("Definition", bound="Corpus | Study | Loop")
 
 
 def corpora() -> list[Corpus]:
@@ -21,17 +21,24 @@ def corpora() -> list[Corpus]:
 
 
 def studies() -> list[Study]:
-    return _read(studies_dir(), load_study)[0]
+    """Those of files, then the rounds of loops."""
+    rounds = [loop.study(number) for loop in loops() for number in range(loop.rounds + 1)]
+    return [*_read(studies_dir(), load_study)[0], *rounds]
+
+
+def loops() -> list[Loop]:
+    return _read(loops_dir(), load_loop)[0]
 
 
 def check() -> None:
     """Raise one `ConfigError` that names every file no Dag could be made of."""
-    errors = [*_read(corpora_dir(), load_corpus)[1], *_read(studies_dir(), load_study)[1]]
+    places = ((corpora_dir(), load_corpus), (studies_dir(), load_study), (loops_dir(), load_loop))
+    errors = [error for folder, load in places for error in _read(folder, load)[1]]
     if errors:
         raise ConfigError("\n".join(errors))
 
 
-def timetable(definition: Corpus | Study) -> CronDataIntervalTimetable:
+def timetable(definition: Corpus | Study | Loop) -> CronDataIntervalTimetable:
     """Data intervals of a corpus, or the clock of a study; a run belongs to one whole interval."""
     return CronDataIntervalTimetable(definition.schedule, timezone="UTC")
 

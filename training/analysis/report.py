@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pyarrow.parquet as pq
 
 from palimpsest.config import Study, load_study
 from palimpsest.lake import Facts, Lake, Published
-from training import track
+from training.analysis import pages
 from training.analysis.figures import explain
 from training.analysis.publish import log_report
 from training.analysis.rows import schema
@@ -36,8 +35,8 @@ from training.waves import final_runs
 CODE = [
     f"training/analysis/{name}.py"
     for name in (
-        "figures", "gaps", "judged", "laws", "panels", "plots", "report", "rows", "sampling", "scaling", "series",
-        "style", "table", "words",
+        "figures", "gaps", "judged", "laws", "pages", "panels", "plots", "report", "rows", "sampling", "scaling",
+        "series", "style", "table", "words",
     )
 ] + ["training/analysis/templates"]  # fmt: skip
 
@@ -62,7 +61,7 @@ def report(
     guard = [dict(verdict) for verdict in gate.extra.get("guard", [])] if gate else []
     further = [published for published in (generations, search) if published]
     parents = [mixes, *sorted((*runs, *judged), key=lambda run: run.dataset), *further]
-    links = _links(parent_run_id)
+    links = pages.links(parent_run_id)
 
     def write(directory: Path) -> Facts:
         from training.analysis.plots import draw
@@ -133,12 +132,6 @@ def _judged(study: Study, lake: Lake, runs: Sequence[Published]) -> list[Publish
     ]
 
 
-def _links(parent_run_id: str | None) -> dict[str, str]:
-    """Where to look further: the run that made the report, as far as the addresses are known."""
-    airflow, mlflow = track.airflow_url(track.airflow_tags()), track.run_url(parent_run_id) if parent_run_id else None
-    return {name: url for name, url in (("This run in Airflow", airflow), ("Its runs in MLflow", mlflow)) if url}
-
-
 def _page(
     study: Study,
     table: dict,
@@ -149,19 +142,12 @@ def _page(
     guard: list[dict],
     links: dict[str, str],
 ) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from training.analysis.style import colours
 
-    from training.analysis.style import INK, colours
-
-    folder = Path(__file__).parent / "templates"
-    environment = Environment(loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined)
+    environment = pages.environment()
     words = {"margins": margins_text, "over_documents": over_documents, "told": TOLD}
     environment.globals |= words | {"describe": describe, "loss_text": loss_text, "short": short}
-    drawings = [
-        {"title": title, "note": note, "svg": _inline(svg, INK, title), "wide": _width(svg) > 600}
-        for name in figures
-        for (title, note), svg in [(explain(name), (directory / f"{name}.svg").read_text("utf-8"))]
-    ]
+    drawings = [pages.drawing(*explain(name), (directory / f"{name}.svg").read_text("utf-8")) for name in figures]
     return environment.get_template("report.html.j2").render(
         study=study,
         table=table,
@@ -172,16 +158,3 @@ def _page(
         guard=guard,
         links=links,
     )
-
-
-def _width(svg: str) -> float:
-    """In points."""
-    return float(re.search(r'width="([\d.]+)pt"', svg).group(1))
-
-
-def _inline(svg: str, ink: str, title: str) -> str:
-    """A drawing as an element of the page: in its text colour, scaling with it, named for screen readers."""
-    body = svg[svg.index("<svg") :].replace(ink, "currentColor")
-    opening, rest = body.split(">", 1)
-    opening = re.sub(r' (width|height)="[^"]*"', "", opening)
-    return f'{opening} role="img" aria-label="{title}">{rest}'

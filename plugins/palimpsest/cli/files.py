@@ -5,35 +5,49 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from palimpsest.config import Corpus, Study, check_files, corpora_dir, load_corpus, load_study, studies_dir
+from palimpsest.config import (
+    Corpus,
+    Loop,
+    Study,
+    check_files,
+    corpora_dir,
+    load_corpus,
+    load_loop,
+    load_study,
+    loops_dir,
+    studies_dir,
+)
 from palimpsest.lake import Lake, NotPublished
 
 
 def register(add) -> None:
-    validate = add("validate", _validate, "check corpus and study files; names file, key and what is allowed")
+    validate = add("validate", _validate, "check corpus, study and loop files; names file, key and what is allowed")
     validate.add_argument("file", nargs="+")
-    schema = add("schema", _schema, "print the JSON Schema of corpus or study files, for editors")
-    schema.add_argument("kind", choices=["corpus", "study"])
+    schema = add("schema", _schema, "print the JSON Schema of corpus, study or loop files, for editors")
+    schema.add_argument("kind", choices=["corpus", "study", "loop"])
 
 
 def _validate(options) -> None:
     for file in options.file:
         for loaded in _loaded(file):
-            check_files(loaded)
-            kind = "study" if isinstance(loaded, Study) else "corpus"
-            if isinstance(loaded, Study):
-                _check_prompts(loaded)
+            kind = type(loaded).__name__.lower()
+            for one in [loaded.study(0), loaded.study(loaded.rounds)] if isinstance(loaded, Loop) else [loaded]:
+                check_files(one)
+                if isinstance(one, Study):
+                    _check_prompts(one)
             print(f"{loaded.path}: valid {kind} '{loaded.name}'")
             if isinstance(loaded, Study):
                 _note_runs(loaded)
 
 
-def _loaded(file: str) -> list[Corpus | Study]:
-    """The corpus or study of a file; by a bare name both, where a corpus and a study are called so."""
+def _loaded(file: str) -> list[Corpus | Study | Loop]:
+    """What a file holds, by its folder; by a bare name all that are called so."""
+    kinds = {"corpora": (corpora_dir(), load_corpus), "loops": (loops_dir(), load_loop)}
     if Path(file).suffix:
-        of_corpus = Path(file).resolve().parent.name in ("corpora", corpora_dir().name)
-        return [load_corpus(file) if of_corpus else load_study(file)]
-    found = [load_corpus(file)] if (corpora_dir() / f"{file}.yaml").exists() else []
+        parent = Path(file).resolve().parent.name
+        loads = [load for name, (folder, load) in kinds.items() if parent in (name, folder.name)]
+        return [(loads or [load_study])[0](file)]
+    found = [load(file) for folder, load in kinds.values() if (folder / f"{file}.yaml").exists()]
     return [*found, load_study(file)] if not found or (studies_dir() / f"{file}.yaml").exists() else found
 
 

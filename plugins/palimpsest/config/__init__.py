@@ -15,7 +15,9 @@ from palimpsest.config.files import (
     data_dir,
     json_schema,
     load_corpus,
+    load_loop,
     load_study,
+    loops_dir,
     named_files,
     remedy,
     resolve,
@@ -24,6 +26,7 @@ from palimpsest.config.files import (
 )
 from palimpsest.config.generation import Engine, Review, Sampling, Server, Strategy
 from palimpsest.config.guard import Guard, Waiver
+from palimpsest.config.loop import Arm, Loop
 from palimpsest.config.mixes import AXES, Match, Mix, Search
 from palimpsest.config.study import Study
 from palimpsest.config.table import Columns, SampleColumns
@@ -63,6 +66,10 @@ __all__ = [
     "corpora_dir",
     "json_schema",
     "load_corpus",
+    "load_loop",
+    "loops_dir",
+    "Loop",
+    "Arm",
     "load_study",
     "named_files",
     "resolve",

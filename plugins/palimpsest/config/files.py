@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from glob import glob
 from pathlib import Path
 from typing import Literal
@@ -12,10 +13,12 @@ from pydantic import BaseModel, ValidationError
 
 from palimpsest.config.base import ConfigError, suggest
 from palimpsest.config.corpus import Corpus
+from palimpsest.config.loop import Loop
 from palimpsest.config.study import Study
 from palimpsest.lake import REPOSITORY
 
 DATA = "$PALIMPSEST_DATA/"
+ROUND = re.compile(r"(.+)_round_(\d+)")
 
 
 def corpora_dir() -> Path:
@@ -26,20 +29,38 @@ def studies_dir() -> Path:
     return Path(os.environ.get("PALIMPSEST_STUDIES") or REPOSITORY / "dags" / "studies")
 
 
+def loops_dir() -> Path:
+    return Path(os.environ.get("PALIMPSEST_LOOPS") or studies_dir().parent / "loops")
+
+
 def load_corpus(file: str | Path) -> Corpus:
     return _load(file, Corpus, corpora_dir())
 
 
 def load_study(file: str | Path) -> Study:
-    study = _load(file, Study, studies_dir())
+    """The study of a file, or of a round of a loop: ``<loop>_round_<k>``."""
+    round_ = ROUND.fullmatch(str(file))
+    if round_ and (loops_dir() / f"{round_[1]}.yaml").exists() and not (studies_dir() / f"{file}.yaml").exists():
+        loop = load_loop(round_[1])
+        if int(round_[2]) > loop.rounds:
+            raise ConfigError(f"{loop.path}: the loop has no round {round_[2]}, only rounds 0 to {loop.rounds}")
+        return loop.study(int(round_[2]))
+    return _with_corpora(_load(file, Study, studies_dir()))
+
+
+def load_loop(file: str | Path) -> Loop:
+    return _with_corpora(_load(file, Loop, loops_dir()))
+
+
+def _with_corpora(loaded: Study | Loop) -> Study | Loop:
     known = {path.stem for path in corpora_dir().glob("*.yaml")}
-    for corpus in study.corpora:
+    for corpus in loaded.corpora:
         if corpus not in known:
             raise ConfigError(
-                f"{study.path}: corpora: '{corpus}' is unknown{suggest(corpus, known)}; "
+                f"{loaded.path}: corpora: '{corpus}' is unknown{suggest(corpus, known)}; "
                 f"add {corpora_dir() / (corpus + '.yaml')} or correct the name"
             )
-    return study
+    return loaded
 
 
 def data_dir() -> Path:
@@ -165,8 +186,8 @@ def _deref(node: dict, schema: dict) -> dict:
     return schema["$defs"][node["$ref"].split("/")[-1]] if "$ref" in node else node
 
 
-def json_schema(kind: Literal["corpus", "study"]) -> dict:
-    """JSON Schema of a corpus or study file, for editors (``# yaml-language-server: $schema=...``)."""
-    schema = (Corpus if kind == "corpus" else Study).model_json_schema()
+def json_schema(kind: Literal["corpus", "study", "loop"]) -> dict:
+    """JSON Schema of a corpus, study or loop file, for editors (``# yaml-language-server: $schema=...``)."""
+    schema = {"corpus": Corpus, "study": Study, "loop": Loop}[kind].model_json_schema()
     schema["properties"].pop("path")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -25,6 +25,7 @@ def index_page(lake: Lake, mlflow: str) -> str:
             ("study", "question", "generation", "guard", "runs", "report"),
             (_study_row(lake, s) for s in definitions.studies()),
         ),
+        *_loops(lake),
         "<h2>Corpora</h2>",
         table(("corpus", "source", "documents", "dropped"), (_corpus_row(lake, c) for c in definitions.corpora())),
     ]
@@ -33,6 +34,17 @@ def index_page(lake: Lake, mlflow: str) -> str:
 
 def message_page(title: str, text: str) -> str:
     return document(title, f"<h1>{escape(title)}</h1><p>{escape(text)}</p>")
+
+
+def _loops(lake: Lake) -> list[str]:
+    """Their table, where there are any."""
+    rows = []
+    for loop in definitions.loops():
+        report = _latest(lake, f"loops/{loop.name}/report")
+        link = f'<a href="report/loop_{loop.name}/">read</a>' if report else "<span class=quiet>not run yet</span>"
+        done = f"{report.extra['rounds']} of {loop.rounds}" if report else "–"
+        rows.append((f"<code>{loop.name}</code>", escape(loop.description), ", ".join(loop.arms), done, link))
+    return ["<h2>Loops</h2>", table(("loop", "question", "arms", "rounds", "report"), rows)] if rows else []
 
 
 def _study_row(lake: Lake, study: Study) -> tuple[str, ...]:

@@ -63,12 +63,13 @@ def to_mlflow() -> RedirectResponse:
 
 @router.get("/report/{dag_id}/{file:path}", dependencies=[Depends(requires_access_dag("GET"))])
 def report(dag_id: str, file: str) -> AnyResponse:
-    """The latest report of a study, and the plots and tables beside it."""
+    """The latest report of a study or loop, and the plots and tables beside it."""
     kind, _, name = dag_id.partition("_")
-    if kind != "study":
+    folder = {"study": "studies", "loop": "loops"}.get(kind)
+    if folder is None:
         return _page(message_page("No report here", "Reports belong to studies; see the study Dags of this corpus."))
     try:
-        published = Lake.from_env().latest(f"studies/{name}/report")
+        published = Lake.from_env().latest(f"{folder}/{name}/report")
     except NotPublished:
         return _page(
             message_page("No report yet", f"{dag_id} has not finished a run. Its last task writes the report.")

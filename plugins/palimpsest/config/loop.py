@@ -1,0 +1,167 @@
+"""A loop file: models that learn from what the models before them wrote, round after round.
+
+Every round is a study of its own, ``<loop>_round_<k>``, with a mix per arm. In round 0 a model learns from real text
+alone; in round k the newest model of each arm writes, and a new one learns from the mix that the arm's policy makes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field, ValidationError, model_validator
+
+from palimpsest.config.base import Name, Share, Strict
+from palimpsest.config.evaluation import Validation
+from palimpsest.config.generation import Review, Sampling
+from palimpsest.config.guard import Gate, Guard
+from palimpsest.config.schedule import CronOrWord
+from palimpsest.config.study import Gates, Study, Tokenizer
+from palimpsest.config.training import Training
+
+LoopName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,35}$")]
+REAL = "real"
+
+
+class Arm(Strict):
+    """What each round's model learns from; every arm sees as many tokens."""
+
+    policy: Literal["replace", "accumulate", "subsample"]
+    """'replace': the newest model's text and real text. 'accumulate': real text and all that was ever written.
+    'subsample': a draw from that, as large as the real text."""
+    real: float = Field(default=0.0, ge=0, le=1)
+    """replace: the share of real text. subsample: its least share; a plain draw in round k has 1 / (k + 1)."""
+    sampling: dict[str, Any] = {}
+    """Where it writes otherwise than the loop says: {temperature: 0.7}."""
+
+    @model_validator(mode="after")
+    def _shares(self) -> Arm:
+        if self.policy == "accumulate" and self.real:
+            raise ValueError("policy 'accumulate' keeps all real text; 'real' is for 'replace' and 'subsample'")
+        return self
+
+    def real_share(self, round_: int) -> float:
+        """Share of real text in the mix of this round, for the policies that have a fixed budget."""
+        return max(self.real, 1 / (round_ + 1)) if self.policy == "subsample" else self.real
+
+
+class Loop(Strict):
+    name: LoopName
+    description: str
+    owner: str = "pretraining"
+    corpora: list[str] = Field(min_length=1)
+    schedule: CronOrWord = "manual"
+    rounds: int = Field(ge=1, le=20)
+    """Rounds after round 0."""
+    experiment: bool = False
+    """Collapse is what it studies: the guard says what it finds and stops nothing."""
+    arms: dict[Name, Arm] = Field(min_length=1)
+    passes: float = Field(gt=0)
+    """Over the real text in round 0; all arms then train for as many tokens."""
+    generations: int = Field(default=1, ge=1, le=64)
+    """Texts written per real document and round; together they should have as many tokens as the real text."""
+    server: dict[str, Any] = {}
+    """What serves the models: a study's 'servers.<name>' without its model."""
+    sampling: Sampling = Sampling()
+    review: Review = Review()
+    validation: Validation
+    tokenizer: Tokenizer = Tokenizer()
+    real_share: Share = 1.0
+    shards: int = Field(default=1, ge=1, le=1000)
+    gates: Gates = Gates()
+    guard: Guard = Guard()
+    budget_gpu_hours: float = Field(default=10, ge=0)
+    training: Training
+    path: Path = Field(default=Path(), exclude=True)
+
+    @model_validator(mode="after")
+    def _rounds(self) -> Loop:
+        if REAL in self.arms:
+            raise ValueError(f"arms.{REAL}: this is the name of the real-only runs; rename the arm")
+        if "model" in self.server:
+            raise ValueError("server.model: each round's models are the rounds'; remove it")
+        for round_ in (0, self.rounds):
+            self.study(round_)
+        return self
+
+    @property
+    def studies(self) -> list[str]:
+        """Names of the rounds, the first one first."""
+        return [f"{self.name}_round_{round_}" for round_ in range(self.rounds + 1)]
+
+    def study(self, round_: int) -> Study:
+        """The round as a study. Raises ValueError naming the loop's key that makes it impossible."""
+        shared = ("owner", "corpora", "real_share", "shards", "budget_gpu_hours")
+        parts = ("validation", "tokenizer", "gates", "training")
+        written = {arm: self._written(arm, round_) for arm in self.arms} if round_ else {}
+        content = {key: getattr(self, key) for key in shared} | {
+            key: getattr(self, key).model_dump(exclude_unset=True) for key in parts
+        }
+        content |= {
+            "name": self.studies[round_],
+            "description": f"Round {round_} of loop {self.name}: {self.description}",
+            "schedule": "manual",
+            "guard": self._guard(),
+            "servers": {
+                server: self.server | {"model": model} for found in written.values() for _, server, model in found
+            },
+            "strategies": {
+                name: {
+                    "kind": "self",
+                    "generations": self.generations,
+                    "engine": {"kind": "vllm", "server": server},
+                    "sampling": self.sampling.model_dump(exclude_unset=True) | self.arms[arm].sampling,
+                    "review": self.review.model_dump(exclude_unset=True),
+                }
+                for arm, found in written.items()
+                for name, server, _ in found
+            },
+            "layouts": {REAL: {"kind": "real", "seed": round_}},
+            "mixes": {REAL: {"layout": REAL, "epochs": self.passes}},
+            "reference": REAL,
+            "path": self.path,
+        }
+        for arm, found in written.items():
+            layout, mix = self._mixed(arm, round_, [name for name, _, _ in found])
+            content["layouts"] |= layout
+            content["mixes"][arm] = mix
+        try:
+            return Study.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            told = first["msg"].removeprefix("Value error, ")
+            raise ValueError(f"round {round_}: {where}: {told}" if where else f"round {round_}: {told}") from None
+
+    def _guard(self) -> dict[str, Any]:
+        found = self.guard.model_dump(exclude_unset=True)
+        if not self.experiment:
+            return found
+        return found | {"severity": dict.fromkeys(get_args(Gate), "warning") | self.guard.severity}
+
+    def _written(self, arm: str, round_: int) -> list[tuple[str, str, str]]:
+        """(strategy, server, model) of all text the arm's mix of this round may hold, the newest first."""
+        policy, found = self.arms[arm].policy, []
+        if policy == "replace" and self.arms[arm].real == 1:
+            return []
+        for earlier in range(round_, 0, -1) if policy != "replace" else [round_]:
+            writer = arm if earlier > 1 else REAL
+            server = f"{arm}_{earlier - 1}" if earlier > 1 else REAL
+            run = f"{writer}-s{self.training.seeds[0]}"
+            found.append((f"{arm}_{earlier}", server, f"run:{self.studies[earlier - 1]}/{run}"))
+        return found
+
+    def _mixed(self, arm: str, round_: int, strategies: list[str]) -> tuple[dict, dict]:
+        if not strategies:
+            return {}, {"layout": REAL, "epochs": self.passes}
+        kept = self.arms[arm].policy == "accumulate"
+        first, *others = strategies
+        layout = {"kind": "simple", "strategy": first, "also": others, "real": "last" if kept else "none"}
+        if kept:
+            mix = {"f": 1, "epochs": self.passes, "match": {"mix": REAL, "by": "compute"}}
+            return {arm: layout}, {"layout": arm, **mix}
+        share = self.arms[arm].real_share(round_)
+        if not share:
+            return {arm: layout}, {"layout": arm, "f": 1, "epochs": self.passes, "max_ratio": 1.0}
+        parts = {"f": 1 - share, "max_ratio": (1 - share) / share, "real_share": share * self.real_share}
+        return {arm: layout}, {"layout": arm, "epochs": self.passes, **parts}

@@ -1,0 +1,73 @@
+"""Figures and page of a loop's report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from palimpsest.config import Loop
+from palimpsest.config.loop import REAL
+from training.analysis.pages import drawing, environment
+from training.analysis.plots import save
+from training.analysis.style import COLOURS, DASHED, INK, STYLE, WIDTH
+
+FIGURES = {
+    "perplexity": (
+        "Perplexity on real text",
+        "Of each round's model, on real documents that nobody was trained on. Dashed: real text alone.",
+    ),
+    "rare_kept": (
+        "Rare words kept",
+        "Of the words that stand in the real text three times at most: those in what the arm wrote, over those that "
+        "sampling alone would keep. Below 1 the generator avoids them.",
+    ),
+    "entropy": ("Entropy of words, bits", "It falls where a generator seeks the mode; pure sampling leaves it alone."),
+    "distinct_3": ("Distinct three-grams", "It falls with repetition, and rises with noise."),
+}
+
+
+def colours(arms: Sequence[str]) -> dict[str, str]:
+    return {REAL: INK} | {arm: COLOURS[place % len(COLOURS)] for place, arm in enumerate(arms)}
+
+
+def draw(table: Mapping, directory: Path) -> list[str]:
+    """Write the figures that the table has data for; their names, in reading order."""
+    with plt.rc_context(STYLE):
+        return [name for name in FIGURES if save(_lines(table, name), name, directory)]
+
+
+def _lines(table: Mapping, figure: str) -> plt.Figure | None:
+    found, colour = {}, colours(table["arms"])
+    for row in table["rows"]:
+        if row[figure] is not None:
+            found.setdefault(row["arm"], []).append((row["round"], row[figure]))
+    start = found.get(REAL, [])[:1] if figure == "perplexity" else []
+    if not any(len(line) + len(start) > 1 for arm, line in found.items() if arm != REAL):
+        return None
+    drawn, axes = plt.subplots(figsize=(WIDTH, 4.0), layout="constrained")
+    for arm, line in found.items():
+        line = line if arm == REAL else start + line
+        style = {"linestyle": DASHED, "linewidth": 1, "marker": ""} if arm == REAL else {"marker": "o", "markersize": 4}
+        axes.plot(*zip(*line, strict=True), color=colour[arm], label=arm, **{"linewidth": 1.7} | style)
+    if figure == "perplexity":
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid()
+    axes.set_xlabel("round")
+    axes.legend()
+    return drawn
+
+
+def page(loop: Loop, table: Mapping, figures: Sequence[str], directory: Path, links: Mapping[str, str]) -> str:
+    drawings = [drawing(*FIGURES[name], (directory / f"{name}.svg").read_text("utf-8")) for name in figures]
+    template = environment().get_template("loop.html.j2")
+    return template.render(loop=loop, table=table, figures=drawings, colours=colours(table["arms"]), links=links)

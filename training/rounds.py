@@ -1,0 +1,202 @@
+"""``loops/<loop>/report``: what became of each arm of a loop, round by round, as a page, a table and figures.
+
+By hand: ``python -m training rounds LOOP``; it reads what the rounds published last.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from palimpsest.config import Loop, load_loop
+from palimpsest.config.loop import REAL
+from palimpsest.guard.measure import Reference, watch
+from palimpsest.guard.tail import sampled, subsampled
+from palimpsest.lake import Facts, Lake, LakeError, NotPublished, Published
+from training import track
+from training.pretrain import plan_runs
+
+CODE = [f"training/{name}" for name in ("rounds.py", "analysis/loops.py", "analysis/pages.py", "analysis/style.py")]
+CODE += ["training/analysis/templates", "plugins/palimpsest/guard"]
+TEXT = ("texts", "tokens", "entropy", "compression", "distinct_3", "rare_recall", "rare_kept")
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a round published."""
+
+    number: int
+    split: Published
+    generations: Published
+    runs: Mapping[str, Published]
+    """By name; all that its mixes plan."""
+
+
+def rounds(loop: Loop, lake: Lake) -> list[Round]:
+    """The rounds that have run to their end, from the first one on."""
+    found = []
+    for number, name in enumerate(loop.studies):
+        study = loop.study(number)
+        try:
+            mixes = lake.latest(f"studies/{name}/mixes")
+            runs = {run["run"]: lake.latest(f"studies/{name}/runs/{run['run']}") for run in plan_runs(study, mixes)}
+            further = [lake.latest(f"studies/{name}/{stage}") for stage in ("split", "generations")]
+        except NotPublished:
+            break
+        found.append(Round(number, *further, runs))
+    return found
+
+
+def report(loop: Loop, lake: Lake, *, parent_run_id: str | None = None) -> Published:
+    """The published report; with ``parent_run_id`` also in MLflow, where a round is a step, and that run is closed.
+
+    Raises `LakeError` while not even round 0 has run.
+    """
+    found = rounds(loop, lake)
+    if not found:
+        raise LakeError(
+            f"loop {loop.name}: round 0 has not run to its end; trigger Dag study_{loop.studies[0]} or the loop"
+        )
+
+    def write(directory: Path) -> Facts:
+        from training.analysis import pages
+        from training.analysis.loops import draw, page
+
+        table = compare(loop, found)
+        (directory / "table.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        pq.write_table(pa.Table.from_pylist(table["rows"]), directory / "table.parquet")
+        figures = draw(table, directory)
+        (directory / "report.html").write_text(
+            page(loop, table, figures, directory, pages.links(parent_run_id)), encoding="utf-8"
+        )
+        return Facts(extra={"headline": table["headline"], "rounds": len(found) - 1})
+
+    parents = [p for one in found for p in (one.split, one.generations, *one.runs.values())]
+    config = {"loop": loop.model_dump(mode="json", exclude={"server", "shards", "owner", "schedule"})}
+    published = lake.publish(f"loops/{loop.name}/report", write, config=config, parents=parents, code=CODE)
+    if parent_run_id is not None:
+        _track(loop, published, parent_run_id)
+    return published
+
+
+def compare(loop: Loop, found: Sequence[Round]) -> dict:
+    """One row per round and arm: losses by held-out set, perplexity, what was trained on, and what the arm wrote."""
+    rows, sets = [], set()
+    for one in found:
+        texts = _Texts(loop, one)
+        for arm in [REAL, *(loop.arms if one.number else ())]:
+            evaluations = [
+                json.loads(run.file("evaluation.json").read_text(encoding="utf-8"))
+                for name, run in one.runs.items()
+                if name.rsplit("-s", 1)[0] == arm
+            ]
+            losses = {name: fmean(e["losses"][name] for e in evaluations) for name in _sets(evaluations)}
+            sets |= losses.keys()
+            tokens = {kind: fmean(e["tokens"][kind] for e in evaluations) for kind in ("real", "total")}
+            row = {"round": one.number, "arm": arm, "policy": loop.arms[arm].policy if arm != REAL else REAL}
+            row |= {"seeds": len(evaluations), "real_share": tokens["real"] / tokens["total"]}
+            row |= {f"loss_{name}": loss for name, loss in losses.items()}
+            row |= {"perplexity": math.exp(losses["iid"])}
+            rows.append(row | texts.measures(arm))
+    base = rows[0]["perplexity"]
+    rows = [row | {"times_base": row["perplexity"] / base} for row in rows]
+    table = {"loop": loop.name, "rounds": found[-1].number, "arms": list(loop.arms), "sets": sorted(sets), "rows": rows}
+    return table | {"headline": headline(table, loop.rounds)}
+
+
+def headline(table: Mapping, planned: int) -> str:
+    """What became of the arms, in a sentence."""
+    last = [row for row in table["rows"] if row["round"] == table["rounds"] and row["arm"] != REAL]
+    if not last:
+        return (
+            f"Round 0 of {planned} rounds has run: a perplexity of {table['rows'][0]['perplexity']:.1f} to begin with."
+        )
+    worst, best = (pick(last, key=lambda row: row["times_base"]) for pick in (max, min))
+    after = f"After {table['rounds']} of {planned} rounds" if table["rounds"] < planned else f"After {planned} rounds"
+    told = f"{after} perplexity on real text is {worst['times_base']:.2f} times that of round 0 in arm ‘{worst['arm']}’"
+    return told + (f", {best['times_base']:.2f} times in ‘{best['arm']}’." if best is not worst else ".")
+
+
+class _Texts:
+    """What the arms of a round wrote, measured beside the real text they were trained to imitate."""
+
+    def __init__(self, loop: Loop, one: Round) -> None:
+        self.round = one.number
+        self._reference: Reference | None = None
+        if one.number:
+            train = pq.read_table(one.split.file("train.parquet"), columns=["text", "is_reserve"])
+            real = train.filter(pc.invert(train["is_reserve"]))["text"].to_pylist()
+            self._reference = Reference(real)
+            self._written = pq.read_table(one.generations.file("generations.parquet"), columns=["strategy", "text"])
+
+    def measures(self, arm: str) -> dict:
+        """``rare_kept``: rare words of the real text that the arm's has, over those that sampling alone would keep."""
+        nothing = dict.fromkeys(TEXT)
+        if self._reference is None:
+            return nothing
+        own = self._written.filter(pc.equal(self._written["strategy"], f"{arm}_{self.round}"))["text"].to_pylist()
+        if not own:
+            return nothing
+        found = watch(own, self._reference)
+        source, kept = found.source, found.tail
+        null = sampled(source, self.round) if kept.is_full else subsampled(source, kept.ratio)
+        means = found.blocks.means
+        figures = {name: means.get(name) for name in ("entropy", "compression", "distinct_3")}
+        rare = {"rare_recall": kept.recall, "rare_kept": kept.recall / null} if kept.rare and null else {}
+        return nothing | {"texts": len(own), "tokens": kept.tokens} | figures | rare
+
+
+def _sets(evaluations: Sequence[Mapping]) -> list[str]:
+    return [name for name in evaluations[0]["losses"] if all(e["losses"][name] is not None for e in evaluations)]
+
+
+def _track(loop: Loop, published: Published, parent_run_id: str) -> None:
+    table = json.loads(published.file("table.json").read_text(encoding="utf-8"))
+    named = ("perplexity", "times_base", "real_share", *TEXT, *(f"loss_{name}" for name in table["sets"]))
+    curves: dict[int, dict[str, float]] = {}
+    for row in table["rows"]:
+        own = {f"{name}/{row['arm']}": row[name] for name in named if row.get(name) is not None}
+        curves.setdefault(row["round"], {}).update(own)
+    columns = {name: [row.get(name) for row in table["rows"]] for name in table["rows"][-1]}
+    track.finish_parent(
+        loop,
+        parent_run_id,
+        published.path,
+        {},
+        curves=curves,
+        headline=table["headline"],
+        tables={"rounds.json": columns},
+        tags={"palimpsest.report": published.digest},
+    )
+
+
+def main(name: str) -> Published:
+    """Report on what the loop's rounds published last, and print it."""
+    loop, lake = load_loop(name), Lake.from_env()
+    published = report(loop, lake)
+    table = json.loads(published.file("table.json").read_text(encoding="utf-8"))
+    print(render(table))
+    print(f"page: {published.file('report.html')}")
+    return published
+
+
+def render(table: Mapping) -> str:
+    """A line per round and arm, for a terminal."""
+    lines = [
+        table["headline"],
+        "",
+        f"{'round':<6}{'arm':<24}{'perplexity':>11}{'times':>8}{'real':>7}{'rare kept':>11}",
+    ]
+    for row in table["rows"]:
+        rare = "" if row["rare_kept"] is None else f"{row['rare_kept']:.0%}"
+        figures = f"{row['perplexity']:>11,.1f}{row['times_base']:>8.2f}{row['real_share']:>7.0%}{rare:>11}"
+        lines.append(f"{row['round']:<6}{row['arm']:<24}{figures}")
+    return "\n".join(lines)
