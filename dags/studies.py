@@ -45,6 +45,7 @@ def schedule(s):
 def build(s):
     assets = ", ".join(f"`corpus_{name}`" for name in s.corpora)
     plural = "s" * (len(s.corpora) > 1)
+    is_round = s.path.parent == loops_dir()
     doc = DOC.format(name=s.name, description=s.description, assets=assets, plural=plural, **search.words(s))
 
     @dag(
@@ -57,10 +58,8 @@ def build(s):
         max_active_runs=1,
         params=serving.params(s),
         default_args={**common.DEFAULTS, "owner": s.owner},
-        tags=["study", *s.corpora, *(["loop"] if s.path.parent == loops_dir() else [])],
-        is_paused_upon_creation=False
-        if s.path.parent == loops_dir()
-        else None,  # a round waits for nobody but its loop
+        tags=["study", *s.corpora, *(["loop"] if is_round else [])],
+        is_paused_upon_creation=False if is_round else None,  # its loop alone says when it runs
     )
     def pipeline():
         planned = study.plan(s.name)

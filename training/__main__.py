@@ -4,7 +4,8 @@ Every command reads what the stage before it published last, and does nothing wh
 
 Over several machines that see one lake, on each of them: ``torchrun --nnodes 2 --nproc-per-node 8
 --rdzv-backend c10d --rdzv-endpoint HOST:PORT -m training train STUDY RUN``.
-``python -m training rounds LOOP`` reports on a loop. ``python -m training export CHECKPOINT FOLDER`` turns a checkpoint into a Hugging Face Llama folder.
+``python -m training rounds LOOP`` reports on a loop.
+``python -m training export CHECKPOINT FOLDER`` turns a checkpoint into a Hugging Face Llama folder.
 """
 
 from __future__ import annotations

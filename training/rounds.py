@@ -62,9 +62,7 @@ def report(loop: Loop, lake: Lake, *, parent_run_id: str | None = None) -> Publi
     """
     found = rounds(loop, lake)
     if not found:
-        raise LakeError(
-            f"loop {loop.name}: round 0 has not run to its end; trigger Dag study_{loop.studies[0]} or the loop"
-        )
+        raise LakeError(f"loop {loop.name}: round 0 has not run to its end; trigger the Dag loop_{loop.name}")
 
     def write(directory: Path) -> Facts:
         from training.analysis import pages

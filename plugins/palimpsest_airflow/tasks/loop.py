@@ -13,7 +13,7 @@ from palimpsest_airflow.tasks.common import Ref, keep_links, stage, work
 if TYPE_CHECKING:
     from palimpsest.config import Loop
 
-DOC = """Runs Dag `study_{study}` to its end. Cleared, it takes up the run it had; what is in the lake is not made again."""
+DOC = "Runs Dag `study_{study}` to its end. Cleared, it takes up the run it had: what is in the lake is not made again."
 
 
 def rounds(loop: Loop) -> list[Any]:
