@@ -33,7 +33,10 @@ Clear the failed task to go on: what is published already is not made again.
 
 def build(c):
     midnight = dt.time(tzinfo=dt.UTC)
-    doc = DOC.format(**c.model_dump(include={"name", "description", "start", "end"}), files=", ".join(c.source.files))
+    doc = DOC.format(
+        **c.model_dump(include={"name", "description", "start", "end"}),
+        files=", ".join(c.source.files) or c.source.kind,
+    )
     day = {"type": ["null", "string"], "format": "date"}
 
     @dag(

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import glob
+import hashlib
+import json
+import os
+import secrets
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from palimpsest.config import Corpus, remedy, resolve, unresolved
+from palimpsest.guard.corpus import cpython_documents
 from palimpsest.lake import LakeError, digest_file
+from palimpsest.state import state_dir
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,8 @@ class SourceFile:
 
 def source_files(corpus: Corpus) -> list[SourceFile]:
     """Every file of the corpus once, sorted by name. Raises `LakeError` for a pattern that finds nothing."""
+    if corpus.source.kind == "cpython":
+        return [SourceFile("cpython", cpython_table())]
     found: dict[str, SourceFile] = {}
     for number, pattern in enumerate(corpus.source.files):
         paths = [Path(p) for p in glob.glob(str(resolve(pattern)), recursive=True) if Path(p).is_file()]
@@ -36,3 +45,18 @@ def source_files(corpus: Corpus) -> list[SourceFile]:
             name = unresolved(path)
             found[name] = SourceFile(name, path)
     return [found[name] for name in sorted(found)]
+
+
+def cpython_table() -> Path:
+    """This Python's own texts as a table of url and text, written once per version to the state folder."""
+    folder = state_dir() / "sources"
+    file = folder / f"cpython-{'.'.join(map(str, sys.version_info[:3]))}.jsonl"
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+        with partial.open("w", encoding="utf-8") as out:
+            for text in cpython_documents():
+                name = hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
+                out.write(json.dumps({"url": f"https://cpython.example/{name}", "text": text}) + "\n")
+        os.replace(partial, file)
+    return file

@@ -50,7 +50,7 @@ def extract_days(
         "shingle_words": corpus.documents.shingle_words,
         "undated": corpus.start.isoformat(),
     }
-    if corpus.source.kind == "table":
+    if corpus.source.kind != "warc":
         config["source"] = corpus.source.model_dump(exclude={"files"})
     published = []
     with tempfile.TemporaryDirectory(prefix="palimpsest-pages-") as scratch:
@@ -170,7 +170,7 @@ class _Spool:
 
 
 def _records(file: SourceFile, corpus: Corpus) -> Iterator[Record]:
-    if corpus.source.kind == "table":
+    if corpus.source.kind != "warc":
         return read_rows(file, corpus)
     return read_records(file, corpus.limits.max_page_bytes)
 
