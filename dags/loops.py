@@ -16,6 +16,8 @@ DOC = """
 model of each arm writes, served by vLLM, and a new one learns from the mix that the arm's policy makes. File:
 `dags/loops/{name}.yaml`.
 
+**Reads** what the corpora have published: {corpora}
+
 **Writes** (lake) `studies/{name}_round_<k>/...`, `loops/{name}/report`; (MLflow) experiment `{name}`, a step per round
 
 **When it is red** `round_<k>`: open the run of Dag `study_{name}_round_<k>` that has this run's id; mend what its red
@@ -27,11 +29,12 @@ WATCHED = "Collapse is what this loop studies: the guard says what it finds in e
 
 def build(found):
     guard = WATCHED if found.experiment else GUARDED
+    told = found.model_dump(include={"name", "description", "rounds"})
 
     @dag(
         dag_id=f"loop_{found.name}",
         description=found.description,
-        doc_md=DOC.format(**found.model_dump(include={"name", "description", "rounds"}), guard=guard),
+        doc_md=DOC.format(**told, corpora=", ".join(f"`{name}`" for name in found.corpora), guard=guard),
         schedule=None if found.schedule == "manual" else definitions.timetable(found),
         start_date=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
         catchup=False,

@@ -55,12 +55,16 @@ def rounds(loop: Loop, lake: Lake) -> list[Round]:
     return found
 
 
-def report(loop: Loop, lake: Lake, *, parent_run_id: str | None = None) -> Published:
+def report(
+    loop: Loop, lake: Lake, *, found: Sequence[Round] | None = None, parent_run_id: str | None = None
+) -> Published:
     """The published report; with ``parent_run_id`` also in MLflow, where a round is a step, and that run is closed.
+
+    ``found``: the rounds to compare, by default those that the lake has whole.
 
     Raises `LakeError` while not even round 0 has run.
     """
-    found = rounds(loop, lake)
+    found = rounds(loop, lake) if found is None else found
     if not found:
         raise LakeError(f"loop {loop.name}: round 0 has not run to its end; trigger the Dag loop_{loop.name}")
 
@@ -114,9 +118,8 @@ def headline(table: Mapping, planned: int) -> str:
     """What became of the arms, in a sentence."""
     last = [row for row in table["rows"] if row["round"] == table["rounds"] and row["arm"] != REAL]
     if not last:
-        return (
-            f"Round 0 of {planned} rounds has run: a perplexity of {table['rows'][0]['perplexity']:.1f} to begin with."
-        )
+        first = table["rows"][0]["perplexity"]
+        return f"Round 0 has run, {planned} more are to come: perplexity on real text is {first:,.1f} to begin with."
     worst, best = (pick(last, key=lambda row: row["times_base"]) for pick in (max, min))
     after = f"After {table['rounds']} of {planned} rounds" if table["rounds"] < planned else f"After {planned} rounds"
     told = f"{after} perplexity on real text is {worst['times_base']:.2f} times that of round 0 in arm ‘{worst['arm']}’"

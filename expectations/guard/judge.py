@@ -62,6 +62,11 @@ def as_answered(found: Iterable[Verdict], study: Study, waived: Sequence[Waived]
             said = f"{verdict.sentence}; waived by {waiver.by} until {waiver.until}: {waiver.why}"
             details = {**verdict.details, "waived_by": waiver.by, "waived_until": str(waiver.until), "why": waiver.why}
             verdict = replace(verdict, outcome="warned", value=verdict.value or 0.0, sentence=said, details=details)
+        if blocks(verdict) and study.guard.experiment and verdict.gate != "G1":
+            said = f"{verdict.sentence}; it stops nothing, for collapse is what this study is about"
+            details = {**verdict.details, "experiment": True}
+            outcome = {"outcome": "warned", "severity": "warning", "value": verdict.value or 0.0}
+            verdict = replace(verdict, **outcome, sentence=said, details=details)
         answered.append(verdict)
     return answered
 

@@ -165,12 +165,16 @@ def generators(connection: duckdb.DuckDBPyConnection, lake: Lake) -> Iterator[Ve
 
 
 def has_passed(lake: Lake, mix: str) -> bool:
-    """Whether a gate let this version of a mix through."""
+    """Whether a gate let this version of a mix through, and not for the sake of an experiment."""
     try:
         published = lake.open(mix)
     except NotPublished:
         return False
-    gates = lake.versions(published.dataset.rsplit("/", 1)[0] + "/gate")
+    gates = [
+        gate
+        for gate in lake.versions(published.dataset.rsplit("/", 1)[0] + "/gate")
+        if not any(verdict["details"].get("experiment") for verdict in gate.extra.get("guard", []))
+    ]
     return any(published.digest in {p["digest"] for p in gate.manifest["parents"]} for gate in gates)
 
 

@@ -48,6 +48,17 @@ def test_the_graph_is_the_one_checked_in(parsed):
     compared({name: picture(dag) for name, dag in sorted(parsed["dags"].items())}, PICTURE)
 
 
+def test_a_loop_runs_its_rounds_one_after_the_other_and_reports_whatever_happened(parsed):
+    tasks = picture(parsed["dags"]["loop_cpython"])["tasks"]
+    order = [f"round_{number}" for number in range(4)]
+    for before, after in zip(order, [*order[1:], "report"], strict=True):
+        assert tasks[before]["then"] == [after]
+    assert tasks["report"]["trigger_rule"] == "all_done"
+    rounds = [picture(parsed["dags"][f"study_cpython_round_{number}"])["tasks"] for number in range(4)]
+    assert {"serve", "stop_serving", "train"} <= rounds[1].keys()
+    assert "serve" not in rounds[0]
+
+
 def test_a_study_with_model_servers_asks_starts_and_stops_around_its_generation(served):
     assert served["errors"] == {}
     found, plain = (picture(served["dags"][f"study_{name}"]) for name in ("rephrase_vllm", "demo"))

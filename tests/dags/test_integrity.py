@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from palimpsest.cli import main
+from palimpsest.config import load_loop
 from palimpsest.lake import REPOSITORY
 from palimpsest_airflow.local.pools import pools
 from tests.dags.conftest import EXAMPLE
@@ -27,7 +28,11 @@ def with_partial(task: dict) -> dict:
 
 def shipped() -> set[str]:
     files = {f"corpus_{p.stem}" for p in (REPOSITORY / "dags" / "corpora").glob("*.yaml")}
-    return files | {f"study_{p.stem}" for p in (REPOSITORY / "dags" / "studies").glob("*.yaml")}
+    files |= {f"study_{p.stem}" for p in (REPOSITORY / "dags" / "studies").glob("*.yaml")}
+    loops = [load_loop(p) for p in (REPOSITORY / "dags" / "loops").glob("*.yaml")]
+    return (
+        files | {f"loop_{loop.name}" for loop in loops} | {f"study_{study}" for loop in loops for study in loop.studies}
+    )
 
 
 def test_every_file_becomes_a_dag_without_import_errors(parsed):

@@ -41,3 +41,6 @@ class Guard(Strict):
     tombstones: str | None = None
     """File of URLs, one per line, that had to go (law, personal data): their loss is no shrinking (G3)."""
     waivers: list[Waiver] = []
+    experiment: bool = False
+    """Collapse is what the study is about: every breach is said and none stops it (but missing provenance does). A
+    model of such a mix passes for no generator elsewhere (G5)."""

@@ -7,14 +7,14 @@ alone; in round k the newest model of each arm writes, and a new one learns from
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from palimpsest.config.base import Name, Share, Strict
 from palimpsest.config.evaluation import Validation
 from palimpsest.config.generation import Review, Sampling
-from palimpsest.config.guard import Gate, Guard
+from palimpsest.config.guard import Guard
 from palimpsest.config.schedule import CronOrWord
 from palimpsest.config.study import Gates, Study, Tokenizer
 from palimpsest.config.training import Training
@@ -134,10 +134,7 @@ class Loop(Strict):
             raise ValueError(f"round {round_}: {where}: {told}" if where else f"round {round_}: {told}") from None
 
     def _guard(self) -> dict[str, Any]:
-        found = self.guard.model_dump(exclude_unset=True)
-        if not self.experiment:
-            return found
-        return found | {"severity": dict.fromkeys(get_args(Gate), "warning") | self.guard.severity}
+        return self.guard.model_dump(exclude_unset=True) | {"experiment": self.experiment or self.guard.experiment}
 
     def _written(self, arm: str, round_: int) -> list[tuple[str, str, str]]:
         """(strategy, server, model) of all text the arm's mix of this round may hold, the newest first."""

@@ -1,0 +1,123 @@
+"""A loop's report: what became of each arm, round by round."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from palimpsest.config import Loop
+from palimpsest.lake import Facts, LakeError
+from tests.training.conftest import study_content
+from training import rounds
+
+WORDS = [f"word{number}" for number in range(4000)]
+
+
+@pytest.fixture
+def loop() -> Loop:
+    content = study_content(seeds=[0, 1])
+    shared = {key: content[key] for key in ("description", "corpora", "validation", "training")}
+    arms = {"replace": {"policy": "replace"}, "half": {"policy": "replace", "real": 0.5}}
+    server = {"context": 64, "gpus": 0}
+    return Loop.model_validate(
+        shared
+        | {"name": "ring", "rounds": 2, "passes": 2, "arms": arms, "server": server, "sampling": {"max_tokens": 32}}
+    )
+
+
+def texts(seed: int, words: int) -> list[str]:
+    """60 texts over so many words, the first ones more frequent; a third of 4,000 come up three times at most."""
+    random = np.random.default_rng(seed)
+    places = (words * random.random((60, 120)) ** 2).astype(int)
+    return [" ".join(WORDS[place] for place in row) for row in places]
+
+
+def planted(lake, loop, number, losses):
+    """A round that has run: ``losses`` by arm and seed; arm 'replace' writes with an eighth of the words."""
+
+    def publish(name, write):
+        return lake.publish(
+            f"studies/{loop.studies[number]}/{name}", lambda d: write(d) or Facts(), config={"n": number}
+        )
+
+    def evaluation(directory, loss, real):
+        found = {"losses": {"iid": loss, "long": None}, "tokens": {"real": 1000 * real, "total": 1000}}
+        (directory / "evaluation.json").write_text(json.dumps(found))
+
+    real = pa.table({"text": texts(0, 4000), "is_reserve": [False] * 60})
+    written = [
+        (f"{arm}_{number}", text) for arm, words in (("replace", 500), ("half", 4000)) for text in texts(5, words)
+    ]
+    return rounds.Round(
+        number,
+        publish("split", lambda d: pq.write_table(real, d / "train.parquet")),
+        publish(
+            "generations",
+            lambda d: pq.write_table(
+                pa.table({"strategy": [s for s, _ in written], "text": [t for _, t in written]}),
+                d / "generations.parquet",
+            ),
+        ),
+        {
+            f"{arm}-s{seed}": publish(
+                f"runs/{arm}-s{seed}",
+                lambda d, loss=loss, arm=arm: evaluation(d, loss, {"real": 1, "replace": 0, "half": 0.5}[arm]),
+            )
+            for arm, found in losses.items()
+            for seed, loss in enumerate(found)
+        },
+    )
+
+
+@pytest.fixture
+def found(lake, loop):
+    return [
+        planted(lake, loop, 0, {"real": [4.0, 4.2]}),
+        planted(lake, loop, 1, {"real": [4.1, 4.1], "replace": [4.6, 4.8], "half": [4.2, 4.2]}),
+        planted(lake, loop, 2, {"real": [4.1, 4.1], "replace": [5.6, 5.8], "half": [4.2, 4.4]}),
+    ]
+
+
+def test_each_arm_is_compared_with_round_0_over_its_seeds(loop, found):
+    table = rounds.compare(loop, found)
+    rows = {(row["round"], row["arm"]): row for row in table["rows"]}
+    assert list(rows) == [(0, "real"), *((k, arm) for k in (1, 2) for arm in ("real", "replace", "half"))]
+    assert rows[2, "replace"]["perplexity"] == pytest.approx(math.exp(5.7))
+    assert rows[2, "replace"]["times_base"] == pytest.approx(math.exp(5.7 - 4.1))
+    assert [rows[1, arm]["real_share"] for arm in ("real", "replace", "half")] == [1, 0, 0.5]
+    assert "loss_long" not in rows[1, "half"]  # no document is that long
+    assert table["headline"] == (
+        "After 2 rounds perplexity on real text is 4.95 times that of round 0 in arm ‘replace’, 1.22 times in ‘half’."
+    )
+    assert rounds.compare(loop, found[:2])["headline"].startswith("After 1 of 2 rounds ")
+    assert "2 more are to come" in rounds.compare(loop, found[:1])["headline"]
+
+
+def test_what_an_arm_wrote_is_measured_beside_the_real_text(loop, found):
+    rows = {(row["round"], row["arm"]): row for row in rounds.compare(loop, found)["rows"]}
+    few, all_ = rows[1, "replace"], rows[1, "half"]
+    assert few["texts"] == all_["texts"] == 60
+    assert few["rare_kept"] < 0.3 < 0.7 < all_["rare_kept"]
+    assert few["entropy"] < all_["entropy"] - 1
+    assert few["distinct_3"] < all_["distinct_3"] and few["compression"] > all_["compression"]
+    assert rows[1, "real"]["texts"] is None and rows[0, "real"]["rare_kept"] is None
+
+
+def test_the_report_is_a_page_with_figures_and_a_table(lake, loop, found):
+    published = rounds.report(loop, lake, found=found)
+    page = published.file("report.html").read_text()
+    assert published.extra == {"headline": rounds.compare(loop, found)["headline"], "rounds": 2}
+    assert "4.95 times that of round 0" in page and "Rare words kept" in page and "Perplexity on real text" in page
+    assert published.file("perplexity.svg").exists() and published.file("rare_kept.png").exists()
+    assert pq.read_table(published.file("table.parquet")).num_rows == 7
+    assert "replace" in rounds.render(json.loads(published.file("table.json").read_text()))
+
+
+def test_before_round_0_there_is_nothing_to_report(lake, loop):
+    with pytest.raises(LakeError, match="round 0 has not run to its end; trigger the Dag loop_ring"):
+        rounds.report(loop, lake)

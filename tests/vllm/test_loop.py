@@ -1,0 +1,80 @@
+"""A loop's rounds on a real vLLM: each arm's newest model writes, and only what is not in the ledger is asked."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from expectations.__main__ import main as expectations
+from palimpsest import serve
+from palimpsest.catalog import Catalog
+from palimpsest.cli import main as palimpsest
+from palimpsest.config import load_loop
+from palimpsest.generate.ledger import Ledger
+from palimpsest.lake import REPOSITORY
+from tests.palimpsest.conftest import publish_corpus, write_study
+from tests.vllm.conftest import QUICK
+from training.__main__ import main as training
+from training.rounds import report, rounds
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1200)]
+STAGES = (
+    *((palimpsest, stage) for stage in ("split", "plan", "generate", "build")),
+    (expectations, "study"),
+    *((training, stage) for stage in ("tokenize", "train")),
+)
+
+
+@pytest.fixture
+def loop(lake, tmp_path, monkeypatch, vllm_environment):
+    folder = tmp_path / "dags" / "loops"
+    folder.mkdir(parents=True)
+    write_study(tmp_path)
+    study = yaml.safe_load((tmp_path / "small.yaml").read_text())
+    content = yaml.safe_load((REPOSITORY / "dags" / "loops" / "cpython.yaml").read_text())
+    content |= {
+        "name": "ring",
+        "corpora": ["sample"],
+        "rounds": 2,
+        "passes": 2,
+        "real_share": 1.0,
+        "arms": {"replace": {"policy": "replace"}, "accumulate": {"policy": "accumulate"}},
+        "server": {"gpus": 0, "context": 64, "arguments": QUICK, "ready_within_s": 600},
+        "sampling": {"max_tokens": 48},
+        "validation": study["validation"],
+        "tokenizer": study["tokenizer"],
+    }
+    content["training"] = study["training"] | {"seeds": [0], "reference_shares": [], "context": 64}
+    (folder / "ring.yaml").write_text(yaml.safe_dump(content))
+    monkeypatch.setenv("PALIMPSEST_STUDIES", str(tmp_path / "dags" / "studies"))
+    publish_corpus(lake, 24)
+    Catalog.from_env().migrate()
+    yield load_loop("ring")
+    serve.stop(None)
+
+
+def test_models_learn_from_what_the_models_before_them_wrote(lake, loop, capsys):
+    asked = []
+    for name in loop.studies:
+        before = len(Ledger(lake).read())
+        for command, stage in STAGES:
+            assert command([stage, name]) == 0, f"{stage} {name}: {capsys.readouterr().err}"
+        asked.append(len(Ledger(lake).read()) - before)
+    documents = lake.latest("studies/ring_round_1/split").extra["train_documents"]
+    # round 1: both arms ask the same of the same model; round 2: each its own, and the first text of accumulate is kept
+    assert asked == [0, documents, 2 * documents]
+
+    found = rounds(loop, lake)
+    assert [one.number for one in found] == [0, 1, 2]
+    lineage = {
+        arm: json.loads((found[2].runs[f"{arm}-s0"].path / "model" / "lineage.json").read_text())
+        for arm in ("real", "replace", "accumulate")
+    }
+    assert [lineage[arm]["depth"] for arm in ("real", "replace", "accumulate")] == [0, 2, 2]
+    published = report(loop, lake)
+    rows = json.loads(published.file("table.json").read_text())["rows"]
+    shares = {(row["round"], row["arm"]): row["real_share"] for row in rows}
+    assert shares[1, "replace"] == 0 and 0 < shares[2, "accumulate"] < shares[1, "accumulate"] < 1
+    assert all(row["texts"] == documents for row in rows if row["arm"] != "real")
