@@ -10,7 +10,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from palimpsest.config import Loop
 from palimpsest.config.loop import REAL
@@ -18,6 +18,8 @@ from training.analysis.pages import drawing, environment
 from training.analysis.plots import save
 from training.analysis.style import COLOURS, DASHED, INK, STYLE, WIDTH
 
+WIDE = 4.0
+"""Perplexities that differ more than so many times are drawn on a logarithmic axis."""
 FIGURES = {
     "perplexity": (
         "Perplexity on real text",
@@ -56,8 +58,10 @@ def _lines(table: Mapping, figure: str) -> plt.Figure | None:
         line = line if arm == REAL else start + line
         style = {"linestyle": DASHED, "linewidth": 1, "marker": ""} if arm == REAL else {"marker": "o", "markersize": 4}
         axes.plot(*zip(*line, strict=True), color=colour[arm], label=arm, **{"linewidth": 1.7} | style)
-    if figure == "perplexity":
+    heights = [value for line in found.values() for _, value in line]
+    if figure == "perplexity" and max(heights) > WIDE * min(heights):
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
