@@ -204,8 +204,9 @@ class Lake:
     def versions(self, dataset: str) -> list[Published]:
         """Every version of a dataset that the lake still holds, in the order of their keys."""
         with self.weather():
-            found = sorted(str(place) for place in self.fs.glob(f"{self.base}/{dataset}/*/{MANIFEST}"))
-        return [self.open(place.removeprefix(f"{self.base}/").removesuffix(f"/{MANIFEST}")) for place in found]
+            found = sorted(Path(str(place)).parent.name for place in self.fs.glob(f"{self.base}/{dataset}/*/{MANIFEST}"))
+        keys = [key for key in found if not key.startswith(".")]  # fsspec's * finds what is still being written, too
+        return [self.open(f"{dataset}/{key}") for key in keys]
 
     def children(self, dataset: str) -> list[Published]:
         """The latest version of each dataset directly below ``dataset`` (the days of a corpus), in name order."""

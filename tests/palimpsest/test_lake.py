@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -63,6 +64,12 @@ def test_going_back_to_an_old_config_makes_it_the_latest_again(lake):
     lake.publish("a", numbers(4), config={"x": 2})
     lake.publish("a", numbers(3), config={"x": 1})
     assert lake.latest("a").uri == old.uri
+
+
+def test_what_a_killed_writer_left_is_no_version(lake):
+    published = lake.publish("a", numbers(3))
+    shutil.copytree(published.path, published.path.with_name(".0123.abcd.partial"))
+    assert [version.uri for version in lake.versions("a")] == [published.uri]
 
 
 def test_rows_that_do_not_add_up_publish_nothing(lake):
