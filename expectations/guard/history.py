@@ -25,6 +25,7 @@ KEPT = pa.schema(
         ("real_sd", pa.float64()),
         ("data_until", pa.date32()),
         ("version", pa.string()),
+        ("version_number", pa.int64()),
     ]
 )
 CODE = ("expectations/guard/history.py", "dbt_project/macros", "dbt_project/models/guard")
@@ -36,7 +37,7 @@ def publish_history(study: Study, lake: Lake) -> Published | None:
     Drift is an alarm: a warning in the log and in ``extra['drifts']``, it stops nothing.
     """
     gates = [gate for gate in lake.versions(f"studies/{study.name}/gate") if gate.extra.get("data_until")]
-    rows = [row for gate in gates for row in _rows(gate)]
+    rows = [row | {"version_number": number} for number, gate in enumerate(gates) for row in _rows(gate)]
     if not rows:
         return None
     guard = {"drift_max": study.guard.thresholds.entropy_z_max}

@@ -202,11 +202,19 @@ class Lake:
         return self.open(uri)
 
     def versions(self, dataset: str) -> list[Published]:
-        """Every version of a dataset that the lake still holds, in the order of their keys."""
+        """Every version of a dataset that the lake still holds, the oldest first; the last is the one of `latest`.
+
+        What was published again, such as by going back to an old config, is newer than what was published meanwhile.
+        """
         with self.weather():
-            found = sorted(Path(str(place)).parent.name for place in self.fs.glob(f"{self.base}/{dataset}/*/{MANIFEST}"))
-        keys = [key for key in found if not key.startswith(".")]  # fsspec's * finds what is still being written, too
-        return [self.open(f"{dataset}/{key}") for key in keys]
+            places = [str(place) for place in self.fs.glob(f"{self.base}/{dataset}/*/{MANIFEST}")]
+            keys = {place: Path(place).parent.name for place in places}
+            # fsspec's * finds what is still being written, too
+            times = {key: self.fs.modified(place) for place, key in keys.items() if not key.startswith(".")}
+            is_pointed = self.fs.exists(f"{self.base}/{dataset}/latest.json")
+        newest = self.latest(dataset).uri if is_pointed else None
+        found = [self.open(f"{dataset}/{key}") for key in sorted(times, key=lambda key: (times[key], key))]
+        return sorted(found, key=lambda version: version.uri == newest)
 
     def children(self, dataset: str) -> list[Published]:
         """The latest version of each dataset directly below ``dataset`` (the days of a corpus), in name order."""

@@ -66,6 +66,15 @@ def test_going_back_to_an_old_config_makes_it_the_latest_again(lake):
     assert lake.latest("a").uri == old.uri
 
 
+def test_versions_come_in_the_order_they_were_published_in(lake):
+    published = [lake.publish("a", numbers(n), config={"x": n}).uri for n in range(6)]
+    assert published != sorted(published)
+    assert [version.uri for version in lake.versions("a")] == published
+    lake.publish("a", numbers(2), config={"x": 2})
+    assert [version.uri for version in lake.versions("a")] == [*published[:2], *published[3:], published[2]]
+    assert lake.versions("b") == []
+
+
 def test_what_a_killed_writer_left_is_no_version(lake):
     published = lake.publish("a", numbers(3))
     shutil.copytree(published.path, published.path.with_name(".0123.abcd.partial"))

@@ -9,7 +9,7 @@ newest as (
         *,
         row_number() over (
             partition by strategy, generator, metric, data_until
-            order by version desc
+            order by version_number desc
         ) as age
     from measures
 ),

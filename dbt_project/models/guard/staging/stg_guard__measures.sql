@@ -11,7 +11,8 @@ final as (
         real_mean,
         real_sd,
         data_until,
-        version
+        version,
+        version_number
     from source
 )
 
