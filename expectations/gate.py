@@ -121,14 +121,16 @@ def _gate(
         published = lake.publish(dataset, write, config=config, parents=parents, code=CODE)
     except GateFailed:
         verdicts = [asdict(v) for v in failed[0].verdicts]
-        lake.publish(
+        stopped = lake.publish(
             f"{dataset}_failed",
             lambda directory: _keep(directory, failed[0]),
             config={**config, "verdicts": verdicts},
             parents=parents,
             code=CODE,
         )
+        lake.point(stopped)
         raise
+    lake.point(published)  # anew: of letting through and stopping, the one pointed to last is the gate's word
     _log_guard(published.extra.get("guard", []))
     for warning in (w for w in published.extra["warnings"] if w["suite"] != "guard"):
         log.warning("%s: warning: %s; observed: %s", dataset, warning["sentence"], warning["observed"])

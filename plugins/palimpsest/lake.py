@@ -9,6 +9,7 @@ means: the manifest exists and the digest in it holds.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import json
 import os
 import secrets
@@ -201,6 +202,18 @@ class Lake:
             raise Corrupt(f"{pointer} is damaged ({error}); delete it and re-run the stage") from None
         return self.open(uri)
 
+    def point(self, published: Published) -> None:
+        """Let `latest` find this version; done again, it says again, with the time of now, that this is the last."""
+        self.write_file(f"{published.dataset}/latest.json", json.dumps(published.ref).encode())
+
+    def pointed_at(self, dataset: str) -> dt.datetime | None:
+        """When it was last said which version `latest` finds; None if there is none."""
+        try:
+            with self.weather():
+                return self.fs.modified(f"{self.base}/{dataset}/latest.json")
+        except FileNotFoundError:
+            return None
+
     def versions(self, dataset: str) -> list[Published]:
         """Every version of a dataset that the lake still holds, the oldest first; the last is the one of `latest`.
 
@@ -359,9 +372,9 @@ class Lake:
 
     def _point(self, dataset: str, published: Published) -> None:
         self.published.append(published)
-        pointer, content = f"{dataset}/latest.json", json.dumps(published.ref).encode()
-        if not self.fs.exists(f"{self.base}/{pointer}") or self.fs.cat_file(f"{self.base}/{pointer}") != content:
-            self.write_file(pointer, content)
+        pointer, content = f"{self.base}/{dataset}/latest.json", json.dumps(published.ref).encode()
+        if not self.fs.exists(pointer) or self.fs.cat_file(pointer) != content:
+            self.point(published)
 
 
 def _key(dataset: str, config: Mapping[str, object] | None, parents: Sequence[Published], code: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from expectations.gate import gate_study
+from expectations.guard import judge, waivers
 from expectations.verdicts import GateFailed
 from palimpsest.catalog import Catalog
 from palimpsest.config import load_study
@@ -125,3 +126,18 @@ def test_the_page_of_the_guard_shows_verdicts_and_waivers(stopped):
     assert "The study may train" in after
     assert "waived by Ada until" in after
     assert "<td>we measure what depth two costs</td>" in after
+
+
+def test_the_page_says_the_gates_last_word_on_unchanged_data(stopped, monkeypatch):
+    from palimpsest_airflow.ui.guard import guard_page
+
+    world, so_far, breaches = stopped  # noqa: F811
+    answered(so_far, breaches, answer("Approve"))
+    data = {name: world.lake.open(ref["uri"]) for name, ref in so_far.items()}
+    with monkeypatch.context() as later:
+        later.setattr(judge, "today", lambda: WHEN.date() + dt.timedelta(days=waivers.DAYS + 1))
+        with pytest.raises(GateFailed):
+            gate_study(load_study("toy"), world.lake, **data)
+    assert "The study is stopped here" in guard_page(world.lake, "toy")
+    gate_study(load_study("toy"), world.lake, **data)
+    assert "The study may train" in guard_page(world.lake, "toy")

@@ -33,17 +33,12 @@ def guard_page(lake: Lake, study: str) -> str:
 
 def newest_gate(lake: Lake, study: str) -> Published | None:
     """The gate's last word: let through, or stopped."""
-    found = {}
-    for name in ("gate", "gate_failed"):
-        try:
-            found[name] = lake.latest(f"studies/{study}/{name}")
-        except NotPublished:
-            continue
-    if len(found) < 2:
-        return next(iter(found.values()), None)
-    mixes = _parent(lake, f"studies/{study}/mixes")
-    current = [gate for gate in found.values() if mixes in {p["digest"] for p in gate.manifest["parents"]}]
-    return next((gate for gate in current if gate.extra["success"]), current[0] if current else found["gate"])
+    told = {f"studies/{study}/{name}": lake.pointed_at(f"studies/{study}/{name}") for name in ("gate", "gate_failed")}
+    last = max((name for name, at in told.items() if at), key=told.get, default=None)
+    try:
+        return lake.latest(last) if last else None
+    except NotPublished:  # its folder was deleted, as one does with what is damaged
+        return None
 
 
 def summary(verdicts: Sequence[dict]) -> str:
@@ -75,10 +70,3 @@ def _waivers(lake: Lake, study: str) -> str:
             for w in given
         ),
     )
-
-
-def _parent(lake: Lake, dataset: str) -> str | None:
-    try:
-        return lake.latest(dataset).digest
-    except NotPublished:
-        return None
