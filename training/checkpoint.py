@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -24,7 +25,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from palimpsest.lake import Corrupt, Lake, LakeError, digest_file, digest_json
+from palimpsest.lake import Corrupt, Lake, LakeError, Published, digest_file, digest_json
+from palimpsest.provenance import write_lineage, write_lost_lineage
 
 STATE, ABOUT = "state.safetensors", "checkpoint.json"
 KEPT = 2  # the newest, and the one before it in case the newest is damaged
@@ -197,7 +199,8 @@ def read(folder: Path, identity: Mapping[str, object] | None = None) -> Checkpoi
 def export_checkpoint(checkpoint: str, folder: Path) -> str:
     """The weights of a checkpoint as a Hugging Face Llama folder; says which step of which run they are.
 
-    ``checkpoint`` is a folder, or a path in the lake that PALIMPSEST_LAKE names.
+    ``checkpoint`` is a folder, or a path in the lake that PALIMPSEST_LAKE names. The model's lineage is of the run's
+    tokens there; away from them it is one without a depth.
     """
     from palimpsest.config import Model
     from training.export import export
@@ -219,7 +222,20 @@ def export_checkpoint(checkpoint: str, folder: Path) -> str:
             for name, parameter in model.named_parameters():
                 parameter.copy_(found.tensor(f"model.{name}"))
         export(model, place / "tokenizer.json", folder)
-    return f"{folder}: step {found.step} of {found.about['steps']} of {found.about['identity']['run']['run']}"
+    run, tokens = found.about["identity"]["run"], _tokens(lake, checkpoint, found.about["identity"])
+    if tokens is None:
+        log.warning("%s: lake %s has not what this was trained on: its depth is unknown", folder, lake.root)
+        write_lost_lineage(folder, run["run"])
+    else:
+        write_lineage(folder, tokens, run["recipe"])
+    return f"{folder}: step {found.step} of {found.about['steps']} of {run['run']}"
+
+
+def _tokens(lake: Lake, checkpoint: str, identity: Mapping) -> Published | None:
+    """The tokens that a checkpoint below ``studies/<study>/runs`` was trained on, if the lake holds them."""
+    study = re.search("studies/([^/]+)/runs/", Path(checkpoint).absolute().as_posix())
+    versions = lake.versions(f"studies/{study[1]}/tokens") if study else []
+    return next((version for version in reversed(versions) if version.digest == identity.get("tokens")), None)
 
 
 def _differences(theirs: Mapping, ours: Mapping) -> str:

@@ -86,6 +86,15 @@ def write_lineage(folder: Path, tokens: Published, recipe: str) -> None:
     mixes = tokens.lake.open(parent["uri"], parent["digest"])
     known = mixes.extra.get("lineage", {}).get(recipe, {})
     lineage = {"mix": mixes.uri, "mix_digest": mixes.digest, "recipe": recipe, "depth": known.get("depth"), **known}
+    _write(folder, lineage)
+
+
+def write_lost_lineage(folder: Path, run: str) -> None:
+    """``lineage.json`` beside a model trained here whose mix cannot be told: no depth, and no gate that it passed."""
+    _write(folder, {"mix": f"unknown (a checkpoint of run {run})", "mix_digest": None, "recipe": None, "depth": None})
+
+
+def _write(folder: Path, lineage: Mapping[str, object]) -> None:
     (folder / LINEAGE).write_text(json.dumps(lineage, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from palimpsest.lake import REPOSITORY, Corrupt, Lake, LakeError, NotPublished
+from palimpsest.provenance import LINEAGE
 from tests.training.conftest import make_study
 from training import checkpoint, pretrain
 from training import run as inside
@@ -237,6 +239,13 @@ def test_a_checkpoint_is_exported_and_loaded_by_transformers(small, lake, tmp_pa
     assert torch.equal(theirs.model.embed_tokens.weight, found.tensor("model.embedding"))
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("model", "again")]
     assert weights[0] == weights[1]
+    lineage = json.loads((tmp_path / "model" / LINEAGE).read_text())
+    assert (lineage["mix"], lineage["recipe"]) == (small.mixes.uri, planned(small, study)["recipe"])
+    assert json.loads((tmp_path / "again" / LINEAGE).read_text()) == lineage
+    away = shutil.copytree(newest, tmp_path / "away")
+    assert main(["export", str(away), str(tmp_path / "lost")]) == 0
+    lost = json.loads((tmp_path / "lost" / LINEAGE).read_text())
+    assert (lost["depth"], lost["mix"]) == (None, f"unknown (a checkpoint of run {RUN})")
     assert main(["export", "nowhere", str(tmp_path / "model")]) == 1
     assert "no checkpoint nowhere" in capsys.readouterr().err
 
