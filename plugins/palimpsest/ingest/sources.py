@@ -8,12 +8,13 @@ import json
 import os
 import secrets
 import sys
+import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
 from palimpsest.config import Corpus, remedy, resolve, unresolved
 from palimpsest.guard.corpus import cpython_documents
-from palimpsest.lake import LakeError, digest_file
+from palimpsest.lake import LakeError, digest_code, digest_file, digest_json
 from palimpsest.state import state_dir
 
 
@@ -48,9 +49,13 @@ def source_files(corpus: Corpus) -> list[SourceFile]:
 
 
 def cpython_table() -> Path:
-    """This Python's own texts as a table of url and text, written once per version to the state folder."""
+    """This Python's own texts as a table of url and text, written once to the state folder.
+
+    Once per version, place of the standard library (distributions leave out different parts of it) and reader.
+    """
     folder = state_dir() / "sources"
-    file = folder / f"cpython-{'.'.join(map(str, sys.version_info[:3]))}.jsonl"
+    made_of = digest_json([sysconfig.get_path("stdlib"), digest_code("plugins/palimpsest/guard/corpus.py")])
+    file = folder / f"cpython-{'.'.join(map(str, sys.version_info[:3]))}-{made_of[:12]}.jsonl"
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
         partial = file.with_name(f".{file.name}.{secrets.token_hex(4)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+import sysconfig
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ import pytest
 from expectations.gate import gate_documents
 from palimpsest.config import Columns, Corpus, DocumentRules, Source
 from palimpsest.documents import build_documents
+from palimpsest.ingest.sources import cpython_table
 from palimpsest.ingest.stage import extract_days
 from palimpsest.lake import LakeError
 
@@ -141,3 +143,15 @@ def test_documents_of_a_table_pass_the_same_rules_and_gate_as_pages_unless_they_
     fewer = reasons(DocumentRules(min_words=20, disabled=["gopher_quality.min_words"]))
     assert fewer["https://short.example/"] != "gopher_quality.min_words"
     assert reasons(DocumentRules(disabled=["all"])) == {}
+
+
+def test_the_table_of_cpython_is_of_the_standard_library_that_is_asked(tmp_path, state, monkeypatch):
+    texts = {}
+    for name in ("one", "other"):
+        functions = (f'def f{n}():\n    """{PROSE.format(n=n)} In the {name} library."""\n' for n in range(1000))
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "told.py").write_text("".join(functions))
+        monkeypatch.setattr(sysconfig, "get_path", lambda place, name=name: str(tmp_path / name))
+        texts[name] = cpython_table().read_text()
+    assert "In the one library" in texts["one"]
+    assert "In the other library" in texts["other"]
