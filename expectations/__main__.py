@@ -7,6 +7,7 @@ import logging
 import sys
 
 from expectations.gate import gate_documents, gate_study
+from expectations.guard.history import publish_history
 from expectations.verdicts import data_docs_link
 from palimpsest.config import load_corpus, load_study
 from palimpsest.lake import Lake, Published
@@ -33,7 +34,10 @@ def _gate(what: str, name: str, lake: Lake) -> Published:
     if what == "documents":
         return gate_documents(load_corpus(name), lake, documents=lake.latest(f"corpora/{name}/documents"))
     stages = {stage: lake.latest(f"studies/{name}/{stage}") for stage in ("split", "generations", "mixes")}
-    return gate_study(load_study(name), lake, **stages)
+    study = load_study(name)
+    verdict = gate_study(study, lake, **stages)
+    publish_history(study, lake)
+    return verdict
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ Columns = Mapping[str, str]
 class Contract:
     columns: Columns
     key: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
+    """Columns of the key that may be null, which is a value as any other."""
 
 
 DOCUMENT = {
@@ -190,6 +192,7 @@ STUDY = {
             "domain_share": "number",
         },
         ("recipe", "domain", "origin", "depth", "grounded", "self_consuming"),
+        unknown=("depth",),  # where a lineage is lost, which G1 and G5 say
     ),
 }
 

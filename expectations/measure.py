@@ -53,7 +53,7 @@ def tables(
                 "wrong": "; ".join(wrong),
                 "other_columns": len(other),
                 "other": ", ".join(other),
-                "repeated_keys": 0 if wrong else found - _distinct(connection, name, contract.key),
+                "repeated_keys": 0 if wrong else found - _distinct(connection, name, contract),
                 "keyed_by": f"keyed by {', '.join(contract.key)}",
             }
         )
@@ -128,7 +128,7 @@ def mixes(connection: duckdb.DuckDBPyConnection, study: Study) -> pd.DataFrame:
     return connection.execute((SQL / "mixes.sql").read_text(), {"real_layout": study.real_layout}).df()
 
 
-def _distinct(connection: duckdb.DuckDBPyConnection, table: str, key: tuple[str, ...]) -> int:
-    present = " and ".join(f"{column} is not null" for column in key)
-    query = f"select count(*) from (select distinct {', '.join(key)} from {table} where {present})"
+def _distinct(connection: duckdb.DuckDBPyConnection, table: str, contract: Contract) -> int:
+    present = " and ".join(f"{column} is not null" for column in contract.key if column not in contract.unknown)
+    query = f"select count(*) from (select distinct {', '.join(contract.key)} from {table} where {present})"
     return connection.execute(query).fetchall()[0][0]

@@ -32,8 +32,9 @@ def split(study: Study, lake: Lake, *, documents: Sequence[Published]) -> Publis
 
     def write(directory: Path) -> Facts:
         found = [pq.read_table(d.file("documents.parquet")) for d in documents]
+        for published, own in zip(documents, found, strict=True):
+            _check_provenance(study, published.dataset.split("/")[1], own)
         table = pa.concat_tables(found, promote_options="default").sort_by("document_id")
-        _check_provenance(study, table)
         duplicates = [url for url, n in Counter(table["url"].to_pylist()).items() if n > 1]
         if duplicates:
             raise LakeError(
@@ -90,14 +91,14 @@ def split(study: Study, lake: Lake, *, documents: Sequence[Published]) -> Publis
     return lake.publish(f"studies/{study.name}/split", write, config=config, parents=documents, code=CODE)
 
 
-def _check_provenance(study: Study, table: pa.Table) -> None:
+def _check_provenance(study: Study, corpus: str, table: pa.Table) -> None:
     """Without the origin and depth of every document no share of real text can be told: nothing is built on it."""
     for name in ("corpus", "origin", "depth"):
         unknown = table[name].null_count if name in table.column_names else table.num_rows
         if unknown:
             raise LakeError(
-                f"study {study.name}: {unknown} of {table.num_rows} documents of {', '.join(study.corpora)} have no "
-                f"'{name}'; publish their corpus again: python -m palimpsest documents {study.corpora[0]}, and gate it"
+                f"study {study.name}: {unknown} of {table.num_rows} documents of {corpus} have no '{name}'; "
+                f"publish their corpus again: python -m palimpsest documents {corpus}, and gate it"
             )
 
 

@@ -8,13 +8,16 @@ from multiprocessing import get_context
 
 import duckdb
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from expectations.gate import gate_documents, gate_study
 from expectations.measure import SQL
 from expectations.overlap import source_overlaps
 from expectations.verdicts import GateFailed, data_docs_dir
+from palimpsest import lake as lakes
 from palimpsest.generate.review import DEFECTS
 from palimpsest.generate.review.facts import NEAR_COPY_WORDS, Facts, overlap
 from palimpsest.lake import REPOSITORY, Lake, LakeError, NotPublished
@@ -223,6 +226,27 @@ def test_the_command_line_gates_the_latest_version(lake: Lake, capsys):
 
     assert main(["documents", "sample"]) == 1
     assert "corpora/sample/documents has never been published" in capsys.readouterr().err
+
+
+def test_the_command_line_keeps_what_the_guard_measured_over_time(world, tmp_path, monkeypatch):
+    from expectations.__main__ import main
+
+    def earlier(directory):
+        row = {"strategy": "rephrase", "generator": "m", "metric": "entropy", "value": 8.8}
+        (directory / "profiles").mkdir()
+        table = pa.Table.from_pylist([row | {"real_mean": 8.8, "real_sd": 0.1}])
+        pq.write_table(table, directory / "profiles" / "guard_measures.parquet")
+        return lakes.Facts(extra={"data_until": "2026-10-01"})
+
+    content = world.study.model_dump(mode="json", exclude={"path"}, exclude_defaults=True)
+    for kind, name, text in (("STUDIES", "toy", yaml.safe_dump(content)), ("CORPORA", "garden", "")):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / f"{name}.yaml").write_text(text)
+        monkeypatch.setenv(f"PALIMPSEST_{kind}", str(tmp_path / kind))
+    world.publish()
+    world.lake.publish("studies/toy/gate", earlier)
+    assert main(["study", "toy"]) == 0
+    assert pq.read_table(world.lake.latest("studies/toy/guard_metrics").file("guard_metrics.parquet")).num_rows
 
 
 def test_the_profile_of_defects_says_what_became_of_each(world):

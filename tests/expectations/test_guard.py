@@ -10,6 +10,7 @@ from dataclasses import asdict
 import pytest
 
 from expectations import measure
+from expectations.contracts import STUDY
 from expectations.guard import judge, waivers
 from expectations.guard.judge import today
 from expectations.guard.limits import calibrated
@@ -116,6 +117,14 @@ def test_good_data_says_so_of_every_gate_in_sentences(world):
 def test_a_breach_blocks_and_is_said(world, spoil, gate, words):
     sentences = blocked(world, world.publish(spoil), gate)
     assert any(re.search(words, sentence) for sentence in sentences), sentences
+
+
+def test_an_unknown_depth_is_said_by_the_guard_and_is_no_lack_of_a_key(world):
+    found = world.publish(change("mix_shares", lambda rows: put(rows, [2], depth=None)))
+    assert "mix stitched holds text whose depth nobody knows" in blocked(world, found, "G5")[0]
+    published = {"mix_shares": found["mixes"]}
+    table = measure.tables(measure.connect(published), {"mix_shares": STUDY["mix_shares"]}, published)
+    assert table["repeated_keys"].tolist() == [0]
 
 
 def test_a_text_that_is_its_own_ancestor_is_found(world):

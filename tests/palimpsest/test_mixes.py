@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections import Counter
 
 import pyarrow.parquet as pq
@@ -11,7 +12,7 @@ from palimpsest import warehouse
 from palimpsest.generate.plan import plan
 from palimpsest.generate.publish import publish_generations
 from palimpsest.generate.run import generate_shard
-from palimpsest.lake import Lake, LakeError
+from palimpsest.lake import Facts, Lake, LakeError
 from palimpsest.mixes import MARKS, build_mixes, tables_of
 from palimpsest.split import split
 from tests.palimpsest.conftest import publish_documents, write_study
@@ -230,6 +231,15 @@ def test_documents_without_provenance_stop_the_study(lake, make_study):
     documents = publish_documents(lake, origin=None)
     with pytest.raises(LakeError, match="24 of 24 documents of sample have no 'origin'; publish their corpus again"):
         split(make_study(), lake, documents=[documents])
+    good = publish_documents(lake)
+
+    def copied(directory):
+        shutil.copyfile(documents.file("documents.parquet"), directory / "documents.parquet")
+        return Facts()
+
+    other = lake.publish("corpora/other/documents", copied)
+    with pytest.raises(LakeError, match="24 of 24 documents of other have no 'origin'.* documents other, and gate"):
+        split(make_study(), lake, documents=[good, other])
 
 
 def test_the_unit_tests_of_the_study_models_pass(state, tmp_path, built):
