@@ -16,8 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from palimpsest.config import Loop, load_loop
-from palimpsest.config.loop import REAL
+from palimpsest.config import BASELINE, Loop, load_loop
 from palimpsest.guard.measure import Reference, watch
 from palimpsest.guard.tail import sampled, subsampled
 from palimpsest.lake import Facts, Lake, LakeError, NotPublished, Published
@@ -41,8 +40,9 @@ class Round:
 
 
 def rounds(loop: Loop, lake: Lake) -> list[Round]:
-    """The rounds that have run to their end, from the first one on."""
-    found = []
+    """The rounds that have run to their end, from the first one on, each on what the rounds before it made."""
+    found: list[Round] = []
+    earlier: set[str] = set()
     for number, name in enumerate(loop.studies):
         study = loop.study(number)
         try:
@@ -51,8 +51,24 @@ def rounds(loop: Loop, lake: Lake) -> list[Round]:
             further = [lake.latest(f"studies/{name}/{stage}") for stage in ("split", "generations")]
         except NotPublished:
             break
+        if not all(_learned(run, mixes) for run in runs.values()) or not _writers(further[1]) <= earlier:
+            break
+        earlier.add(mixes.uri)
         found.append(Round(number, *further, runs))
     return found
+
+
+def _learned(run: Published, mixes: Published) -> bool:
+    """Whether the run was trained on this version of the mixes."""
+    (tokens,) = run.manifest["parents"]
+    parents = run.lake.open(tokens["uri"], tokens["digest"]).manifest["parents"]
+    return mixes.digest in {parent["digest"] for parent in parents}
+
+
+def _writers(generations: Published) -> set[str]:
+    """The mixes that the generators of these texts were trained on."""
+    column = pq.read_table(generations.file("generations.parquet"), columns=["generator_mix"])["generator_mix"]
+    return set(column.drop_null().unique().to_pylist())
 
 
 def report(
@@ -94,7 +110,7 @@ def compare(loop: Loop, found: Sequence[Round]) -> dict:
     rows, sets = [], set()
     for one in found:
         texts = _Texts(loop, one)
-        for arm in [REAL, *(loop.arms if one.number else ())]:
+        for arm in [BASELINE, *(loop.arms if one.number else ())]:
             evaluations = [
                 json.loads(run.file("evaluation.json").read_text(encoding="utf-8"))
                 for name, run in one.runs.items()
@@ -102,9 +118,9 @@ def compare(loop: Loop, found: Sequence[Round]) -> dict:
             ]
             losses = {name: fmean(e["losses"][name] for e in evaluations) for name in _sets(evaluations)}
             sets |= losses.keys()
-            tokens = {kind: fmean(e["tokens"][kind] for e in evaluations) for kind in ("real", "total")}
-            row = {"round": one.number, "arm": arm, "policy": loop.arms[arm].policy if arm != REAL else REAL}
-            row |= {"seeds": len(evaluations), "real_share": tokens["real"] / tokens["total"]}
+            tokens = {kind: fmean(e["tokens"][kind] for e in evaluations) for kind in ("real", "synthetic")}
+            row = {"round": one.number, "arm": arm, "policy": loop.arms[arm].policy if arm != BASELINE else BASELINE}
+            row |= {"seeds": len(evaluations), "real_share": tokens["real"] / sum(tokens.values())}
             row |= {f"loss_{name}": loss for name, loss in losses.items()}
             row |= {"perplexity": math.exp(losses["iid"])}
             rows.append(row | texts.measures(arm))
@@ -116,7 +132,7 @@ def compare(loop: Loop, found: Sequence[Round]) -> dict:
 
 def headline(table: Mapping, planned: int) -> str:
     """What became of the arms, in a sentence."""
-    last = [row for row in table["rows"] if row["round"] == table["rounds"] and row["arm"] != REAL]
+    last = [row for row in table["rows"] if row["round"] == table["rounds"] and row["arm"] != BASELINE]
     if not last:
         first = table["rows"][0]["perplexity"]
         return f"Round 0 has run, {planned} more are to come: perplexity on real text is {first:,.1f} to begin with."
@@ -148,7 +164,7 @@ class _Texts:
             return nothing
         found = watch(own, self._reference)
         source, kept = found.source, found.tail
-        null = sampled(source, self.round) if kept.is_full else subsampled(source, kept.ratio)
+        null = sampled(source, self.round, kept.ratio) if kept.is_full else subsampled(source, kept.ratio)
         means = found.blocks.means
         figures = {name: means.get(name) for name in ("entropy", "compression", "distinct_3")}
         rare = {"rare_recall": kept.recall, "rare_kept": kept.recall / null} if kept.rare and null else {}

@@ -139,8 +139,12 @@ def drawn_apart(connection: duckdb.DuckDBPyConnection, study: Study) -> Iterator
     for recipe, streams, off, sequences, real in connection.execute(query, {"real": study.real_layout}).fetchall():
         limit = max(DRAWN_TOLERANCE, 1 / max(sequences, 1))
         if not streams:
-            said = f"mix {recipe} has no stream of real text to draw from; real and synthetic text must be drawn apart"
-            yield bounded("G4", "real_stream", 0, said, at_least=1, subject=recipe)
+            whole = _holds_all(study, recipe)
+            said = f"mix {recipe} has no stream of real text to draw from" + (
+                ": its one stream holds every real document" if whole else ""
+            )
+            said += "; real and synthetic text must be drawn apart, or all be there"
+            yield bounded("G4", "real_stream", int(whole), said, at_least=1, subject=recipe)
             continue
         yield bounded(
             "G4",
@@ -151,6 +155,12 @@ def drawn_apart(connection: duckdb.DuckDBPyConnection, study: Study) -> Iterator
             at_most=limit,
             subject=recipe,
         )
+
+
+def _holds_all(study: Study, recipe: str) -> bool:
+    """Whether the recipe's one stream has all its real documents, whatever it draws: nothing is subsampled."""
+    mix = study.mix_of(recipe)
+    return study.layouts[mix.layout].real != "none" and mix.max_tokens is None and mix.max_ratio is None
 
 
 def _has_report(lake: Lake, study: str) -> bool:

@@ -71,7 +71,8 @@ def test_what_an_arm_learns_from_follows_from_its_policy(write):
     assert layouts["subsample"].strategies == ["subsample_3", "subsample_2", "subsample_1"]
     assert {layouts[arm].real for arm in ("replace", "half", "subsample", "floored")} == {"none"}
     assert (layouts["accumulate"].real, mixes["accumulate"].f) == ("last", 1)
-    assert (mixes["accumulate"].match.mix, mixes["accumulate"].match.by) == ("real", "compute")
+    matched = {arm: (mix.match.mix, mix.match.by) for arm, mix in mixes.items() if mix.match}
+    assert matched == dict.fromkeys(["replace", "half", "accumulate", "subsample", "floored"], ("real", "compute"))
     assert [load_study(f"ring_round_{k}").layouts["real"].seed for k in range(3)] == [0, 1, 2]
 
 
@@ -89,6 +90,7 @@ def test_the_guard_stops_nothing_where_collapse_is_what_is_studied(write):
         ({"rounds": 0}, "rounds: Input should be greater than or equal to 1"),
         ({"arms": {"real": {"policy": "replace"}}}, "arms.real: this is the name of the real-only runs"),
         ({"arms": {"a": {"policy": "accumulate", "real": 0.5}}}, "arms.a: policy 'accumulate' keeps all real text"),
+        ({"arms": {"a": {"policy": "subsample", "real": 1}}}, "arms.a: real 1 leaves no room for anything else"),
         ({"arms": {"a": {"policy": "replace", "sampling": {"heat": 1}}}}, "round 2: strategies.a_2.sampling.heat"),
         ({"server": {"model": "x"}}, "server.model: each round's models are the rounds'"),
         ({"server": {"context": 200}}, "servers.*context of 200 tokens must hold the prompt as well"),

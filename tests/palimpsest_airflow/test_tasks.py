@@ -122,3 +122,14 @@ def test_a_connection_that_is_missing_or_holds_no_key_is_named(keyed, monkeypatc
         monkeypatch.setenv("AIRFLOW_CONN_OUR-VLLM", connection)
     with pytest.raises(ConfigError, match=r"writer.connection: Airflow has no connection 'our-vllm' with a pass"):
         with_keys(keyed[0])
+
+
+def test_a_round_whose_dag_failed_is_not_started_again_by_itself_but_weather_is():
+    from airflow.providers.standard.operators.trigger_dagrun import AirflowException
+    from airflow.sdk import RetryAction
+
+    from palimpsest_airflow.tasks.loop import MENDED_THERE
+
+    failed = MENDED_THERE.evaluate(AirflowException("study_x_round_1 failed with failed state"), 1, 3)
+    assert failed.action == RetryAction.FAIL and "mended there" in failed.reason
+    assert MENDED_THERE.evaluate(ConnectionError("away"), 1, 3).action != RetryAction.FAIL

@@ -46,7 +46,10 @@ def planted(lake, loop, number, losses):
         )
 
     def evaluation(directory, loss, real):
-        found = {"losses": {"iid": loss, "long": None}, "tokens": {"real": 1000 * real, "total": 1000}}
+        found = {
+            "losses": {"iid": loss, "long": None},
+            "tokens": {"real": 900 * real, "synthetic": 900 - 900 * real, "padding": 100, "total": 1000},
+        }
         (directory / "evaluation.json").write_text(json.dumps(found))
 
     real = pa.table({"text": texts(0, 4000), "is_reserve": [False] * 60})

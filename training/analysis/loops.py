@@ -12,8 +12,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from palimpsest.config import Loop
-from palimpsest.config.loop import REAL
+from palimpsest.config import BASELINE, Loop
 from training.analysis.pages import drawing, environment
 from training.analysis.plots import save
 from training.analysis.style import COLOURS, DASHED, INK, STYLE, WIDTH
@@ -27,8 +26,8 @@ FIGURES = {
     ),
     "rare_kept": (
         "Rare words kept",
-        "Of the words that stand in the real text three times at most: those in what the arm wrote, over those that "
-        "sampling alone would keep. Below 1 the generator avoids them.",
+        "Of the words that stand in the real text three times at most: those in what the arm wrote, over those that a "
+        "chain of as many rounds of sampling alone would keep. Arms that see real text again may stand above 1.",
     ),
     "entropy": ("Entropy of words, bits", "It falls where a generator seeks the mode; pure sampling leaves it alone."),
     "distinct_3": ("Distinct three-grams", "It falls with repetition, and rises with noise."),
@@ -36,7 +35,7 @@ FIGURES = {
 
 
 def colours(arms: Sequence[str]) -> dict[str, str]:
-    return {REAL: INK} | {arm: COLOURS[place % len(COLOURS)] for place, arm in enumerate(arms)}
+    return {BASELINE: INK} | {arm: COLOURS[place % len(COLOURS)] for place, arm in enumerate(arms)}
 
 
 def draw(table: Mapping, directory: Path) -> list[str]:
@@ -50,14 +49,16 @@ def _lines(table: Mapping, figure: str) -> plt.Figure | None:
     for row in table["rows"]:
         if row[figure] is not None:
             found.setdefault(row["arm"], []).append((row["round"], row[figure]))
-    start = found.get(REAL, [])[:1] if figure == "perplexity" else []
-    if not any(len(line) + len(start) > 1 for arm, line in found.items() if arm != REAL):
+    start = found.get(BASELINE, [])[:1] if figure == "perplexity" else []
+    if not any(len(line) + len(start) > 1 for arm, line in found.items() if arm != BASELINE):
         return None
     drawn, axes = plt.subplots(figsize=(WIDTH, 4.0), layout="constrained")
     for arm, line in found.items():
-        line = line if arm == REAL else start + line
-        style = {"linestyle": DASHED, "linewidth": 1, "marker": ""} if arm == REAL else {"marker": "o", "markersize": 4}
-        axes.plot(*zip(*line, strict=True), color=colour[arm], label=arm, **{"linewidth": 1.7} | style)
+        if arm == BASELINE:
+            style = {"linestyle": DASHED, "linewidth": 1}
+        else:
+            line, style = start + line, {"marker": "o", "markersize": 4, "linewidth": 1.7}
+        axes.plot(*zip(*line, strict=True), color=colour[arm], label=arm, **style)
     heights = [value for line in found.values() for _, value in line]
     if figure == "perplexity" and max(heights) > WIDE * min(heights):
         axes.set_yscale("log")

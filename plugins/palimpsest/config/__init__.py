@@ -26,7 +26,7 @@ from palimpsest.config.files import (
 )
 from palimpsest.config.generation import Engine, Review, Sampling, Server, Strategy
 from palimpsest.config.guard import Guard, Waiver
-from palimpsest.config.loop import Arm, Loop
+from palimpsest.config.loop import BASELINE, Arm, Loop
 from palimpsest.config.mixes import AXES, Match, Mix, Search
 from palimpsest.config.study import Study
 from palimpsest.config.table import Columns, SampleColumns
@@ -70,6 +70,7 @@ __all__ = [
     "loops_dir",
     "Loop",
     "Arm",
+    "BASELINE",
     "load_study",
     "named_files",
     "resolve",

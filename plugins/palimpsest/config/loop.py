@@ -20,7 +20,8 @@ from palimpsest.config.study import Gates, Study, Tokenizer
 from palimpsest.config.training import Training
 
 LoopName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,35}$")]
-REAL = "real"
+BASELINE = "real"
+"""The arm, in every round, that is trained on real text alone."""
 
 
 class Arm(Strict):
@@ -38,6 +39,8 @@ class Arm(Strict):
     def _shares(self) -> Arm:
         if self.policy == "accumulate" and self.real:
             raise ValueError("policy 'accumulate' keeps all real text; 'real' is for 'replace' and 'subsample'")
+        if self.policy == "subsample" and self.real == 1:
+            raise ValueError("real 1 leaves no room for anything else; that is policy 'replace' with real 1")
         return self
 
     def real_share(self, round_: int) -> float:
@@ -76,8 +79,8 @@ class Loop(Strict):
 
     @model_validator(mode="after")
     def _rounds(self) -> Loop:
-        if REAL in self.arms:
-            raise ValueError(f"arms.{REAL}: this is the name of the real-only runs; rename the arm")
+        if BASELINE in self.arms:
+            raise ValueError(f"arms.{BASELINE}: this is the name of the real-only runs; rename the arm")
         if "model" in self.server:
             raise ValueError("server.model: each round's models are the rounds'; remove it")
         for round_ in (0, self.rounds):
@@ -116,9 +119,9 @@ class Loop(Strict):
                 for arm, found in written.items()
                 for name, server, _ in found
             },
-            "layouts": {REAL: {"kind": "real", "seed": round_}},
-            "mixes": {REAL: {"layout": REAL, "epochs": self.passes}},
-            "reference": REAL,
+            "layouts": {BASELINE: {"kind": "real", "seed": round_}},
+            "mixes": {BASELINE: {"layout": BASELINE, "epochs": self.passes}},
+            "reference": BASELINE,
             "path": self.path,
         }
         for arm, found in written.items():
@@ -142,23 +145,23 @@ class Loop(Strict):
         if policy == "replace" and self.arms[arm].real == 1:
             return []
         for earlier in range(round_, 0, -1) if policy != "replace" else [round_]:
-            writer = arm if earlier > 1 else REAL
-            server = f"{arm}_{earlier - 1}" if earlier > 1 else REAL
+            writer = arm if earlier > 1 else BASELINE
+            server = f"{arm}_{earlier - 1}" if earlier > 1 else BASELINE
             run = f"{writer}-s{self.training.seeds[0]}"
             found.append((f"{arm}_{earlier}", server, f"run:{self.studies[earlier - 1]}/{run}"))
         return found
 
     def _mixed(self, arm: str, round_: int, strategies: list[str]) -> tuple[dict, dict]:
         if not strategies:
-            return {}, {"layout": REAL, "epochs": self.passes}
+            return {}, {"layout": BASELINE, "epochs": self.passes}
         kept = self.arms[arm].policy == "accumulate"
         first, *others = strategies
         layout = {"kind": "simple", "strategy": first, "also": others, "real": "last" if kept else "none"}
-        if kept:
-            mix = {"f": 1, "epochs": self.passes, "match": {"mix": REAL, "by": "compute"}}
-            return {arm: layout}, {"layout": arm, **mix}
+        mix = {"layout": arm, "epochs": self.passes, "match": {"mix": BASELINE, "by": "compute"}}
         share = self.arms[arm].real_share(round_)
+        if kept:
+            return {arm: layout}, mix | {"f": 1}
         if not share:
-            return {arm: layout}, {"layout": arm, "f": 1, "epochs": self.passes, "max_ratio": 1.0}
+            return {arm: layout}, mix | {"f": 1, "max_ratio": 1.0}
         parts = {"f": 1 - share, "max_ratio": (1 - share) / share, "real_share": share * self.real_share}
-        return {arm: layout}, {"layout": arm, "epochs": self.passes, **parts}
+        return {arm: layout}, mix | parts

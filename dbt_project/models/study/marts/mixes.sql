@@ -85,7 +85,12 @@ final as (
         cast(stream_sequences as bigint) as stream_sequences,
         stream_sequences / windows as passes,
         case when sequences > 0 then stream_sequences / sequences end as realised_fraction,
-        cast(stream_sequences * context as bigint) as trained_tokens
+        cast(
+            case
+                when packing = 'cut' then stream_sequences * context
+                else stream_sequences / windows * stream_tokens
+            end as bigint
+        ) as trained_tokens
     from drawn
     order by role, recipe, is_synthetic
 )
