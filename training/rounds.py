@@ -49,11 +49,12 @@ def rounds(loop: Loop, lake: Lake) -> list[Round]:
             mixes = lake.latest(f"studies/{name}/mixes")
             runs = {run["run"]: lake.latest(f"studies/{name}/runs/{run['run']}") for run in plan_runs(study, mixes)}
             further = [lake.latest(f"studies/{name}/{stage}") for stage in ("split", "generations")]
+            written_by = _writers(further[1])
         except NotPublished:
             break
-        if not all(_learned(run, mixes) for run in runs.values()) or not _writers(further[1]) <= earlier:
+        if not all(_learned(run, mixes) for run in runs.values()) or not written_by <= earlier:
             break
-        earlier.add(mixes.uri)
+        earlier.add(mixes.digest)
         found.append(Round(number, *further, runs))
     return found
 
@@ -66,9 +67,9 @@ def _learned(run: Published, mixes: Published) -> bool:
 
 
 def _writers(generations: Published) -> set[str]:
-    """The mixes that the generators of these texts were trained on."""
+    """Digests of the mixes that the generators of these texts were trained on: equal tables are the same mix."""
     column = pq.read_table(generations.file("generations.parquet"), columns=["generator_mix"])["generator_mix"]
-    return set(column.drop_null().unique().to_pylist())
+    return {generations.lake.open(uri).digest for uri in column.drop_null().unique().to_pylist()}
 
 
 def report(
@@ -137,9 +138,12 @@ def headline(table: Mapping, planned: int) -> str:
         first = table["rows"][0]["perplexity"]
         return f"Round 0 has run, {planned} more are to come: perplexity on real text is {first:,.1f} to begin with."
     worst, best = (pick(last, key=lambda row: row["times_base"]) for pick in (max, min))
-    after = f"After {table['rounds']} of {planned} rounds" if table["rounds"] < planned else f"After {planned} rounds"
-    told = f"{after} perplexity on real text is {worst['times_base']:.2f} times that of round 0 in arm ‘{worst['arm']}’"
-    return told + (f", {best['times_base']:.2f} times in ‘{best['arm']}’." if best is not worst else ".")
+    told = f"{planned} round{'s' * (planned != 1)}"
+    after = f"After {table['rounds']} of {told}" if table["rounds"] < planned else f"After {told}"
+    found = (
+        f"{after} perplexity on real text is {worst['times_base']:.2f} times that of round 0 in arm ‘{worst['arm']}’"
+    )
+    return found + (f", {best['times_base']:.2f} times in ‘{best['arm']}’." if best is not worst else ".")
 
 
 class _Texts:
