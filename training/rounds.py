@@ -138,12 +138,11 @@ def headline(table: Mapping, planned: int) -> str:
         first = table["rows"][0]["perplexity"]
         return f"Round 0 has run, {planned} more are to come: perplexity on real text is {first:,.1f} to begin with."
     worst, best = (pick(last, key=lambda row: row["times_base"]) for pick in (max, min))
-    told = f"{planned} round{'s' * (planned != 1)}"
-    after = f"After {table['rounds']} of {told}" if table["rounds"] < planned else f"After {told}"
-    found = (
-        f"{after} perplexity on real text is {worst['times_base']:.2f} times that of round 0 in arm ‘{worst['arm']}’"
-    )
-    return found + (f", {best['times_base']:.2f} times in ‘{best['arm']}’." if best is not worst else ".")
+    all_of_them = f"{planned} round{'s' * (planned != 1)}"
+    after = f"After {table['rounds']} of {all_of_them}" if table["rounds"] < planned else f"After {all_of_them}"
+    told = f"{after} perplexity on real text is {worst['times_base']:.2f} times that of round 0 in arm "
+    told += f"‘{worst['arm']}’" + (f", {best['times_base']:.2f} times in ‘{best['arm']}’" if best is not worst else "")
+    return f"{told}."
 
 
 class _Texts:
