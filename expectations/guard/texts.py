@@ -1,7 +1,8 @@
 """G7 to G10 and the trends: what the generated texts of a study lost of the real text they were written over.
 
 Measured on a sample of documents that is the same whoever asks: those first by the hash of their id, until they are
-`SAMPLE` characters, and all that was written over them until it is twice as much.
+`SAMPLE` characters, and all that was written over them until it is twice as much. What a generator learned from beyond
+that is not in the sample: it would pass for a gain (G7), or for words of its own (G8). Such text is not judged.
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ class Texts:
         rows = connection.execute(REAL, [SAMPLE]).fetchall()
         self.sources = [(document, domain, text) for document, domain, text, reserve in rows if not reserve]
         self.all_real = [text for *_, text, _ in rows]
+        trained = "select count(*) from train where origin = 'real' and not is_reserve"
+        self.is_whole = len(self.sources) == connection.execute(trained).fetchall()[0][0]
         frame = pd.DataFrame({"document_id": [document for document, *_ in self.sources]}, dtype=object)
         connection.register("guard_sources", frame)
         self._nulls: Distance | None = None
@@ -146,10 +149,18 @@ def _strategy(texts: Texts, lake: Lake, name: str, rows: list, found: Found) -> 
     depth = max((deep or 1 for *_, deep, _ in rows), default=1)
     model = rows[0][3]
     measured = watch(written, texts.reference, held_out=texts.held_out_texts)
-    yield from judge(measured, limits, subject, depth)
-    if kind in SEEDED:  # the others are only counted with a document, they say nothing of it
+    learned, lacking = _learned(texts.connection, lake, name)
+    of_sources = kind in SEEDED  # the others are only counted with a document, they say nothing of it
+    for verdict in judge(measured, limits, subject, depth):
+        if verdict.gate == "G8" and not of_sources and (lacking or not texts.is_whole):
+            reason = lacking or f"the study's real text is more than the {SAMPLE:,} characters that are counted"
+            why = f"how many rare words {subject} keep cannot be judged, for they are not written over documents and "
+            why += f"{reason}; judge them in a study of a smaller corpus"
+            verdict = not_judged("G8", verdict.measure, why, subject=subject)
+        yield verdict
+    if of_sources:
         yield from _worst_tail(texts, subject, rows, depth)
-    yield from _probe(texts, lake, name, written, subject, found, model)
+    yield from _probe(texts, learned, lacking, name, written, subject, found, model)
     yield from _trends(texts, name, written, subject, found, model)
     _keep(found, name, model, measured)
 
@@ -177,7 +188,14 @@ def _worst_tail(texts: Texts, subject: str, rows: list, depth: int) -> Iterator[
 
 
 def _probe(
-    texts: Texts, lake: Lake, name: str, written: list[str], subject: str, found: Found, model: str
+    texts: Texts,
+    learned: list[str],
+    lacking: str,
+    name: str,
+    written: list[str],
+    subject: str,
+    found: Found,
+    model: str,
 ) -> Iterator[Verdict]:
     """G7, where R also holds the real text that a generator trained here has learned from."""
     vocabulary = texts.reference.vocabulary
@@ -185,11 +203,12 @@ def _probe(
     def numbered(documents: list[str]) -> list[np.ndarray]:
         return [vocabulary.encode(document) for document in documents]
 
-    real, synthetic = numbered(texts.all_real), numbered(written)
-    learned = numbered(_learned(texts.connection, lake, name))
-    tests = {domain: numbered(documents) for domain, documents in texts.held_out.items()}
     try:
-        probe = additive_probe(real, synthetic, tests, len(vocabulary), learned=learned)
+        if lacking:
+            raise ValueError(f"{lacking}; compare the losses of runs with and without them on held-out text")
+        real, synthetic = numbered(texts.all_real), numbered(written)
+        tests = {domain: numbered(documents) for domain, documents in texts.held_out.items()}
+        probe = additive_probe(real, synthetic, tests, len(vocabulary), learned=numbered(learned))
     except ValueError as error:
         yield not_judged("G7", "probe", f"what {subject} cost cannot be judged: {error}", subject=subject)
         return
@@ -197,20 +216,23 @@ def _probe(
     yield from judge_probe(probe, texts.study.guard.thresholds, subject)
 
 
-def _learned(connection: duckdb.DuckDBPyConnection, lake: Lake, strategy: str) -> list[str]:
-    """The real documents in the mixes that the generators of a strategy were trained on, as far as they are kept."""
+def _learned(connection: duckdb.DuckDBPyConnection, lake: Lake, strategy: str) -> tuple[list[str], str]:
+    """All real documents that the generators of a strategy could learn from, or none and why they cannot be had."""
     query = "select distinct generator_mix from generations where strategy = ? and generator_mix is not null"
-    documents = []
+    files = {}
     for (uri,) in connection.execute(query, [strategy]).fetchall():
         try:
             parent = next(p for p in lake.open(uri).manifest["parents"] if p["dataset"].endswith("/split"))
-            file = str(lake.open(parent["uri"], parent["digest"]).file("train.parquet"))
+            files[parent["uri"]] = str(lake.open(parent["uri"], parent["digest"]).file("train.parquet"))
         except (NotPublished, StopIteration):
-            continue
-        chosen = "select text from (select *, sum(len(text)) over (order by md5(document_id)) as upto from "
-        chosen += "read_parquet(?) where origin = 'real') where upto < ?"
-        documents += [text for (text,) in duckdb.execute(chosen, [file, SAMPLE]).fetchall()]
-    return documents
+            return [], f"what their generator learned from ({uri}) is no longer in the lake"
+    if not files:
+        return [], ""
+    real = "from read_parquet(?) where origin = 'real'"
+    characters = duckdb.execute(f"select coalesce(sum(len(text)), 0) {real}", [list(files.values())]).fetchall()[0][0]
+    if characters > SAMPLE:
+        return [], f"their generator learned from {characters:,} characters of real text, a probe holds {SAMPLE:,}"
+    return [text for (text,) in duckdb.execute(f"select text {real}", [list(files.values())]).fetchall()], ""
 
 
 def _trends(texts: Texts, name: str, written: list[str], subject: str, found: Found, model: str) -> Iterator[Verdict]:

@@ -40,7 +40,7 @@ def texts():
     return {name: [vocabulary.decode(d) for d in own] for name, own in (("real", real), ("test", test))} | written
 
 
-def opened(real, test, written, origin="real"):
+def opened(real, test, written, origin="real", mix=None):
     """A database as the gate's, of these texts; the written ones go round the documents."""
     connection = duckdb.connect()
     ids = [f"{n:016x}" for n in range(len(real))]
@@ -53,7 +53,7 @@ def opened(real, test, written, origin="real"):
         "corpus": "c",
     }
     own = {"document_id": [ids[n % len(ids)] for n in range(len(written))], "text": written, "strategy": "rephrase"}
-    own |= {"g": [n // len(ids) for n in range(len(written))], "depth": 1, "model": "m", "generator_mix": None}
+    own |= {"g": [n // len(ids) for n in range(len(written))], "depth": 1, "model": "m", "generator_mix": mix}
     tables = {
         "train": train,
         "validation": {"text": test, "origin": "real", "site": "b.example", "corpus": "c"},
@@ -107,6 +107,28 @@ def test_recorded_text_is_warned_of_and_augmentation_is_not_judged(texts):
     assert "failed" not in outcomes(judged(texts, "mode", "recorded", documents=90))["G8"]
     connection = opened(texts["real"], texts["test"], texts["mode"])
     assert judge_texts(connection, study_of(kind="augment"), Lake("/nowhere")).verdicts == []
+
+
+@pytest.mark.parametrize("kind", ["rephrase", "self"])
+def test_text_of_a_generator_that_learned_from_more_than_the_sample_is_not_taken_for_a_gain(
+    texts, kind, lake, monkeypatch
+):
+    train = pa.table({"text": texts["real"], "origin": ["real"] * len(texts["real"])})
+    split = lake.publish("studies/t/split", lambda folder: pq.write_table(train, folder / "train.parquet") or Facts())
+    mix = lake.publish("studies/t/mixes", lambda folder: Facts(), parents=[split])
+
+    def outcomes_at(sample: int, uri: str) -> dict[str, set[str]]:
+        monkeypatch.setattr("expectations.guard.texts.SAMPLE", sample)
+        connection = opened(texts["real"], texts["test"], texts["pure"], mix=uri)
+        found = judge_texts(connection, study_of(kind=kind), lake)
+        return outcomes(found)
+
+    whole = outcomes_at(12_000_000, mix.uri)
+    assert whole["G7"] == {"passed"} and "not_judged" not in whole["G8"]
+    part = outcomes_at(sum(map(len, texts["real"])) // 2, mix.uri)
+    assert part["G7"] == {"not_judged"}
+    assert (part["G8"] == {"not_judged"}) == (kind == "self")
+    assert outcomes_at(12_000_000, "file:///gone/mix")["G7"] == {"not_judged"}
 
 
 def test_a_run_of_a_held_out_text_fails(texts):

@@ -3,7 +3,8 @@
 perplexity of held-out real text under a model of R + S, over that under a model of R alone. R is *all* real text that
 was admitted, the generator's own training text included. That is the trap: with the real part of the mix alone as R,
 synthetic text looks like a gain however bad it is, for its generator has seen the real text that was left out.
-Below 1 only outside knowledge can bring it: a generator that learned from more than R.
+Below 1 only outside knowledge can bring it: a generator that learned from more than R. Who cannot give all that a
+generator learned from as R should not ask (a trigram of half of it passes the worst of them).
 """
 
 from __future__ import annotations
