@@ -131,7 +131,8 @@ def depth(connection: duckdb.DuckDBPyConnection, limits: Thresholds) -> Iterator
     for recipe, deepest, unknown, share in connection.execute(query, [limits.depth_max]).fetchall():
         if unknown or deepest is None:
             why = f"mix {recipe} holds text whose depth nobody knows; train its generator again, or leave it out"
-            yield not_judged("G5", "depth", why, subject=recipe, limit=limits.depth_max)
+            told = {"recipe": recipe}
+            yield not_judged("G5", "depth", why, subject=recipe, limit=limits.depth_max, details=told)
             continue
         beyond = f": {percent(share)} of its tokens lie deeper" if share else ""
         yield bounded(
@@ -142,7 +143,7 @@ def depth(connection: duckdb.DuckDBPyConnection, limits: Thresholds) -> Iterator
             + beyond,
             at_most=limits.depth_max,
             subject=recipe,
-            details={"share_deeper": share, "waivable": deepest <= limits.depth_waived_max},
+            details={"recipe": recipe, "share_deeper": share, "waivable": deepest <= limits.depth_waived_max},
         )
 
 
@@ -151,16 +152,19 @@ def _lying(models: int) -> str:
 
 
 def generators(connection: duckdb.DuckDBPyConnection, lake: Lake) -> Iterator[Verdict]:
-    """G5: what each generator of this platform was trained on has passed its own guard."""
-    for uri in generator_mixes(connection):
+    """G5: what each strategy's generator of this platform was trained on has passed its own guard."""
+    query = "select distinct strategy, generator_mix from generations where generator_mix is not null order by 1, 2"
+    for strategy, uri in connection.execute(query).fetchall():
         passed = has_passed(lake, uri)
         yield bounded(
             "G5",
             "generator_passed",
             int(passed),
-            f"the mix {uri} that a generator was trained on has {'' if passed else 'not '}passed its own guard",
+            f"the mix {uri} that the generator of strategy {strategy} was trained on has "
+            f"{'' if passed else 'not '}passed its own guard",
             at_least=1,
-            subject=uri,
+            subject=f"{strategy} by {uri}",
+            details={"strategy": strategy},
         )
 
 
@@ -186,7 +190,7 @@ def decoding(connection: duckdb.DuckDBPyConnection, study: Study, limits: Thresh
             continue
         if strategy.engine.kind == "recorded":
             why = f"how the recorded texts of strategy {name} were drawn is not known here; their words tell (G8, G9)"
-            yield not_judged("G6", "temperature", why, severity="warning", subject=name)
+            yield not_judged("G6", "temperature", why, severity="warning", subject=name, details={"strategy": name})
             continue
         sampling = strategy.sampling
         for measure, value, limit in (
@@ -202,4 +206,5 @@ def decoding(connection: duckdb.DuckDBPyConnection, study: Study, limits: Thresh
                 f"at least {limit:g} is asked of text for a corpus",
                 at_least=limit,
                 subject=name,
+                details={"strategy": name},
             )

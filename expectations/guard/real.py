@@ -42,10 +42,11 @@ def append_only(study: Study, lake: Lake, split: Published) -> Iterator[Verdict]
     for corpus, after in _documents(lake, split).items():
         if corpus not in before:
             why = f"corpus {corpus} has no earlier version that passed this study's gate to be compared with"
-            yield not_judged("G3", "shrinkage", why, severity="warning", subject=corpus, limit=limit)
+            told = {"corpus": corpus}
+            yield not_judged("G3", "shrinkage", why, severity="warning", subject=corpus, limit=limit, details=told)
         elif before[corpus].digest == after.digest:
             said = f"the real text of corpus {corpus} is that of the version before"
-            yield bounded("G3", "shrinkage", 0.0, said, at_most=limit, subject=corpus)
+            yield bounded("G3", "shrinkage", 0.0, said, at_most=limit, subject=corpus, details={"corpus": corpus})
         else:
             yield from _compared(study, corpus, before[corpus], after)
 
@@ -92,6 +93,7 @@ def _verdict(corpus: str, site: str, lost: float, limit: float) -> Verdict:
         f"at most {percent(limit)} is asked",
         at_most=limit,
         subject=f"{corpus} in {site}" if site else corpus,
+        details={"corpus": corpus, "domain": site or None},
     )
 
 

@@ -116,6 +116,8 @@ def _judged(rule: Rule, found: Shares) -> Verdict:
         severity=rule.severity,
         subject=f"{found.recipe} in {found.domain}" if found.domain else found.recipe,
         details={
+            "recipe": found.recipe,
+            "domain": found.domain or None,
             "waivable": rule.waivable,
             "real": found.real,
             "grounded": found.grounded,
@@ -144,7 +146,8 @@ def drawn_apart(connection: duckdb.DuckDBPyConnection, study: Study) -> Iterator
                 ": its one stream holds every real document" if whole else ""
             )
             said += "; real and synthetic text must be drawn apart, or all be there"
-            yield bounded("G4", "real_stream", int(whole), said, at_least=1, subject=recipe)
+            about = {"recipe": recipe}
+            yield bounded("G4", "real_stream", int(whole), said, at_least=1, subject=recipe, details=about)
             continue
         yield bounded(
             "G4",
@@ -154,6 +157,7 @@ def drawn_apart(connection: duckdb.DuckDBPyConnection, study: Study) -> Iterator
             f"stream's, {100 * off:.2g} points from the plan; at most {100 * limit:.2g} are asked",
             at_most=limit,
             subject=recipe,
+            details={"recipe": recipe},
         )
 
 

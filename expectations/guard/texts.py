@@ -135,7 +135,7 @@ def judge_texts(connection: duckdb.DuckDBPyConnection, study: Study, lake: Lake)
         rows = texts.written(name)
         if not rows:
             continue
-        verdicts = list(_strategy(texts, lake, name, rows, found))
+        verdicts = [_of(verdict, strategy=name) for verdict in _strategy(texts, lake, name, rows, found)]
         recorded = study.strategies[name].engine.kind == "recorded"
         found.verdicts += [_as_warning(verdict) for verdict in verdicts] if recorded else verdicts
     found.detector = _detect(connection, texts, names)
@@ -181,7 +181,7 @@ def _worst_tail(texts: Texts, subject: str, rows: list, depth: int) -> Iterator[
     for domain in sorted(domains):
         source = real[domain].source()
         for verdict in judge_tail(tail(own[domain], source), source, limits, f"{subject} in domain {domain}", depth):
-            judged.append(verdict)
+            judged.append(_of(verdict, domain=domain))
     known = [verdict for verdict in judged if verdict.outcome != "not_judged"]
     if known:
         yield min(known, key=lambda verdict: (verdict.outcome == "passed", verdict.value))
@@ -274,6 +274,11 @@ def _detect(connection: duckdb.DuckDBPyConnection, texts: Texts, names: list[str
         return None
     scores = detector.score([text for _, text in unknown])
     return pd.DataFrame({"document_id": [document for document, _ in unknown], "generated": scores})
+
+
+def _of(verdict: Verdict, **names: str) -> Verdict:
+    """The verdict with the names that a waiver may know it by."""
+    return replace(verdict, details={**verdict.details, **names})
 
 
 def _as_warning(verdict: Verdict) -> Verdict:

@@ -14,6 +14,8 @@ from palimpsest.lake import Facts, Lake, LakeError, Published
 
 DAYS = 30
 """How long the answer to a gate's question holds, for the very data it was asked about."""
+NAMES = ("recipe", "domain", "strategy", "corpus")
+"""Details of a verdict that a waiver of a study file may name as its subject."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,11 @@ class Waived:
     """Where the lake keeps it; None for one of the study file."""
 
     def covers(self, verdict: Verdict) -> bool:
-        return (
-            self.gate == verdict.gate
-            and self.measure in (None, verdict.measure)
-            and self.subject in (None, verdict.subject)
-        )
+        """An answer covers the verdicts it was asked about; a study file names whose breaches, wherever they are."""
+        subjects = {None, verdict.subject}
+        if self.uri is None:
+            subjects |= {verdict.details.get(name) for name in NAMES}
+        return self.gate == verdict.gate and self.measure in (None, verdict.measure) and self.subject in subjects
 
 
 def covering(verdict: Verdict, waived: Sequence[Waived]) -> Waived | None:

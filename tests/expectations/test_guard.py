@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -16,6 +16,7 @@ from expectations.guard.judge import today
 from expectations.guard.limits import calibrated
 from expectations.verdicts import GateFailed
 from palimpsest.guard.calibration import Calibration
+from palimpsest.guard.verdict import bounded
 from palimpsest.lake import Facts, LakeError
 from tests.expectations.conftest import document
 from tests.expectations.defects import change, put
@@ -229,6 +230,37 @@ def test_a_waiver_of_the_study_file_names_who_and_why(world):
 def test_a_waiver_covers_what_it_says_and_no_more(world, changes):
     guarded(world, waivers=[waiver(**changes)])
     assert blocked(world, world.publish(change("mix_shares", deep)), "G5")
+
+
+@pytest.mark.parametrize(
+    ("subject", "left"),
+    [("garden.example", ["stitched"]), ("stitched", []), ("rephrase", ["stitched", "stitched in garden.example"])],
+)
+def test_a_waiver_of_the_study_file_is_for_a_recipe_or_a_domain_of_it(world, subject, left):
+    def rows_of(rows):
+        rows.append(rows[1] | {"domain": "tide.example", "trained_tokens": 1.0})
+
+    waivers = [waiver(gate="G2", subject=subject)]
+    guarded(world, thresholds={}, severity={"G2": "critical"}, waivers=waivers)
+    found = judged(world, world.publish(change("mix_shares", rows_of)))
+    assert [v.subject for v in found if v.gate == "G2" and judge.blocks(v)] == left
+
+
+def test_a_waiver_for_a_strategy_covers_its_generator_and_no_others(world):
+    rows = "('one', 'file:///gone/mixes'), ('two', 'file:///gone/mixes'), ('three', null)"
+    connection = duckdb.connect()
+    connection.execute(f"create table generations as select * from (values {rows}) as t(strategy, generator_mix)")
+    found = list(lineage.generators(connection, world.lake))
+    assert [v.outcome for v in found] == ["failed", "failed"] and len({v.subject for v in found}) == 2
+    ada = waivers.Waived("G5", "one", None, "Ada", "measures what depth two costs", today())
+    assert [ada.covers(v) for v in found] == [True, False]
+
+
+def test_an_answer_covers_no_more_than_it_was_asked(world):
+    answered = waivers.Waived("G2", "stitched", None, "Ada", "we compare", today(), uri="file:///lake/waiver")
+    asked = bounded("G2", "m", 1.0, "s", at_most=0, subject="stitched", details={"recipe": "stitched"})
+    assert answered.covers(asked)
+    assert not answered.covers(replace(asked, subject="stitched in tide.example"))
 
 
 def test_a_tenth_of_real_text_and_a_third_model_cannot_be_waived(world):

@@ -20,7 +20,8 @@ class Waiver(Strict):
 
     gate: Waivable
     subject: str | None = None
-    """Only this recipe, domain, strategy or corpus; default: whatever the gate finds."""
+    """Only breaches of this recipe, domain, strategy or corpus (or what a verdict says it is about, word for word);
+    default: whatever the gate finds."""
     why: str = Field(min_length=10)
     by: str = Field(min_length=2)
     until: dt.date

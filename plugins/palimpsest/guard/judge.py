@@ -52,15 +52,15 @@ def judge_probe(probe: Probe, limits: Thresholds, subject: str, *, neural: bool 
     }
     text = "a model that also learns {subject} {change} on held-out real text{where}; at most {most} worse is asked"
 
-    def verdict(measure: str, ratio: float, where: str, most: float) -> Verdict:
+    def verdict(measure: str, ratio: float, where: str, most: float, **names: str) -> Verdict:
         said = text.format(subject=subject, change=_worse(ratio), where=where, most=percent(most - 1))
-        return bounded("G7", measure, ratio, said, at_most=most, subject=subject, details=details)
+        return bounded("G7", measure, ratio, said, at_most=most, subject=subject, details=details | names)
 
     found = [verdict("probe", probe.ratio, "", most)]
     if len(probe.domains) > 1:
         name = max(probe.domains, key=lambda domain: (probe.domains[domain], domain))
         where = f" of domain {name}, its worst of {len(probe.domains)}"
-        found.append(verdict("probe_domain", probe.domains[name], where, limits.probe_domain_max))
+        found.append(verdict("probe_domain", probe.domains[name], where, limits.probe_domain_max, domain=name))
     return found
 
 
