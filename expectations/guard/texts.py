@@ -49,13 +49,20 @@ REAL = """
     from sized left join domains on sized.document_id = domains.document_id
     where before < ? order by before
 """
+UNKNOWN = """
+    with sized as (
+        select document_id, sum(len(text)) over (order by md5(document_id), document_id) - len(text) as before
+        from train where origin = 'unknown'
+    )
+    select document_id from sized where before < ?
+"""
 WRITTEN = """
     with sized as (
         select
             document_id, text, depth, model,
             sum(len(text)) over (order by g, md5(document_id), document_id) - len(text) as before
         from generations
-        where strategy = ? and document_id in (select document_id from guard_sources)
+        where strategy = ? and document_id in (select document_id from guard_sources where origin = ?)
     )
     select document_id, text, depth, model from sized where before < ? order by before
 """
@@ -88,7 +95,9 @@ class Texts:
         self.all_real = [text for *_, text, _ in rows]
         trained = "select count(*) from train where origin = 'real' and not is_reserve"
         self.is_whole = len(self.sources) == connection.execute(trained).fetchall()[0][0]
-        frame = pd.DataFrame({"document_id": [document for document, *_ in self.sources]}, dtype=object)
+        sampled = [(document, "real") for document, *_ in self.sources]
+        sampled += [(document, "unknown") for (document,) in connection.execute(UNKNOWN, [SAMPLE]).fetchall()]
+        frame = pd.DataFrame(sampled, columns=["document_id", "origin"], dtype=object)
         connection.register("guard_sources", frame)
         self._nulls: Distance | None = None
         self.domain_of = {document: domain for document, domain, _ in self.sources}
@@ -117,9 +126,9 @@ class Texts:
     def held_out_texts(self) -> list[str]:
         return [text for texts in self.held_out.values() for text in texts]
 
-    def written(self, strategy: str) -> list[tuple[str, str, int | None, str]]:
-        """Document, text, depth and generator of a strategy's sampled generations."""
-        return self.connection.execute(WRITTEN, [strategy, 2 * SAMPLE]).fetchall()
+    def written(self, strategy: str, origin: str = "real") -> list[tuple[str, str, int | None, str]]:
+        """Document, text, depth and generator of a strategy's sampled generations over documents of that origin."""
+        return self.connection.execute(WRITTEN, [strategy, origin, 2 * SAMPLE]).fetchall()
 
 
 def judge_texts(connection: duckdb.DuckDBPyConnection, study: Study, lake: Lake) -> Found:
@@ -132,37 +141,54 @@ def judge_texts(connection: duckdb.DuckDBPyConnection, study: Study, lake: Lake)
         return found
     texts = Texts(connection, study)
     for name in names:
-        rows = texts.written(name)
-        if not rows:
+        rows, others = texts.written(name), texts.written(name, "unknown")
+        if not rows and not others:
             continue
-        verdicts = [_of(verdict, strategy=name) for verdict in _strategy(texts, lake, name, rows, found)]
+        verdicts = [_of(verdict, strategy=name) for verdict in _strategy(texts, lake, name, rows, others, found)]
         recorded = study.strategies[name].engine.kind == "recorded"
         found.verdicts += [_as_warning(verdict) for verdict in verdicts] if recorded else verdicts
     found.detector = _detect(connection, texts, names)
     return found
 
 
-def _strategy(texts: Texts, lake: Lake, name: str, rows: list, found: Found) -> Iterator[Verdict]:
+def _strategy(texts: Texts, lake: Lake, name: str, rows: list, others: list, found: Found) -> Iterator[Verdict]:
+    """G9 and G10 of all that was written; G7, G8 and the trends of ``rows``, written over real text, and not of
+    ``others``: what those say that real text does not may be their documents' own.
+    """
     limits, kind = texts.study.guard.thresholds, texts.study.strategies[name].kind
     subject = f"synthetic {PLURALS[kind]} of strategy {name}"
     written = [text for _, text, *_ in rows]
-    depth = max((deep or 1 for *_, deep, _ in rows), default=1)
-    model = rows[0][3]
-    measured = watch(written, texts.reference, held_out=texts.held_out_texts)
+    depth = max((deep or 1 for *_, deep, _ in [*rows, *others]), default=1)
+    model = (rows or others)[0][3]
+    everything = [*written, *(text for _, text, *_ in others)]
+    measured = watch(everything, texts.reference, held_out=texts.held_out_texts)
+    if others:
+        counts = Counts()
+        counts.add([texts.reference.vocabulary.encode(text) for text in written])
+        measured = replace(measured, tail=tail(counts, measured.source))
     learned, lacking = _learned(texts.connection, lake, name)
-    of_sources = kind in SEEDED  # the others are only counted with a document, they say nothing of it
+    lacking = lacking if rows else "no document they are written over is known to be people's (origin: unknown)"
+    unjudged = _untold(texts, kind, rows, lacking)
     for verdict in judge(measured, limits, subject, depth):
-        if verdict.gate == "G8" and not of_sources and (lacking or not texts.is_whole):
-            reason = lacking or f"the study's real text is more than the {SAMPLE:,} characters that are counted"
-            why = f"how many rare words {subject} keep cannot be judged, for they are not written over documents and "
-            why += f"{reason}; judge them in a study of a smaller corpus"
+        if verdict.gate == "G8" and unjudged:
+            why = f"how many rare words {subject} keep cannot be judged: {unjudged}"
             verdict = not_judged("G8", verdict.measure, why, subject=subject)
         yield verdict
-    if of_sources:
+    if kind in SEEDED:
         yield from _worst_tail(texts, subject, rows, depth)
     yield from _probe(texts, learned, lacking, name, written, subject, found, model)
     yield from _trends(texts, name, written, subject, found, model)
     _keep(found, name, model, measured)
+
+
+def _untold(texts: Texts, kind: str, rows: list, lacking: str) -> str:
+    """Why rare words cannot be counted against the sampled documents; empty if they can."""
+    if not rows:
+        return f"{lacking}; a corpus that people wrote says origin: real"
+    if kind in SEEDED or (texts.is_whole and not lacking):
+        return ""
+    why = lacking or f"the study's real text is more than the {SAMPLE:,} characters that are counted"
+    return f"they are not written over documents, and {why}; judge them in a study of a smaller corpus"
 
 
 def _worst_tail(texts: Texts, subject: str, rows: list, depth: int) -> Iterator[Verdict]:

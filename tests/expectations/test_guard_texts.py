@@ -163,6 +163,23 @@ def test_documents_of_unknown_origin_are_told_by_a_detector(texts):
     assert scores["u1"] > scores["u2"]
 
 
+def test_text_over_documents_of_unknown_origin_is_judged_for_what_it_repeats_and_the_rest_is_named(texts):
+    copies = [texts["pure"][0]] * 30
+    alone = judge_texts(opened(texts["real"][:90], texts["test"], copies, origin="unknown"), study_of(), Lake("/none"))
+    told = {(v.gate, v.measure): v.outcome for v in alone.verdicts}
+    assert outcomes(alone)["G7"] == outcomes(alone)["G8"] == {"not_judged"}
+    assert told["G9", "entropy"] == told["G10", "near_duplicates_of_real"] == "not_judged"
+    assert told["G10", "near_duplicates"] == "failed"
+    assert any("origin: unknown" in v.sentence for v in alone.verdicts if v.gate == "G8")
+    both = opened(texts["real"][:90], texts["test"], [*texts["pure"][:80], *copies])
+    rows = both.execute("select * from train").df()
+    rows.loc[rows.index >= 80, "origin"] = "unknown"
+    both.register("train", rows)
+    some = judge_texts(both, study_of(), Lake("/none"))
+    (repeated,) = [v for v in some.verdicts if v.measure == "near_duplicates"]
+    assert repeated.details["documents"] > 100, "those over unknown documents too"
+
+
 def test_the_history_tells_what_moved_from_interval_to_interval(world):
     def publish(day: str, entropy: float) -> None:
         row = {"strategy": "rephrase", "generator": "m", "metric": "entropy", "value": entropy}

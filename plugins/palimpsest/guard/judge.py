@@ -128,6 +128,10 @@ def judge_duplicates(found: Duplicates, limits: Thresholds, subject: str) -> lis
             )
             verdicts.append(not_judged("G10", measure, why, subject=subject, limit=most))
             continue
+        if measure == "near_duplicates_of_real" and not found.known:
+            why = f"whether {subject} repeat real documents cannot be judged: there is none to compare them with"
+            verdicts.append(not_judged("G10", measure, why, subject=subject, limit=most))
+            continue
         share = count / found.documents
         said = f"{percent(share)} of {subject} nearly equal {whom}; at most {percent(most)} is allowed"
         details = {"documents": found.documents, "duplicates": count, "real_documents": found.known}
