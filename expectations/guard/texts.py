@@ -112,14 +112,14 @@ class Texts:
         return Reference(text for *_, text in self.sources)
 
     def distance(self, written: list[str]) -> Distance:
-        """How far they lie from real text; what halves of that differ by is measured once for all strategies.
+        """How far they lie from real text; what halves of that differ by is measured once per number of texts.
 
         Raises ValueError for too few texts.
         """
         if min(len(self.sources), len(written)) < TREND:
             raise ValueError(f"{TREND} real and as many generated texts are needed")
         found = distance([text for *_, text in self.sources], written, nulls=self._nulls)
-        self._nulls = self._nulls or found
+        self._nulls = found
         return found
 
     @property

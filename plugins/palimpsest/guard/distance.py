@@ -75,7 +75,8 @@ def weights(scores: np.ndarray, largest: float = 10.0) -> np.ndarray:
 def distance(
     real: Sequence[str], synthetic: Sequence[str], seed: int = 0, *, nulls: Distance | None = None
 ) -> Distance:
-    """All three measures at equal numbers of texts; ``nulls`` has those of the same real texts, measured before.
+    """All three measures at equal numbers of texts; ``nulls`` has those of the same real texts, measured before. They
+    are measured again for another number a side: the null of 100 texts is three times as wide as that of 400.
 
     Raises ValueError for too few texts, or texts without words. One thread: a library's own would only get in the way
     of the tasks beside this one.
@@ -91,7 +92,7 @@ def distance(
         features = lsa(real, [*real, *synthetic], seed)
         ours, theirs = random.permutation(len(real))[:side], len(real) + np.arange(side)
         auc = _auc(grams, ours, theirs, random)
-        if nulls is None:
+        if nulls is None or nulls.texts != side:
             aucs, mmds, vendis = [], [], []
             for _ in range(SPLITS):
                 order = random.permutation(len(real))

@@ -110,3 +110,13 @@ def test_a_verifier_is_held_to_chance_and_to_its_audit():
     assert [v.outcome for v in bad] == ["failed", "failed"]
     none = judge_verifier([0.1], 5, 5, DEFAULTS, "the judge")
     assert [v.outcome for v in none] == ["not_judged", "not_judged"]
+
+
+def test_nulls_of_another_number_of_texts_are_not_used():
+    real = made(200, 0)
+    few = distance(real, made(30, 1))
+    same = distance(real, made(30, 2), nulls=few)
+    assert same.mmd_null == few.mmd_null
+    more = distance(real, made(100, 3), nulls=few)
+    assert (few.texts, more.texts) == (30, 100)
+    assert more.mmd_null == distance(real, made(100, 3)).mmd_null != few.mmd_null
