@@ -193,18 +193,19 @@ def decoding(connection: duckdb.DuckDBPyConnection, study: Study, limits: Thresh
             yield not_judged("G6", "temperature", why, severity="warning", subject=name, details={"strategy": name})
             continue
         sampling = strategy.sampling
-        for measure, value, limit in (
-            ("temperature", sampling.temperature, limits.temperature_min),
-            ("top_p", sampling.top_p, limits.top_p_min),
-        ):
-            greedy = measure == "temperature" and value == 0
-            yield bounded(
-                "G6",
-                measure,
-                value,
-                f"strategy {name} draws its texts {'greedily' if greedy else f'at {measure} {value:g}'}; "
-                f"at least {limit:g} is asked of text for a corpus",
-                at_least=limit,
-                subject=name,
-                details={"strategy": name},
-            )
+        least: dict[str, tuple[float, float]] = {
+            "temperature": (sampling.temperature, limits.temperature_min),
+            "top_p": (sampling.top_p, limits.top_p_min),
+        }
+        if sampling.top_k:  # 0 is off
+            least["top_k"] = (sampling.top_k, limits.top_k_min)
+        told = {"subject": name, "details": {"strategy": name}}
+        for measure, (value, limit) in least.items():
+            greedy = (measure, value) in (("temperature", 0), ("top_k", 1))
+            said = f"strategy {name} draws its texts {'greedily' if greedy else f'at {measure} {value:g}'}; "
+            said += f"at least {limit:g} is asked of text for a corpus"
+            yield bounded("G6", measure, value, said, at_least=limit, **told)
+        if sampling.min_p:
+            said = f"strategy {name} draws its texts at min_p {sampling.min_p:g}; "
+            said += f"at most {limits.min_p_max:g} is asked of text for a corpus"
+            yield bounded("G6", "min_p", sampling.min_p, said, at_most=limits.min_p_max, **told)

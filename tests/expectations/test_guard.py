@@ -7,15 +7,19 @@ import json
 import re
 from dataclasses import asdict, replace
 
+import duckdb
 import pytest
 
 from expectations import measure
 from expectations.contracts import STUDY
-from expectations.guard import judge, waivers
+from expectations.guard import judge, lineage, waivers
 from expectations.guard.judge import today
 from expectations.guard.limits import calibrated
 from expectations.verdicts import GateFailed
+from palimpsest.config import Engine
+from palimpsest.config.generation import Sampling
 from palimpsest.guard.calibration import Calibration
+from palimpsest.guard.thresholds import DEFAULTS
 from palimpsest.guard.verdict import bounded
 from palimpsest.lake import Facts, LakeError
 from tests.expectations.conftest import document
@@ -200,6 +204,30 @@ def test_tombstones_are_no_loss(world, tmp_path):
     graves.write_text("# taken down\nhttps://garden.example/page-0\n")
     guarded(world, tombstones=str(graves))
     assert not blocked(world, world.publish(fewer), "G3")
+
+
+# ---------------------------------------------------------------- G6
+
+
+@pytest.mark.parametrize(
+    ("sampling", "words"),
+    [
+        ({"top_k": 1}, "draws its texts greedily; at least 640 is asked"),
+        ({"top_k": 40}, "at top_k 40; at least 640"),
+        ({"min_p": 0.3}, "at min_p 0.3; at most 0.05"),
+        ({"temperature": 0}, "draws its texts greedily; at least 0.9 is asked"),
+        ({"top_k": 1000, "min_p": 0.01}, None),
+    ],
+)
+def test_text_is_drawn_near_the_models_own_distribution(world, sampling, words):
+    made = {"engine": Engine.model_construct(kind="vllm", server="s"), "sampling": Sampling(**sampling)}
+    strategy = world.study.strategies["rephrase"].model_copy(update=made)
+    study = world.study.model_copy(update={"strategies": {"rephrase": strategy}})
+    connection = duckdb.connect()
+    connection.execute("create table generations as select 'rephrase' as strategy")
+    failed = [v.sentence for v in lineage.decoding(connection, study, DEFAULTS) if v.outcome == "failed"]
+    assert len(failed) == (words is not None)
+    assert all(words in sentence for sentence in failed)
 
 
 # ---------------------------------------------------------------- waivers

@@ -48,6 +48,12 @@ class Thresholds(BaseModel):
     """G6: text for the corpus; lower ones seek the mode (Drayson et al. 2025, 2502.15654)."""
     top_p_min: Share = 0.9
     """G6: top-p cuts the tail (Dohmatob et al. 2024, 2402.07043)."""
+    top_k_min: Annotated[int, Field(ge=1)] = 640
+    """G6: top-k where it is on, for it cuts the tail as well. At 640 text is as varied as people's by self-BLEU, at 40
+    it is not (Holtzman et al. 2020, 1904.09751)."""
+    min_p_max: Share = 0.05
+    """G6: min-p cuts the tail wherever one word is likely; from here on it trades variety for quality (Nguyen et al.
+    2024, 2407.01082)."""
 
     probe_ngram_max: Above = 1.10
     """G7: perplexity on held-out real text of a trigram of real + synthetic, over that of real alone."""
