@@ -19,17 +19,18 @@ import pandas as pd
 
 from expectations import contracts, measure
 from expectations.guard import judge as guarded
-from expectations.guard import waivers
+from expectations.guard import real, shares, waivers
 from expectations.guard.limits import calibrated
 from expectations.verdicts import GateFailed, Judged, Verdict, data_docs_link, table
 from palimpsest.config import Corpus, Study
+from palimpsest.guard import calibration
 from palimpsest.guard.verdict import Verdict as GuardVerdict
-from palimpsest.lake import Facts, Lake, Published
+from palimpsest.lake import Facts, Lake, Published, digest_json
 
 log = logging.getLogger(__name__)
 
 MEASURES = ["strategy", "generator", "metric", "value", "real_mean", "real_sd"]
-CODE = ("expectations", "plugins/palimpsest/guard", "plugins/palimpsest/provenance.py")
+CODE = ("expectations", *calibration.CODE, "plugins/palimpsest/provenance.py")
 
 
 def gate_documents(corpus: Corpus, lake: Lake, *, documents: Published) -> Published:
@@ -95,6 +96,8 @@ def gate_study(study: Study, lake: Lake, *, split: Published, generations: Publi
     )
     config = study.model_dump(mode="json", include={"gates", "guard", "strategies", "layouts", "mixes"})
     config["waived"] = waivers.as_rows(waived)
+    config["tombstones"] = digest_json(sorted(real.tombstones(study)))
+    config["swept"] = shares.is_swept(study, lake)
     config["documents"] = [parent["digest"] for parent in split.manifest["parents"]]  # compared with those before (G3)
     return _gate(lake, dataset, judge, config=config, parents=data, remedy=remedy)
 

@@ -28,7 +28,13 @@ KEPT = pa.schema(
         ("version_number", pa.int64()),
     ]
 )
-CODE = ("expectations/guard/history.py", "dbt_project/macros", "dbt_project/models/guard")
+CODE = (
+    "expectations/guard/history.py",
+    "plugins/palimpsest/warehouse.py",
+    "dbt_project/dbt_project.yml",
+    "dbt_project/macros",
+    "dbt_project/models/guard",
+)
 
 
 def publish_history(study: Study, lake: Lake) -> Published | None:

@@ -65,7 +65,7 @@ def _compared(study: Study, corpus: str, before: Published, after: Published) ->
             "insert into tombstones select url from read_parquet(?) where list_contains(?, reason)",
             [str(after.file("document_drops.parquet")), list(TOMBSTONES)],
         )
-    if urls := _tombstones(study):
+    if urls := tombstones(study):
         connection.executemany("insert into tombstones values (?)", [[url] for url in urls])
     rows = connection.execute(SHRUNK).fetchall()
     total = sum(words for _, words, _ in rows)
@@ -118,7 +118,8 @@ def _documents(lake: Lake, split: Published | None) -> dict[str, Published]:
     return found
 
 
-def _tombstones(study: Study) -> list[str]:
+def tombstones(study: Study) -> list[str]:
+    """The URLs whose loss is no shrinking. Raises `LakeError` where the study names a file that is not there."""
     if not study.guard.tombstones:
         return []
     file = resolve(study.guard.tombstones)

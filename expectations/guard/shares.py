@@ -74,7 +74,7 @@ def shares(connection: duckdb.DuckDBPyConnection, *, by_domain: bool) -> list[Sh
 def rules(study: Study, lake: Lake) -> list[Rule]:
     """The bounds of G2. More than a third rewritten text is a warning: a study compares it with real text alone."""
     limits = study.guard.thresholds
-    swept = study.guard.format_sweep is not None and _has_report(lake, study.guard.format_sweep)
+    swept = is_swept(study, lake)
     grounded = limits.synthetic_grounded_swept_max if swept else limits.synthetic_grounded_max
     why = f", with the sweep of study {study.guard.format_sweep}" if swept else ""
     return [
@@ -167,9 +167,12 @@ def _holds_all(study: Study, recipe: str) -> bool:
     return study.layouts[mix.layout].real != "none" and mix.max_tokens is None and mix.max_ratio is None
 
 
-def _has_report(lake: Lake, study: str) -> bool:
+def is_swept(study: Study, lake: Lake) -> bool:
+    """Whether the study that compares formats and shares has its report."""
+    if study.guard.format_sweep is None:
+        return False
     try:
-        lake.latest(f"studies/{study}/report")
+        lake.latest(f"studies/{study.guard.format_sweep}/report")
     except NotPublished:
         return False
     return True

@@ -206,6 +206,19 @@ def test_tombstones_are_no_loss(world, tmp_path):
     assert not blocked(world, world.publish(fewer), "G3")
 
 
+def test_a_gate_judges_again_when_what_it_read_beside_the_data_is_other(world, tmp_path):
+    graves = tmp_path / "gone.txt"
+    graves.write_text("https://garden.example/page-0\n")
+    guarded(world, tombstones=str(graves), format_sweep="formats")
+    found = world.publish()
+    keys = [study_gate(world, found).manifest["key"]]
+    world.lake.publish("studies/formats/report", lambda directory: Facts())
+    keys.append(study_gate(world, found).manifest["key"])
+    graves.write_text("https://garden.example/page-1\n")
+    keys += [study_gate(world, found).manifest["key"] for _ in range(2)]
+    assert len(set(keys)) == 3 and keys[2] == keys[3]
+
+
 # ---------------------------------------------------------------- G6
 
 

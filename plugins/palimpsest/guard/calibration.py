@@ -33,7 +33,7 @@ DEPTHS = 3
 SHARE = 0.4
 """Size of the smaller set of G8 (b), as a share of the source."""
 FILE = "calibration.json"
-CODE = ("plugins/palimpsest/guard",)
+CODE = ("plugins/palimpsest/guard", "plugins/palimpsest/words.py", "plugins/palimpsest/ingest/minhash.py")
 
 
 @dataclass(frozen=True)
