@@ -29,6 +29,8 @@ from palimpsest.provenance import SEEDED
 
 SAMPLE = 12_000_000
 """Characters of real text, some two million words: the passes of one strategy then take a minute."""
+AT_A_TIME = 2_000
+"""Texts that nothing is kept of."""
 TREND = 100
 """Texts a side below which distances are noise, and a demo would wait half its gate's time for them."""
 PLURALS = {
@@ -66,6 +68,15 @@ WRITTEN = """
     )
     select document_id, text, depth, model from sized where before < ? order by before
 """
+TESTS = """
+    with sized as (
+        select
+            {domain} as domain, document_id, text,
+            sum(len(text)) over (order by md5(document_id), document_id) - len(text) as before
+        from validation where origin = 'real'
+    )
+    select domain, text from sized where before < ? order by before
+"""
 HELD_OUT = {"site": "site", "corpus": "corpus", "all": "'all'"}
 
 
@@ -101,8 +112,7 @@ class Texts:
         connection.register("guard_sources", frame)
         self._nulls: Distance | None = None
         self.domain_of = {document: domain for document, domain, _ in self.sources}
-        column = HELD_OUT[study.guard.domain]
-        held = connection.execute(f"select {column}, text from validation where origin = 'real'").fetchall()
+        held = connection.execute(TESTS.format(domain=HELD_OUT[study.guard.domain]), [SAMPLE]).fetchall()
         self.held_out: dict[str, list[str]] = {}
         for domain, text in held:
             self.held_out.setdefault(domain, []).append(text)
@@ -122,9 +132,10 @@ class Texts:
         self._nulls = found
         return found
 
-    @property
-    def held_out_texts(self) -> list[str]:
-        return [text for texts in self.held_out.values() for text in texts]
+    def held_out_texts(self) -> Iterator[str]:
+        """All of them, for runs of words that nobody may quote; `held_out` is a sample for perplexities."""
+        found = _batches(self.connection, "select text from validation where origin = 'real'")
+        return (text for rows in found for (text,) in rows)
 
     def written(self, strategy: str, origin: str = "real") -> list[tuple[str, str, int | None, str]]:
         """Document, text, depth and generator of a strategy's sampled generations over documents of that origin."""
@@ -161,7 +172,7 @@ def _strategy(texts: Texts, lake: Lake, name: str, rows: list, others: list, fou
     depth = max((deep or 1 for *_, deep, _ in [*rows, *others]), default=1)
     model = (rows or others)[0][3]
     everything = [*written, *(text for _, text, *_ in others)]
-    measured = watch(everything, texts.reference, held_out=texts.held_out_texts)
+    measured = watch(everything, texts.reference, held_out=texts.held_out_texts())
     if others:
         counts = Counts()
         counts.add([texts.reference.vocabulary.encode(text) for text in written])
@@ -290,16 +301,27 @@ def _keep(found: Found, name: str, model: str, measured: Measured) -> None:
 
 
 def _detect(connection: duckdb.DuckDBPyConnection, texts: Texts, names: list[str]) -> pd.DataFrame | None:
-    unknown = connection.execute("select document_id, text from train where origin = 'unknown'").fetchall()
-    if not unknown:
+    unknown = "from train where origin = 'unknown'"
+    if not connection.execute(f"select count(*) {unknown}").fetchall()[0][0]:
         return None
-    written = [text for name in names for _, text, *_ in texts.written(name)]
     try:
-        detector = Detector([text for *_, text in texts.sources], written)
+        detector = Detector(
+            (text for *_, text in texts.sources), (text for name in names for _, text, *_ in texts.written(name))
+        )
     except ValueError:
         return None
-    scores = detector.score([text for _, text in unknown])
-    return pd.DataFrame({"document_id": [document for document, _ in unknown], "generated": scores})
+    scored = []
+    for rows in _batches(connection, f"select document_id, text {unknown}"):
+        scores = detector.score([text for _, text in rows])
+        scored.append(pd.DataFrame({"document_id": [document for document, _ in rows], "generated": scores}))
+    return pd.concat(scored, ignore_index=True)
+
+
+def _batches(connection: duckdb.DuckDBPyConnection, query: str) -> Iterator[list[tuple]]:
+    """The rows of a query, some at a time; nothing else may be asked of the connection before the last."""
+    connection.execute(query)
+    while rows := connection.fetchmany(AT_A_TIME):
+        yield rows
 
 
 def _of(verdict: Verdict, **names: str) -> Verdict:

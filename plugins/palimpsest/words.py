@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -15,13 +15,14 @@ BASE = np.uint64(0x9E3779B97F4A7C15)
 class SharedRuns:
     """Finds the runs of ``length`` words that a text shares with one of ``texts``.
 
-    Memory is for ``texts`` alone. Runs are found by a hash and compared word by word.
+    Memory is for the words of ``texts`` alone, which are read once. Runs are found by a hash and compared word by word.
     """
 
-    def __init__(self, texts: Sequence[str], length: int) -> None:
+    def __init__(self, texts: Iterable[str], length: int) -> None:
         self.length = length
         self._numbers: dict[str, int] = {}
         own = [[self._numbers.setdefault(w, len(self._numbers) + 1) for w in WORD.findall(t.lower())] for t in texts]
+        self.texts = len(own)
         self._words = np.concatenate([np.array([*ids, 0], np.int64) for ids in own] or [np.zeros(0, np.int64)])
         self._owner = np.repeat(np.arange(len(own)), [len(ids) + 1 for ids in own])
         starts, hashes = _runs(self._words, length)

@@ -55,9 +55,10 @@ def opened(real, test, written, origin="real", mix=None):
     }
     own = {"document_id": [ids[n % len(ids)] for n in range(len(written))], "text": written, "strategy": "rephrase"}
     own |= {"g": [n // len(ids) for n in range(len(written))], "depth": 1, "model": "m", "generator_mix": mix}
+    held_out = {"document_id": [f"v{n}" for n in range(len(test))], "text": test}
     tables = {
         "train": train,
-        "validation": {"text": test, "origin": "real", "site": "b.example", "corpus": "c"},
+        "validation": held_out | {"origin": "real", "site": "b.example", "corpus": "c"},
         "generations": own,
         "megadoc_parts": {"document_id": ids, "domain": [("x.example", "y.example")[n % 2] for n in range(len(ids))]},
     }
@@ -134,12 +135,14 @@ def test_text_of_a_generator_that_learned_from_more_than_the_sample_is_not_taken
     assert outcomes_at(12_000_000, "file:///gone/mix")["G7"] == {"not_judged"}
 
 
-def test_a_run_of_a_held_out_text_fails(texts):
+def test_a_run_of_a_held_out_text_fails_beyond_the_sample_too(texts, monkeypatch):
+    monkeypatch.setattr("expectations.guard.texts.AT_A_TIME", 7)
     quoted = " ".join(max(texts["test"], key=len).split()[:40])
-    (verdict,) = [
-        v for v in judged(texts, "pure", documents=50, extra=(quoted,)).verdicts if v.measure == "held_out_runs"
-    ]
+    monkeypatch.setattr("expectations.guard.texts.SAMPLE", sum(map(len, texts["real"][:50])))
+    found = judged(texts, "pure", documents=50, extra=(quoted,))
+    (verdict,) = [v for v in found.verdicts if v.measure == "held_out_runs"]
     assert verdict.outcome == "failed"
+    assert verdict.details["held_out"] == len(texts["test"])
     assert "share 13 words in a row with held-out text" in verdict.sentence
 
 
@@ -152,13 +155,14 @@ def test_bad_input_gives_a_named_verdict(texts, written):
     assert all(v.sentence and (v.value is None or np.isfinite(v.value)) for v in found.verdicts)
 
 
-def test_documents_of_unknown_origin_are_told_by_a_detector(texts):
+def test_documents_of_unknown_origin_are_told_by_a_detector(texts, monkeypatch):
     connection = opened(texts["real"][:90], texts["test"], texts["mode"][:90])
     rows = connection.execute("select * from train").df()
     unknown = pd.DataFrame(
         {"document_id": ["u1", "u2"], "text": [texts["mode"][-1], texts["real"][-1]], "origin": "unknown"}
     )
     connection.register("train", pd.concat([rows, unknown.assign(is_reserve=False, site="a.example", corpus="c")]))
+    monkeypatch.setattr("expectations.guard.texts.AT_A_TIME", 1)
     scores = judge_texts(connection, study_of(), Lake("/nowhere")).detector.set_index("document_id")["generated"]
     assert scores["u1"] > scores["u2"]
 

@@ -50,7 +50,7 @@ class Detector:
     Raises ValueError where a side has fewer than `LEAST` texts, or all texts are equal.
     """
 
-    def __init__(self, real: Sequence[str], synthetic: Sequence[str], seed: int = 0) -> None:
+    def __init__(self, real: Iterable[str], synthetic: Iterable[str], seed: int = 0) -> None:
         real, synthetic = sample(real, seed), sample(synthetic, seed + 1)
         _check(len(real), len(synthetic))
         if len({*real, *synthetic}) < 2:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 
 import numpy as np
@@ -101,9 +101,9 @@ class Duplicates:
 class Quotes:
     """Counts a stream's documents that share a run of 13 words with a held-out text."""
 
-    def __init__(self, held_out: Sequence[str]) -> None:
-        self.held_out = len(held_out)
+    def __init__(self, held_out: Iterable[str]) -> None:
         self._runs = SharedRuns(held_out, RUN)
+        self.held_out = self._runs.texts
         self.documents = self.quoting = 0
         self.example = ""
 

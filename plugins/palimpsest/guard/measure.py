@@ -8,7 +8,7 @@ verdicts = judge(found, DEFAULTS, "synthetic rephrases of domain wikinews", dept
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -75,7 +75,7 @@ class Measured:
     quotes: Quotes
 
 
-def watch(texts: Iterable[str], real: Reference, *, held_out: Sequence[str] = ()) -> Measured:
+def watch(texts: Iterable[str], real: Reference, *, held_out: Iterable[str] = ()) -> Measured:
     """The measures of a synthetic stream, in any order of documents. Needs no more than its shingles in memory."""
     counts, blocks = Counts(), Blocks(max(real.block, LEAST))
     duplicates, quotes = Duplicates(real.real), Quotes(held_out)
