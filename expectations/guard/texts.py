@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from palimpsest.config import Study
-from palimpsest.guard.copying import Known, self_bleu
+from palimpsest.guard.copying import self_bleu
 from palimpsest.guard.distance import Detector, Distance, distance
 from palimpsest.guard.judge import judge, judge_probe, judge_tail
 from palimpsest.guard.measure import Measured, Reference, watch
@@ -287,8 +287,7 @@ def _trends(texts: Texts, name: str, written: list[str], subject: str, found: Fo
     yield judge_classifier(apart, limits, subject, in_distribution=False)
     yield judge_distance(apart, limits, subject)
     encode = texts.reference.vocabulary.encode
-    known = Known(encode(text) for *_, text in texts.sources)
-    for length, share in known.novelty(encode(text) for text in written).items():
+    for length, share in texts.reference.known.novelty(encode(text) for text in written).items():
         found.measured(name, model, f"novel_{length}grams", share)
 
 

@@ -66,12 +66,6 @@ class Detector:
         return np.where([bool(text.strip()) for text in texts], scores, 0.5)
 
 
-def weights(scores: np.ndarray, largest: float = 10.0) -> np.ndarray:
-    """Importance weights that align a generated stream to real text: the odds of real, clipped, of mean 1."""
-    odds = np.minimum((1 - scores) / np.maximum(scores, 1e-6), largest)
-    return odds / max(float(odds.mean()), 1e-12) if len(odds) else odds
-
-
 def distance(
     real: Sequence[str], synthetic: Sequence[str], seed: int = 0, *, nulls: Distance | None = None
 ) -> Distance:
