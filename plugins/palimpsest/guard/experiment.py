@@ -146,8 +146,8 @@ def findings(rows: Sequence[Row]) -> list[Finding]:
         kept = [curves["accumulate", decoding, s] for s in seeds]
         below = all((np.array(a) <= h).all() for a, h in zip(kept, halves, strict=True))
         growth = np.mean([np.diff([base[s], *a]) for s, a in zip(seeds, kept, strict=True)], axis=0)
-        text = f"{decoding}: accumulate stays below r = 0.5 and slows down: {_list(growth)} per generation"
-        say("accumulate is bounded", below and (np.diff(growth) < 0.02 * np.mean(list(base.values()))).all(), text)
+        text = f"{decoding}: accumulate stays below r = 0.5 and slows down: {_list(growth)} per generation, means"
+        say("accumulate is bounded", below and (np.diff(growth) < 0).all(), text)
         drawn = [curves["subsample", decoding, s][-1] for s in seeds]
         tenths = [curves["replace 0.1", decoding, s][-1] for s in seeds]
         text = f"{decoding}: a draw from the pool ends between accumulate and r = 0.1: {np.mean(drawn):.0f}"
