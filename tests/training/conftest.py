@@ -143,7 +143,7 @@ def publish_mixes(lake: Lake, study: Study, parts: pa.Table) -> Published:
     def write(directory: Path) -> Facts:
         pq.write_table(parts, directory / "megadoc_parts.parquet")
         pq.write_table(pa.Table.from_pylist(rows), directory / "mixes.parquet")
-        return Facts()
+        return Facts(extra={"lineage": {recipe: {"depth": 0} for recipe, *_ in RECIPES}})
 
     return lake.publish("studies/small/mixes", write, config={"rows": rows, "parts": found})
 

@@ -32,7 +32,7 @@ LENIENT = {
     "min_length_ratio": 0,
     "max_length_ratio": 1000,
 }
-"""The model's words are nonsense: what these tests look at is what becomes of them."""
+"""The model's words are nonsense, and it learned from text of this platform: these tests look at what becomes of them."""
 
 
 class Stack:
@@ -137,7 +137,7 @@ def write_told(at: Place, generations: int = 2, budget: float = 0) -> None:
     mixes = {"real": {"layout": "real", "epochs": 2}}
     mixes |= {name: {"layout": name, "f": 0.5, "epochs": 1} for name in layouts if name != "real"}
     own = {"schedule": "manual", "shards": 2, "budget_gpu_hours": budget, "servers": {"tiny": server}, "gates": LENIENT}
-    own |= {"strategies": strategies, "layouts": layouts, "mixes": mixes}
+    own |= {"strategies": strategies, "layouts": layouts, "mixes": mixes, "guard": {"experiment": True}}
     write_study(folder, **own)
     content = yaml.safe_load((folder / "small.yaml").read_text())
     (folder / "small.yaml").unlink()
