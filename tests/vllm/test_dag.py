@@ -32,7 +32,7 @@ LENIENT = {
     "min_length_ratio": 0,
     "max_length_ratio": 1000,
 }
-"""The model's words are nonsense, and it learned from text of this platform: these tests look at what becomes of them."""
+"""The model writes nonsense, and learned from text of this platform: what becomes of its words is the matter."""
 
 
 class Stack:
