@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from palimpsest.config import BASELINE, Loop, load_loop
+from palimpsest.config import BASELINE, Loop, Study, load_loop
 from palimpsest.guard.measure import Reference, watch
 from palimpsest.guard.tail import sampled, subsampled
 from palimpsest.lake import Facts, Lake, LakeError, NotPublished, Published
@@ -47,7 +47,10 @@ def rounds(loop: Loop, lake: Lake) -> list[Round]:
         study = loop.study(number)
         try:
             mixes = lake.latest(f"studies/{name}/mixes")
-            runs = {run["run"]: lake.latest(f"studies/{name}/runs/{run['run']}") for run in plan_runs(study, mixes)}
+            planned = _planned(study, mixes)
+            if planned is None:
+                break
+            runs = {run: lake.latest(f"studies/{name}/runs/{run}") for run in planned}
             further = [lake.latest(f"studies/{name}/{stage}") for stage in ("split", "generations")]
             written_by = _writers(further[1])
         except NotPublished:
@@ -57,6 +60,14 @@ def rounds(loop: Loop, lake: Lake) -> list[Round]:
         earlier.add(mixes.digest)
         found.append(Round(number, *further, runs))
     return found
+
+
+def _planned(study: Study, mixes: Published) -> list[str] | None:
+    """Names of the runs; None where the mixes were dealt for another version of the loop's file."""
+    try:
+        return [run["run"] for run in plan_runs(study, mixes)]
+    except LakeError:
+        return None
 
 
 def _learned(run: Published, mixes: Published) -> bool:

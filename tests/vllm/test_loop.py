@@ -46,7 +46,8 @@ def loop(lake, tmp_path, monkeypatch, vllm_environment):
         "validation": study["validation"],
         "tokenizer": study["tokenizer"],
     }
-    content["training"] = study["training"] | {"seeds": [0], "reference_shares": [], "context": 64}
+    model = {"layers": 2, "width": 64, "mlp": 192, "heads": 2}  # vLLM's CPU attention knows no heads of width 8
+    content["training"] = study["training"] | {"model": model, "seeds": [0], "reference_shares": [], "context": 64}
     (folder / "ring.yaml").write_text(yaml.safe_dump(content))
     monkeypatch.setenv("PALIMPSEST_STUDIES", str(tmp_path / "dags" / "studies"))
     publish_corpus(lake, 24)
