@@ -162,9 +162,10 @@ def drawn_apart(connection: duckdb.DuckDBPyConnection, study: Study) -> Iterator
 
 
 def _holds_all(study: Study, recipe: str) -> bool:
-    """Whether the recipe's one stream has all its real documents, whatever it draws: nothing is subsampled."""
+    """Whether the recipe is meant to have one stream, and that has all its real documents: nothing is subsampled."""
     mix = study.mix_of(recipe)
-    return study.layouts[mix.layout].real != "none" and mix.max_tokens is None and mix.max_ratio is None
+    capped = mix.max_tokens is not None or mix.max_ratio is not None
+    return mix.f == 1 and study.layouts[mix.layout].real != "none" and not capped
 
 
 def is_swept(study: Study, lake: Lake) -> bool:
