@@ -23,8 +23,9 @@ from palimpsest.lake import Facts, Lake, LakeError, NotPublished, Published
 from training import track
 from training.pretrain import plan_runs
 
-CODE = [f"training/{name}" for name in ("rounds.py", "analysis/loops.py", "analysis/pages.py", "analysis/style.py")]
+CODE = ["training/rounds.py", *(f"training/analysis/{name}.py" for name in ("loops", "pages", "plots", "style"))]
 CODE += ["training/analysis/templates", "plugins/palimpsest/guard"]
+CODE += [f"plugins/palimpsest/{name}.py" for name in ("ingest/minhash", "words")]
 TEXT = ("texts", "tokens", "entropy", "compression", "distinct_3", "rare_recall", "rare_kept")
 
 
@@ -119,9 +120,9 @@ def report(
 
 def compare(loop: Loop, found: Sequence[Round]) -> dict:
     """One row per round and arm: losses by held-out set, perplexity, what was trained on, and what the arm wrote."""
-    rows, sets = [], set()
+    rows, sets, texts = [], set(), None
     for one in found:
-        texts = _Texts(loop, one)
+        texts = _Texts(one, texts)
         for arm in [BASELINE, *(loop.arms if one.number else ())]:
             evaluations = [
                 json.loads(run.file("evaluation.json").read_text(encoding="utf-8"))
@@ -159,13 +160,16 @@ def headline(table: Mapping, planned: int) -> str:
 class _Texts:
     """What the arms of a round wrote, measured beside the real text they were trained to imitate."""
 
-    def __init__(self, loop: Loop, one: Round) -> None:
-        self.round = one.number
+    def __init__(self, one: Round, before: _Texts | None) -> None:
+        self.round, self._split = one.number, one.split.digest
         self._reference: Reference | None = None
-        if one.number:
+        if before and before._split == self._split:
+            self._reference = before._reference  # rounds share their real text: it is read once
+        if one.number and self._reference is None:
             train = pq.read_table(one.split.file("train.parquet"), columns=["text", "is_reserve"])
             real = train.filter(pc.invert(train["is_reserve"]))["text"].to_pylist()
             self._reference = Reference(real)
+        if one.number:
             self._written = pq.read_table(one.generations.file("generations.parquet"), columns=["strategy", "text"])
 
     def measures(self, arm: str) -> dict:
