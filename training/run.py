@@ -19,6 +19,7 @@ from training import data, documents, evaluate, points
 from training.checkpoint import Checkpoints
 from training.export import export
 from training.failure import memory_named
+from training.heap import keep_freed_memory
 from training.loop import Progress, Tracker, Trained, choose_device, choose_precision, fit
 from training.model import Decoder
 from training.optim import AdamW
@@ -46,6 +47,8 @@ def write_run(
         raise ValueError(f"training.batch {training.batch} is less than the {group.world} processes torchrun started")
     torch.set_num_threads(training.threads)
     device = choose_device(group.local_rank)
+    if device.type == "cpu":
+        keep_freed_memory()
     dtype = choose_precision(training.precision, device)
     log.info(
         "%s: %d steps on %s in %s, %d process(es) of %d thread(s)",

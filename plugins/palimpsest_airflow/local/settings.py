@@ -121,6 +121,7 @@ class Settings:
             "API__INSTANCE_NAME": "Palimpsest",
             "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
             "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",
+            "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",  # what `make down` ended goes on after `make up`
             "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "20",
             "DAG_PROCESSOR__REFRESH_INTERVAL": "20",
             "DAG_PROCESSOR__PARSING_PROCESSES": "1",
