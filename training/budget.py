@@ -69,12 +69,12 @@ def imagined(study: Study, *, documents: int, real: int, written: Mapping[str, i
     for row in recipe_rows(study):
         own = round(row["share"] * real)
         rows = [_row(row, row["real_layout"], own, 0)]
-        if row["synthetic_layout"]:
-            layout = study.layouts[row["synthetic_layout"]]
+        for name in study.mix_of(row["recipe"]).streams:
+            layout = study.layouts[name]
             counts = {s: layout.generations or study.strategies[s].generations for s in layout.strategies}
             made = round(study.real_share * documents) * sum(n * written[s] for s, n in counts.items())
             kept = 0 if layout.real == "none" else round(study.real_share * real)
-            rows.append(_row(row, row["synthetic_layout"], made + kept, made))
+            rows.append(_row(row, name, made + kept, made))
         found[row["recipe"]] = rows
     return found
 

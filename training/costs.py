@@ -1,8 +1,10 @@
-"""What a layout's generations cost, as far as the platform measured it."""
+"""What the generations of a mix cost, as far as the platform measured it."""
 
 from __future__ import annotations
 
 from contextlib import closing
+from functools import reduce
+from operator import or_
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -15,8 +17,8 @@ from palimpsest.lake import Lake, Published
 COLUMNS = ("strategy", "g", "model", "tokens", "input_tokens", "output_tokens")
 
 
-def generation_cost(study: Study, lake: Lake, layout: str, *, generations: Published | None = None) -> dict:
-    """Of the first G generations per document that the layout uses: how many, their tokens, and engine seconds.
+def generation_cost(study: Study, lake: Lake, mix: str, *, generations: Published | None = None) -> dict:
+    """Of the first G generations per document that the mix uses: how many, their tokens, and engine seconds.
 
     ``generations`` (kept by the review), ``dropped``, ``input_tokens`` (samples of one prompt count it each) and
     ``output_tokens`` (the text's own where the engine does not count). ``engine_seconds``: these tokens, and as many
@@ -24,12 +26,11 @@ def generation_cost(study: Study, lake: Lake, layout: str, *, generations: Publi
     has all that was paid, waste too; None where it knows nothing of one of them. Generations that another study has
     paid cost the same: it is what making them takes.
     """
-    strategies, most = study.layouts[layout].strategies, study.layouts[layout].generations
-    if not strategies:
+    most = study.generations_in(study.mixes[mix].layouts)
+    if not most:
         return {"generations": 0, "dropped": 0, "input_tokens": 0, "output_tokens": 0, "engine_seconds": 0.0}
     published = generations or lake.latest(f"studies/{study.name}/generations")
-    chosen = pc.field("strategy").isin(strategies)
-    chosen = chosen & (pc.field("g") < most) if most else chosen
+    chosen = reduce(or_, ((pc.field("strategy") == name) & (pc.field("g") < g) for name, g in most.items()))
     rows = pq.read_table(published.file("generations.parquet"), columns=list(COLUMNS), filters=chosen)
     drops = pq.read_table(published.file("generation_drops.parquet"), columns=["strategy", "g"], filters=chosen)
     rows = rows.append_column("written", pc.coalesce(rows["output_tokens"], rows["tokens"]))

@@ -11,7 +11,8 @@ The rules (megadocs paper, sections 3.2 and 4):
 * One permutation of the windows per (stream, seed), used again on every pass, or one per pass (``reshuffle``). It
   depends on nothing else, so seed s means the same order of the real windows in every mix.
 * The run's sequences are dealt in blocks of B. A block holds exactly ``share(f, B)`` synthetic sequences, placed by
-  the seed; the last, shorter block of r sequences holds ``share(f, r)``. A stream starts over when it is exhausted.
+  the seed; the last, shorter block of r sequences holds ``share(f, r)``. Several synthetic streams share them out by
+  weight: what all up to each one have is rounded in the same way (`dealt`). A stream starts over when it is exhausted.
 
 Everything is addressed by the step index, so a run can start anywhere, and any number of processes can divide a step.
 """
@@ -30,6 +31,7 @@ from palimpsest.lake import LakeError
 from palimpsest.packing import Windows
 
 PLACEMENT, ORDER = 1, 2  # distinct random streams of one seed
+ONE = (1.0,)  # synthetic stream
 
 
 def windows(tokens: int, context: int) -> int:
@@ -45,23 +47,32 @@ def share(f: float, sequences: int) -> int:
     return math.floor(f * sequences + 0.5 + 1e-9)
 
 
-def sequences_per_stream(steps: int, batch: int, block: int, f: float) -> tuple[int, int]:
-    """(real, synthetic) sequences of a whole run.
+def dealt(sequences: int, f: float, ends: Sequence[float] = ONE) -> np.ndarray:
+    """(1 + streams,) of so many sequences the real ones, and those of each synthetic stream.
 
-    With T = steps * batch, synthetic = floor(T / block) * share(f, block) + share(f, T mod block); real is the rest.
+    ``ends`` is where each synthetic stream's part of f ends, the last at 1 (`palimpsest.config.Mix.streams`).
+    """
+    places = [0, *(share(f * end, sequences) for end in ends), sequences]
+    return np.roll(np.diff(places), 1)
+
+
+def sequences_per_stream(steps: int, batch: int, block: int, f: float, ends: Sequence[float] = ONE) -> tuple[int, ...]:
+    """Sequences of a whole run: the real ones, then those of each synthetic stream.
+
+    With T = steps * batch: floor(T / block) times what a block holds, and what the last T mod block do.
     """
     full, rest = divmod(steps * batch, block)
-    synthetic = full * share(f, block) + share(f, rest)
-    return steps * batch - synthetic, synthetic
+    return tuple((full * dealt(block, f, ends) + dealt(rest, f, ends)).tolist())
 
 
-def placement(total: int, block: int, f: float, seed: int) -> np.ndarray:
-    """One boolean per sequence of the run: is it synthetic? Exact inside every block."""
+def placement(total: int, block: int, f: float, seed: int, ends: Sequence[float] = ONE) -> np.ndarray:
+    """Per sequence of the run its stream: 0 is the real one. Exact inside every block."""
     random = np.random.default_rng([seed, PLACEMENT])
     full, rest = divmod(total, block)
-    blocks = random.permuted(np.tile(np.arange(block) < share(f, block), (full, 1)), axis=1)
-    last = random.permutation(np.arange(rest) < share(f, rest))
-    return np.concatenate([blocks.reshape(-1), last])
+    streams = np.arange(1 + len(ends), dtype=np.uint8)
+    within, at_end = (np.roll(np.repeat(streams, counts := dealt(size, f, ends)), -counts[0]) for size in (block, rest))
+    blocks = random.permuted(np.tile(within, (full, 1)), axis=1)
+    return np.concatenate([blocks.reshape(-1), random.permutation(at_end)])
 
 
 def order(name: str, count: int, seed: int, turn: int = 0) -> np.ndarray:
@@ -190,11 +201,13 @@ def mix(
     seed: int,
     packed: tuple[Windows, ...] = (),
     reshuffle: bool = False,
+    ends: Sequence[float] = ONE,
 ) -> Sequences:
-    """The sequences of a run over {name: tokens}: the real stream first, then (if f > 0) the synthetic one."""
-    if len(streams) != (2 if f > 0 else 1):
-        raise LakeError(f"a mix with f = {f} takes {2 if f > 0 else 1} stream(s), got {', '.join(streams)}")
-    stream = placement(steps * batch, block, f, seed).astype(np.uint8)
+    """The sequences of a run over {name: tokens}: the real stream first, then (if f > 0) one per end."""
+    wanted = 1 + len(ends) if f > 0 else 1
+    if len(streams) != wanted:
+        raise LakeError(f"a mix with f = {f} takes {wanted} stream(s), got {', '.join(streams)}")
+    stream = placement(steps * batch, block, f, seed, ends)
     window = np.empty(len(stream), dtype=np.int64)
     for number, (name, tokens) in enumerate(streams.items()):
         count = len(packed[number]) if packed else windows(len(tokens), context)

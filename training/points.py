@@ -59,12 +59,12 @@ def of(study: Study, run: Mapping[str, Any]) -> Point:
 
 
 def at(study: Study, rows: Rows, point: Point, seed: int) -> dict:
-    """The run of a recipe at a point: a JSON-able dict, its real stream first, then the synthetic one.
+    """The run of a recipe at a point: a JSON-able dict, its real stream first, then the synthetic ones.
 
     ``point`` and ``training`` (what the run's settings have otherwise than the study's) are in it where the study
     searches or follows. Raises `LakeError` where there would be no step, or more synthetic text than its gate allows.
     """
-    rows = sorted(rows, key=lambda row: row["layout"] != study.real_layout)
+    rows = in_order(study, rows)
     recipe, training = rows[0]["recipe"], study.training_of(rows[0]["recipe"])
     steps = _steps(study, rows, point)
     if steps < 1:
@@ -72,7 +72,7 @@ def at(study: Study, rows: Rows, point: Point, seed: int) -> dict:
             f"recipe {recipe}: not one step of {training.batch} windows of {training.context} tokens in "
             f"{point.epochs:g} epochs of {rows[0]['stream_tokens']} tokens; lower training.batch or training.context"
         )
-    sequences = data.sequences_per_stream(steps, training.batch, training.block, point.f)
+    sequences = data.sequences_per_stream(steps, training.batch, training.block, point.f, ends(study, recipe))
     run = {
         "run": f"{recipe}-{point}-s{seed}" if study.is_searched(recipe) else f"{recipe}-s{seed}",
         "recipe": recipe,
@@ -93,9 +93,22 @@ def at(study: Study, rows: Rows, point: Point, seed: int) -> dict:
             for row, count in zip(rows, sequences, strict=False)
         ],
     }
+    if study.mix_of(recipe).beside:
+        run["ends"] = list(ends(study, recipe))
     if point != own(study, recipe):
         _gated(study, run)
     return run | (_settings(study, recipe, point) if _tunes(study) else {})
+
+
+def in_order(study: Study, rows: Rows) -> list[Mapping[str, Any]]:
+    """A recipe's streams: the real one, then the synthetic ones as its mix names them."""
+    places = [study.real_layout, *study.mix_of(rows[0]["recipe"]).streams]
+    return sorted(rows, key=lambda row: places.index(row["layout"]))
+
+
+def ends(study: Study, recipe: str) -> tuple[float, ...]:
+    """Where each synthetic stream's part of f ends, as `training.data` deals them."""
+    return tuple(study.mix_of(recipe).streams.values()) or data.ONE
 
 
 def applied(study: Study, run: Mapping[str, Any]) -> Study:
@@ -151,7 +164,8 @@ def matched(study: Study, rows: Rows, by: str, other: Mapping[str, Any]) -> Poin
     run, wanted = at(study, rows, point, 0), spent(study, other, by)
 
     def costs(steps: int) -> float:
-        sequences = data.sequences_per_stream(steps, batch, study.training_of(run["recipe"]).block, point.f)
+        block = study.training_of(run["recipe"]).block
+        sequences = data.sequences_per_stream(steps, batch, block, point.f, ends(study, run["recipe"]))
         streams = [
             stream | {"sequences": count, "passes": count * stream["passes"] / max(stream["sequences"], 1)}
             for stream, count in zip(run["streams"], sequences, strict=False)
@@ -188,8 +202,8 @@ def spent(study: Study, run: Mapping[str, Any], by: str) -> float:
 def _batches(study: Study, rows: Rows, point: Point) -> int:
     """Whole batches in one pass over the stream whose passes are the epochs."""
     training = study.training_of(rows[0]["recipe"])
-    counted = next(row for row in rows if (row["layout"] == study.real_layout) == (point.f < 1))
-    return counted["windows"] // training.batch
+    counted = [row["windows"] for row in rows if (row["layout"] == study.real_layout) == (point.f < 1)]
+    return sum(counted) // training.batch
 
 
 def _steps(study: Study, rows: Rows, point: Point) -> int:

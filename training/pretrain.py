@@ -53,7 +53,7 @@ def plan_runs(study: Study, mixes: Published, best: Mapping[str, Point] | None =
 
 def _check(study: Study, rows: list[dict]) -> None:
     """The tables were dealt as this study's runs are."""
-    rows = sorted(rows, key=lambda row: row["layout"] != study.real_layout)
+    rows = points.in_order(study, rows)
     recipe = rows[0]["recipe"]
     dealt = [stream["sequences"] for stream in points.at(study, rows, points.own(study, recipe), 0)["streams"]]
     planned = [row["stream_sequences"] for row in rows]

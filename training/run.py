@@ -101,6 +101,7 @@ def open_feed(study: Study, tokens: Published, run: dict) -> Feed:
         seed=run["seed"] if training.data_seed is None else training.data_seed,
         packed=tuple(_packed(study, tokens, stream) for stream in run["streams"]) if training.packing != "cut" else (),
         reshuffle=training.reshuffle,
+        ends=run.get("ends", data.ONE),
     )
     parts = [documents.load(tokens.file(f"{stream['layout']}.parts.parquet")) for stream in run["streams"]]
     return Feed(sequences, parts, training.attention, training.loss_on)

@@ -143,7 +143,7 @@ def drawn_apart(connection: duckdb.DuckDBPyConnection, study: Study) -> Iterator
         if not streams:
             whole = _holds_all(study, recipe)
             said = f"mix {recipe} has no stream of real text to draw from" + (
-                ": its one stream holds every real document" if whole else ""
+                ": what it is trained on holds every real document" if whole else ""
             )
             said += "; real and synthetic text must be drawn apart, or all be there"
             about = {"recipe": recipe}
@@ -162,10 +162,10 @@ def drawn_apart(connection: duckdb.DuckDBPyConnection, study: Study) -> Iterator
 
 
 def _holds_all(study: Study, recipe: str) -> bool:
-    """Whether the recipe is meant to have one stream, and that has all its real documents: nothing is subsampled."""
+    """Whether the recipe is meant to have no real stream, and another has all its real documents: none is drawn."""
     mix = study.mix_of(recipe)
     capped = mix.max_tokens is not None or mix.max_ratio is not None
-    return mix.f == 1 and study.layouts[mix.layout].real != "none" and not capped
+    return mix.f == 1 and any(study.layouts[name].real != "none" for name in mix.streams) and not capped
 
 
 def is_swept(study: Study, lake: Lake) -> bool:

@@ -31,7 +31,6 @@ RECIPES = pa.schema(
         ("role", pa.string()),
         ("share", pa.float64()),
         ("real_layout", pa.string()),
-        ("synthetic_layout", pa.string()),
         ("fraction", pa.float64()),
         ("epochs", pa.float64()),
         ("max_tokens", pa.int64()),
@@ -40,6 +39,15 @@ RECIPES = pa.schema(
         ("batch", pa.int64()),
         ("block", pa.int64()),
         ("packing", pa.string()),
+    ]
+)
+STREAMS = pa.schema(
+    [
+        ("recipe", pa.string()),
+        ("layout", pa.string()),
+        ("is_synthetic", pa.bool_()),
+        ("starts_at", pa.float64()),
+        ("ends_at", pa.float64()),
     ]
 )
 MARKS = {"boundary": BOUNDARY, "think_open": THINK_OPEN, "think_close": THINK_CLOSE}
@@ -74,6 +82,7 @@ def build_mixes(study: Study, lake: Lake, *, split: Published, plan: Published, 
         return Facts(extra={"mixes": mixes, "lineage": lineage_of_mixes(shares)})
 
     config = {"layouts": layout_rows(study), "recipes": recipe_rows(study), "marks": MARKS, "guard": guard}
+    config["streams"] = stream_rows(study)
     parents = [split, plan, generations]
     return lake.publish(f"studies/{study.name}/mixes", write, config=config, parents=parents, code=CODE)
 
@@ -82,17 +91,17 @@ def tables_of(
     study: Study, folder: Path, *, split: Published, plan: Published, generations: Published
 ) -> dict[str, Path]:
     """The files that the models of a study read; its layouts and recipes are written to ``folder``."""
-    layouts, recipes = folder / "layouts.parquet", folder / "recipes.parquet"
-    pq.write_table(pa.Table.from_pylist(layout_rows(study), LAYOUTS), layouts)
-    pq.write_table(pa.Table.from_pylist(recipe_rows(study), RECIPES), recipes)
+    own = {"layouts": (layout_rows(study), LAYOUTS), "recipes": (recipe_rows(study), RECIPES)}
+    own["streams"] = (stream_rows(study), STREAMS)
+    for name, (rows, schema) in own.items():
+        pq.write_table(pa.Table.from_pylist(rows, schema), folder / f"{name}.parquet")
     return {
         "study_documents": split.file("train.parquet"),
         "study_validation": split.file("validation.parquet"),
         "study_generations": generations.file("generations.parquet"),
         "study_generation_drops": generations.file("generation_drops.parquet"),
         "study_slices": plan.file("slices.parquet"),
-        "study_layouts": layouts,
-        "study_recipes": recipes,
+        **{f"study_{name}": folder / f"{name}.parquet" for name in own},
     }
 
 
@@ -125,8 +134,7 @@ def recipe_rows(study: Study) -> list[dict[str, object]]:
         common = {"context": training.context, "batch": training.batch, "block": training.block}
         common["packing"] = training.packing
         common["real_layout"] = study.real_layout
-        synthetic = mix.layout if mix.f else None
-        details = {"synthetic_layout": synthetic, "fraction": mix.f, "epochs": mix.epochs}
+        details = {"fraction": mix.f, "epochs": mix.epochs}
         details |= {"max_tokens": mix.max_tokens, "max_ratio": mix.max_ratio}
         rows.append({"recipe": name, "role": "mix", "share": mix.real_share or study.real_share, **details, **common})
         if name == study.reference:
@@ -134,6 +142,19 @@ def recipe_rows(study: Study) -> list[dict[str, object]]:
                 {"recipe": recipe, "role": "reference", "share": share, **details, **common}
                 for recipe, share in study.reference_recipes.items()
             ]
+    return rows
+
+
+def stream_rows(study: Study) -> list[dict[str, object]]:
+    """One row per recipe and stream: the part of every block's sequences that is dealt to it, the real one last."""
+    rows = []
+    for recipe in (row["recipe"] for row in recipe_rows(study)):
+        mix = study.mix_of(recipe)
+        places = [(layout, mix.f * end) for layout, end in mix.streams.items()] + [(study.real_layout, 1.0)]
+        starts = [0.0, *(end for _, end in places)]
+        for (layout, end), start in zip(places, starts, strict=False):
+            place = {"starts_at": start, "ends_at": end}
+            rows.append({"recipe": recipe, "layout": layout, "is_synthetic": layout in mix.streams, **place})
     return rows
 
 

@@ -55,6 +55,13 @@ def test_shipped_corpora_are_valid(file):
     [
         (("corpora",), ["sampel"], "corpora: 'sampel' is unknown; did you mean 'sample'?"),
         (("mixes", "simple", "layout"), "simpel", "mixes.simple.layout: 'simpel' is unknown; did you mean 'simple'?"),
+        (("mixes", "simple", "beside"), {"sttched": 1}, "mixes.simple.beside: 'sttched' is unknown"),
+        (("mixes", "simple", "beside"), {"real": 1}, "mixes.simple.beside: 'real' is no further synthetic layout"),
+        (
+            ("mixes", "simple", "beside"),
+            {"stitched": 0},
+            "mixes.simple.beside.stitched: Input should be",
+        ),
         (("layouts", "simple", "strategy"), "rephrases", "layouts.simple.strategy: 'rephrases' is unknown"),
         (("layouts", "stitched", "kind"), "sewn", "layouts.stitched.kind: Input should be 'real', 'simple'"),
         (("reference",), "simple", "mix 'simple' is not real-only"),

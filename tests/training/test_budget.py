@@ -10,7 +10,7 @@ import pytest
 
 from palimpsest.config import Model, load_study
 from palimpsest.lake import REPOSITORY
-from palimpsest.mixes import RECIPES, recipe_rows
+from palimpsest.mixes import RECIPES, recipe_rows, stream_rows
 from training import budget, points
 from training.model import Decoder
 
@@ -83,12 +83,11 @@ def test_the_mix_manifest_plans_the_same_steps_and_passes(paper):
     sql = (REPOSITORY / "dbt_project" / "models" / "study" / "marts" / "mixes.sql").read_text()
     sql = re.sub(r"\{\{ ref\('\w+?__?(recipes|streams_measured|windows_packed)'\) \}\}", r"\1", sql)
     recipes = [row for row in recipe_rows(paper) if row["recipe"] in {row[0] for row in TABLE_ROWS}]
+    places = {(row["recipe"], row["layout"]): row for row in stream_rows(paper)}
     measured = []
     for row in recipes:
         for stream in streams(paper, row["recipe"]):
-            synthetic = stream["layout"] != "real"
-            share = row["fraction"] if synthetic else 1 - row["fraction"]
-            extra = {"is_synthetic": synthetic, "stream_fraction": share, "stream_megadocs": 1, "stream_real_tokens": 0}
+            extra = {"stream_megadocs": 1, "stream_real_tokens": 0} | places[row["recipe"], stream["layout"]]
             measured.append({**stream, **extra})
     connection = duckdb.connect()
     connection.register("recipes", pa.Table.from_pylist(recipes, RECIPES))

@@ -23,7 +23,11 @@ def study():
     found["layouts"] |= {
         "two": {"kind": "simple", "strategy": "aug", "generations": 2},
         "all": {"kind": "stitched", "strategy": "aug"},
+        "others": {"kind": "simple", "strategy": "other", "generations": 1},
     }
+    for layout in ("two", "all"):
+        found["mixes"][layout] = {"layout": layout, "f": 0.5, "epochs": 1}
+    found["mixes"]["both"] = {"layout": "two", "beside": {"all": 1, "others": 1}, "f": 0.5, "epochs": 1}
     return Study.model_validate(found)
 
 
@@ -55,7 +59,7 @@ def use(shard, start, wall, paid, tokens, model="m"):
     )  # fmt: skip
 
 
-def test_a_layout_costs_the_generations_it_uses_at_the_measured_speed(lake, study):
+def test_a_mix_costs_the_generations_it_uses_at_the_measured_speed(lake, study):
     publish(lake, [generated(g) for g in range(4) for _ in range(3)] + [generated(0, "other")])
     use(0, start=0, wall=10, paid=10, tokens=1_000)
     assert generation_cost(study, lake, "two") == {
@@ -65,6 +69,12 @@ def test_a_layout_costs_the_generations_it_uses_at_the_measured_speed(lake, stud
     assert generation_cost(study, lake, "all")["generations"] == 12
     assert generation_cost(study, lake, "all")["engine_seconds"] == pytest.approx(1.2)
     assert generation_cost(study, lake, "real")["engine_seconds"] == 0
+
+
+def test_what_two_streams_of_a_mix_hold_is_paid_once(lake, study):
+    publish(lake, [generated(g) for g in range(4)] + [generated(g, "other") for g in range(2)])
+    use(0, start=0, wall=10, paid=10, tokens=1_000)
+    assert generation_cost(study, lake, "both")["generations"] == 5
 
 
 def test_shards_side_by_side_share_the_engines_time_and_idle_time_is_not_paid(lake, study):

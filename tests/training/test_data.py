@@ -57,7 +57,19 @@ def test_the_synthetic_share_is_exact_in_every_block(f, steps, batch, block):
         found = synthetic[start : start + block]
         assert found.sum() == data.share(f, len(found))
     real, other = data.sequences_per_stream(steps, batch, block, f)
-    assert (real, other) == ((~synthetic).sum(), synthetic.sum())
+    assert (real, other) == ((synthetic == 0).sum(), synthetic.sum())
+
+
+@pytest.mark.parametrize(("f", "block"), [(0.75, 64), (0.9, 7), (1.0, 10), (0.29, 50)])
+def test_several_synthetic_streams_share_out_the_synthetic_part_of_every_block(f, block):
+    ends = (0.2, 0.7, 1.0)
+    streams = data.placement(1000, block, f, seed=1, ends=ends)
+    assert ((streams > 0) == (data.placement(1000, block, f, seed=1) > 0)).all()  # real windows stay where they are
+    for start in range(0, 1000, block):
+        found = np.bincount(streams[start : start + block], minlength=4)
+        assert found[1:].sum() == data.share(f, found.sum())
+        assert np.abs(found[1:] - f * found.sum() * np.diff([0, *ends])).max() <= 1
+    assert data.sequences_per_stream(100, 10, block, f, ends) == tuple(np.bincount(streams, minlength=4))
 
 
 def test_a_half_rounds_up_even_where_doubles_fall_short():

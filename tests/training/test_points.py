@@ -15,8 +15,9 @@ from tests.palimpsest.conftest import publish_documents, write_study
 from tests.palimpsest.test_mixes import build
 from tests.training.conftest import study_content
 from training import points
+from training.pack import tokenize
 from training.points import Point
-from training.pretrain import plan_runs, publication
+from training.pretrain import plan_runs, publication, train
 from training.run import _exposures, open_feed
 
 GRID = list(itertools.product((0.6, 1, 2, 7.3, 32), (0.29, 0.5, 0.75, 0.9, 1.0)))
@@ -25,7 +26,7 @@ OTHER = {"context": 24, "batch": 3, "block": 10, "optimizer": {"weight_decay": 0
 
 @pytest.fixture(scope="module")
 def dealt(parsed_dbt, tmp_path_factory):
-    """Mixes of two layouts at many epochs and f, one of them in windows and batches of its own, as dbt deals them."""
+    """Mixes at many epochs and f, one of them in windows and batches of its own, one of three synthetic streams."""
     folder = tmp_path_factory.mktemp("dealt")
     (folder / "dbt").symlink_to(parsed_dbt)
     mixes = {"real": {"layout": "real", "epochs": 4}}
@@ -33,33 +34,37 @@ def dealt(parsed_dbt, tmp_path_factory):
         mixes[f"simple_{number}"] = {"layout": "simple", "f": f, "epochs": epochs}
         mixes[f"capped_{number}"] = {"layout": "stitched", "f": f, "epochs": epochs, "max_tokens": 900,
                                      "training": OTHER}  # fmt: skip
+        mixes[f"both_{number}"] = {"layout": "simple", "beside": {"stretched": 2.5, "augmented": 0.4}, "f": f,
+                                   "epochs": epochs}  # fmt: skip
     study = write_study(folder, mixes=mixes, gates={"max_synthetic_share": 1.0})
     lake = Lake(folder / "lake")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PALIMPSEST_STATE", str(folder))
-        _, published = build(study, lake, publish_documents(lake))
-    return study, published
+        split, published = build(study, lake, publish_documents(lake))
+    return study, published, split
 
 
 def test_every_point_is_dealt_as_dbt_deals_it(dealt):
     """The rows of one mix, at the epochs and f of every other, give what dbt gives for that one."""
-    study, published = dealt
+    study, published, _ = dealt
     recipes = points.recipes(published)
-    for kind in ("simple", "capped"):
+    for kind in ("simple", "capped", "both"):
         for number, (epochs, f) in enumerate(GRID):
             run = points.at(study, recipes[f"{kind}_0"], Point(0.1, 0.2, epochs, f), 3)
-            rows = sorted(recipes[f"{kind}_{number}"], key=lambda row: row["is_synthetic"])
-            assert run["steps"] == rows[0]["steps"] == rows[1]["steps"]
+            rows = points.in_order(study, recipes[f"{kind}_{number}"])
+            assert len(rows) == (4 if kind == "both" else 2)
+            assert {run["steps"]} == {row["steps"] for row in rows}
             assert [stream["sequences"] for stream in run["streams"]] == [row["stream_sequences"] for row in rows]
             assert [stream["passes"] for stream in run["streams"]] == [row["passes"] for row in rows]
-            assert (run["f"], run["epochs"], run["seed"]) == (rows[1]["fraction"], rows[0]["epochs"], 3)
+            assert (run["epochs"], run["seed"]) == (rows[0]["epochs"], 3)
+            assert run["f"] == pytest.approx(sum(row["fraction"] for row in rows if row["is_synthetic"]))
             training = study.training_of(f"{kind}_{number}")
             trained = sum(row["trained_tokens"] for row in rows)
             assert run["steps"] * training.batch * training.context == trained
 
 
 def test_the_plan_of_a_study_with_settings_of_its_own_per_mix_agrees_with_its_tables(dealt):
-    study, published = dealt
+    study, published, _ = dealt
     runs = {run["run"]: run for run in plan_runs(study, published)}
     assert len(runs) == (len(study.mixes) + 1) * 2
     assert json.loads(json.dumps(runs)) == runs
@@ -67,6 +72,18 @@ def test_the_plan_of_a_study_with_settings_of_its_own_per_mix_agrees_with_its_ta
     assert (found.context, found.batch, found.optimizer.weight_decay) == (24, 3, 0.4)
     assert found.optimizer.lr == study.training.optimizer.lr
     assert points.applied(study, runs["simple_3-s0"]).training == study.training
+
+
+def test_a_run_sees_of_each_of_its_streams_what_was_dealt_to_it(dealt):
+    study, published, split = dealt
+    tokens = tokenize(study, published.lake, split=split, mixes=published)
+    run = next(run for run in plan_runs(study, published) if run["run"] == f"both_{GRID.index((2, 0.75))}-s0")
+    trained = train(study, published.lake, tokens=tokens, mixes=published, run=run)
+    found = json.loads(trained.file("evaluation.json").read_text())["exposures"]
+    assert {name: seen["total"] for name, seen in found.items()} == {
+        stream["layout"]: stream["sequences"] * study.training.context for stream in run["streams"]
+    }
+    assert list(found) == ["real", *study.mixes[run["recipe"]].layouts]
 
 
 def sized(**changes) -> Study:
@@ -83,9 +100,9 @@ def rows_of(study: Study, real: int = 5000, synthetic: int = 9000, copies: float
         common = {key: row[key] for key in ("recipe", "role", "share")}
         size = round(real * row["share"])
         rows = [{**common, "layout": "real", "stream_tokens": size, "stream_synthetic_tokens": 0}]
-        if row["fraction"]:
+        for layout in study.mix_of(row["recipe"]).streams:
             part = {"stream_tokens": synthetic, "stream_synthetic_tokens": round(synthetic * (1 - copies))}
-            rows.append({**common, "layout": row["synthetic_layout"], **part})
+            rows.append({**common, "layout": layout, **part})
         found[row["recipe"]] = [one | {"windows": -(-one["stream_tokens"] // row["context"])} for one in rows]
     return found
 

@@ -68,8 +68,8 @@ def report(
 
         cost = {
             name: generation_cost(study, lake, name, generations=generations)
-            for name, layout in study.layouts.items()
-            if generations and layout.strategy
+            for name, mix in study.mixes.items()
+            if generations and mix.f
         }
         table = compare_runs(study, mixes, runs, generated=cost, search=search, verdicts=judged)
         (directory / "table.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")

@@ -49,20 +49,21 @@ def make_row(
     noise: Mapping[str, laws.Noise],
     documents: sampling.Documents,
 ) -> dict:
-    real, synthetic, runs = stream_of(rows, False), stream_of(rows, True), by_recipe[name]
-    layout = study.layouts[study.mixes[name].layout]
+    real, runs = stream_of(rows, False), by_recipe[name]
+    synthetic = [row for row in rows if row["is_synthetic"]]
+    mix = study.mixes[name]
     row = {
         "mix": name,
-        "layout": layout.kind,
-        "strategy": layout.strategy,
-        "generations": study.generations_of(study.mixes[name].layout),
+        "layout": study.layouts[mix.layout].kind,
+        "strategy": study.layouts[mix.layout].strategy,
+        "generations": sum(study.generations_in(mix.layouts).values()),
         "seeds": len(runs),
         "real_tokens": real["stream_tokens"],
-        "synthetic_tokens": synthetic["stream_synthetic_tokens"] if synthetic else 0,
-        "fraction": sum(r["fraction"] for r in rows if r["is_synthetic"]),
+        "synthetic_tokens": sum(r["stream_synthetic_tokens"] for r in synthetic),
+        "fraction": sum(r["fraction"] for r in synthetic),
         "trained_tokens": sum(r["trained_tokens"] for r in rows),
         "real_passes": real["passes"],
-        "synthetic_passes": synthetic["passes"] if synthetic else 0.0,
+        "synthetic_passes": passes([(r["trained_tokens"], r["passes"]) for r in synthetic]),
     }
     row |= dict.fromkeys(("seconds", "flops", "steps", "real_exposures", "real_exposures_copies"))
     if runs:
@@ -101,7 +102,7 @@ def _as_trained(study: Study, name: str, run: Mapping, real: Mapping) -> dict:
         "fraction": sum(stream["sequences"] for stream in streams[1:]) / total,
         "trained_tokens": run["tokens"]["total"],
         "real_passes": streams[0]["passes"],
-        "synthetic_passes": sum(stream["passes"] for stream in streams[1:]),
+        "synthetic_passes": passes([(stream["sequences"], stream["passes"]) for stream in streams[1:]]),
         "real_exposures": sum(exposed.values()),
         "real_exposures_copies": sum(times for layout, times in exposed.items() if layout != streams[0]["layout"]),
         "steps": run["steps"],
@@ -167,7 +168,7 @@ def _long_context(study: Study, by_recipe, name: str, documents: sampling.Docume
 def cost(study: Study, row: Mapping, rows: Sequence[Mapping], spent: Mapping[str, Mapping]) -> dict:
     """Of the whole mix; gain is what it is better than the reference, in nats."""
     reference = next((r for r in rows if r["mix"] == study.reference), None)
-    generated = spent.get(study.mixes[row["mix"]].layout) or {"output_tokens": 0, "engine_seconds": None}
+    generated = spent.get(row["mix"]) or {"output_tokens": 0, "engine_seconds": None}
     gain = None if row["difference"] is None or row["verdict"] == "reference" else -row["difference"]
     tokens = generated["output_tokens"]
     flops = row["flops"]
@@ -178,6 +179,12 @@ def cost(study: Study, row: Mapping, rows: Sequence[Mapping], spent: Mapping[str
         "gain_per_pflop": gain / (flops / 1e15) if gain is not None and flops else None,
         "gain_per_mtoken": gain / (tokens / 1e6) if gain is not None and tokens else None,
     }
+
+
+def passes(streams: Sequence[tuple[float, float]]) -> float:
+    """Over several streams together, of which each is so much text (in any unit) and so many passes."""
+    once = sum(trained / times for trained, times in streams if times)
+    return sum(trained for trained, _ in streams) / once if once else 0.0
 
 
 def losses_of(runs: Mapping[int, Mapping], name: str) -> dict[int, float]:

@@ -73,7 +73,7 @@ def describe_mixes(study: Study, runs: Mapping[str, Mapping[int, Mapping]]) -> l
     found, usual = [], study.training_of(study.reference)
     usual_design = {"context": usual.context, "batch_tokens": usual.batch * usual.context}
     usual_design |= {"mode": "own", "layout_seed": 0, "model": usual.model.model_dump()}
-    usual_design |= {"max_tokens": None, "max_ratio": None, "real_share": None, "also": []}
+    usual_design |= {"max_tokens": None, "max_ratio": None, "real_share": None, "also": [], "beside": {}}
     usual_design |= {key: value for key, value in usual.model_dump(mode="json").items() if key not in UNASKED}
     for name, mix in study.mixes.items():
         if not runs.get(name):
@@ -81,7 +81,7 @@ def describe_mixes(study: Study, runs: Mapping[str, Mapping[int, Mapping]]) -> l
         first, layout, training = next(iter(runs[name].values())), study.layouts[mix.layout], study.training_of(name)
         point = first.get("point") or points.own(study, name)._asdict()
         design = {
-            "generations": study.generations_of(mix.layout),
+            "generations": sum(study.generations_in(mix.layouts).values()),
             "parameters": first["parameters"]["non_embedding"],
             "context": training.context,
             "batch_tokens": training.batch * training.context,
@@ -89,6 +89,7 @@ def describe_mixes(study: Study, runs: Mapping[str, Mapping[int, Mapping]]) -> l
             "mode": _mode(mix),
             **{key: getattr(mix, key) for key in ("max_tokens", "max_ratio", "real_share")},
             "also": layout.also,
+            "beside": mix.beside,
             "layout_seed": layout.seed,
             "model": training.model.model_dump(),
         } | {key: value for key, value in training.model_dump(mode="json").items() if key not in UNASKED}
@@ -162,6 +163,8 @@ def _word(key: str, design: Mapping) -> str:
             return f"attention within {value}" if value != "across" else "attention across documents"
         case "also":
             return f"pooled with {', '.join(value)}"
+        case "beside":
+            return "beside " + ", ".join(f"{weight:g} of {layout}" for layout, weight in value.items())
         case "max_ratio":
             return f"at most {value:g} synthetic tokens per real one"
         case "real_share":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from itertools import accumulate
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -21,16 +22,18 @@ class Match(Strict):
 
 
 class Mix(Strict):
-    """One training diet: the real stream at 1 - f and one synthetic stream at f (Kim et al. 2026, section 4)."""
+    """One training diet: the real stream at 1 - f and the synthetic ones at f (Kim et al. 2026, section 4: one)."""
 
     layout: str
+    beside: dict[Name, Annotated[float, Field(gt=0)]] = {}
+    """Layouts that are streams of their own, and how many windows of each are dealt for one of 'layout'."""
     f: float = Field(default=0.0, ge=0, le=1)
-    """Share of the windows that come from the synthetic stream."""
+    """Share of the windows that come from the synthetic streams."""
     epochs: float = Field(gt=0)
     """Passes over the real stream; f adds synthetic text on top of it. With f = 1 there is no separate real stream, and
-    they are passes over the synthetic one (which may hold real documents)."""
+    they are passes over the synthetic ones (which may hold real documents)."""
     max_tokens: int | None = Field(default=None, gt=0)
-    """Cap on the synthetic stream: only its first so many tokens are used."""
+    """Cap on the synthetic stream: only its first so many tokens are used; several share it by weight."""
     max_ratio: float | None = Field(default=None, gt=0)
     """The same cap as a multiple of the tokens that the mix has of real documents."""
     real_share: Share | None = None
@@ -48,6 +51,19 @@ class Mix(Strict):
         if self.like and self.match:
             raise ValueError("'like' and 'match' both say how long to train; keep one")
         return self
+
+    @property
+    def layouts(self) -> tuple[str, ...]:
+        return (self.layout, *self.beside)
+
+    @property
+    def streams(self) -> dict[str, float]:
+        """Layout of each synthetic stream, and where its part of the synthetic windows ends: that of the last at 1."""
+        if not self.f:
+            return {}
+        weights = [1.0, *self.beside.values()]
+        ends = [*accumulate(weight / sum(weights) for weight in weights[:-1]), 1.0]
+        return dict(zip(self.layouts, ends, strict=True))
 
 
 class Search(Strict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -145,6 +146,12 @@ class Study(Strict):
             known(f"mixes.{name}.layout", mix.layout, self.layouts)
             if (self.layouts[mix.layout].kind == "real") != (mix.f == 0):
                 raise ValueError(f"mixes.{name}: f is 0 for the 'real' layout and above 0 for every other")
+            for other in mix.beside:
+                known(f"mixes.{name}.beside", other, self.layouts)
+                if self.layouts[other].kind == "real" or other == mix.layout or not mix.f:
+                    raise ValueError(
+                        f"mixes.{name}.beside: '{other}' is no further synthetic layout beside that of a mix with f > 0"
+                    )
             for key in ("max_tokens", "max_ratio"):
                 if getattr(mix, key) and not mix.f:
                     raise ValueError(f"mixes.{name}: {key} caps the synthetic stream, and this mix has none")
@@ -197,10 +204,13 @@ class Study(Strict):
         """The mix a recipe trains: itself, or the reference on a share of the text."""
         return self.mixes[self.reference if recipe in self.reference_recipes else recipe]
 
-    def generations_of(self, layout: str) -> int:
-        """G of a layout: generations per document, of all its strategies."""
-        found = self.layouts[layout]
-        return sum(found.generations or self.strategies[name].generations for name in found.strategies)
+    def generations_in(self, layouts: Iterable[str]) -> dict[str, int]:
+        """G of every strategy that one of the layouts has text of: how many generations per document, each once."""
+        most: dict[str, int] = {}
+        for layout in map(self.layouts.__getitem__, layouts):
+            for name in layout.strategies:
+                most[name] = max(most.get(name, 0), layout.generations or self.strategies[name].generations)
+        return most
 
     def is_searched(self, recipe: str) -> bool:
         found = self.mix_of(recipe)

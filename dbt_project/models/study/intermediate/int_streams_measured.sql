@@ -1,7 +1,11 @@
--- What each recipe takes of each of its streams: the share of the real documents, the synthetic stream up to its cap.
+-- What each recipe takes of each of its streams: the share of the real documents, the synthetic ones up to their cap.
 -- A stream used in part is its first megadocs, whole. 1e-9 keeps a whole number whole: 0.07 * 100 is 7.000000000000001.
 with recipes as (
     select * from {{ ref('stg_study__recipes') }}
+),
+
+streams as (
+    select * from {{ ref('stg_study__streams') }}
 ),
 
 megadocs as (
@@ -28,29 +32,13 @@ capped as (
     group by recipes.recipe
 ),
 
-drawn as (
-    select
-        recipe,
-        real_layout as layout,
-        1 - fraction as stream_fraction,
-        false as is_synthetic
-    from recipes
-    union all
-    select
-        recipe,
-        synthetic_layout as layout,
-        fraction as stream_fraction,
-        true as is_synthetic
-    from recipes
-    where fraction > 0
-),
-
 final as (
     select
-        drawn.recipe,
-        drawn.layout,
-        drawn.stream_fraction,
-        drawn.is_synthetic,
+        streams.recipe,
+        streams.layout,
+        streams.is_synthetic,
+        streams.starts_at,
+        streams.ends_at,
         recipes.context,
         recipes.packing,
         count(*) as stream_megadocs,
@@ -58,21 +46,32 @@ final as (
         sum(lengths.real_tokens) as stream_real_tokens,
         sum(lengths.synthetic_tokens) as stream_synthetic_tokens,
         list(lengths.tokens order by lengths.position) filter (where recipes.packing <> 'cut') as megadoc_tokens
-    from drawn
+    from streams
     inner join recipes
-        on drawn.recipe = recipes.recipe
+        on streams.recipe = recipes.recipe
     inner join capped
-        on drawn.recipe = capped.recipe
+        on streams.recipe = capped.recipe
     inner join lengths
-        on drawn.layout = lengths.layout
+        on streams.layout = lengths.layout
     where
         case
-            when drawn.is_synthetic
-                then lengths.position = 0 or lengths.tokens_until <= coalesce(capped.most_tokens, lengths.tokens_until)
+            when streams.is_synthetic
+                then
+                    lengths.position = 0
+                    or lengths.tokens_until <= coalesce(
+                        capped.most_tokens * (streams.ends_at - streams.starts_at) / recipes.fraction,
+                        lengths.tokens_until
+                    )
             else lengths.position < ceil(recipes.share * lengths.megadocs_in_layout - 1e-9)
         end
     group by
-        drawn.recipe, drawn.layout, drawn.stream_fraction, drawn.is_synthetic, recipes.context, recipes.packing
+        streams.recipe,
+        streams.layout,
+        streams.is_synthetic,
+        streams.starts_at,
+        streams.ends_at,
+        recipes.context,
+        recipes.packing
 )
 
 select * from final

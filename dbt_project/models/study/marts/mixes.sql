@@ -1,5 +1,5 @@
 -- steps = floor(steps_per_real_epoch * epochs / (1 - f)) (megadocs paper, section 4): epochs fix the real text,
--- f adds synthetic text on top. With f = 1 there is no separate real stream: epochs are passes over the synthetic one.
+-- f adds synthetic text on top. With f = 1 there is no separate real stream: epochs are passes over the synthetic text.
 -- 1e-9 keeps a whole number whole in floating point.
 with recipes as (
     select * from {{ ref('stg_study__recipes') }}
@@ -18,7 +18,8 @@ windowed as (
         recipes.*,
         streams.layout,
         streams.is_synthetic,
-        streams.stream_fraction,
+        streams.starts_at,
+        streams.ends_at,
         streams.stream_megadocs,
         streams.stream_tokens,
         streams.stream_real_tokens,
@@ -34,9 +35,9 @@ windowed as (
 batched as (
     select
         *,
-        floor(max(case when not is_synthetic then windows end) over (partition by recipe) / batch)
+        floor(sum(case when not is_synthetic then windows end) over (partition by recipe) / batch)
             as steps_per_real_epoch,
-        floor(max(case when is_synthetic = (fraction = 1) then windows end) over (partition by recipe) / batch)
+        floor(sum(case when is_synthetic = (fraction = 1) then windows end) over (partition by recipe) / batch)
             as steps_per_epoch,
         case when fraction < 1 then 1 - fraction else 1 end as share_of_steps
     from windowed
@@ -53,15 +54,16 @@ stepped as (
 blocked as (
     select
         *,
-        floor(sequences / block) * floor(fraction * block + 0.5 + 1e-9)
-        + floor(fraction * (sequences - block * floor(sequences / block)) + 0.5 + 1e-9) as synthetic_sequences
+        floor(sequences / block) as blocks,
+        sequences - block * floor(sequences / block) as rest
     from stepped
 ),
 
 drawn as (
     select
         *,
-        case when is_synthetic then synthetic_sequences else sequences - synthetic_sequences end as stream_sequences
+        blocks * (floor(ends_at * block + 0.5 + 1e-9) - floor(starts_at * block + 0.5 + 1e-9))
+        + floor(ends_at * rest + 0.5 + 1e-9) - floor(starts_at * rest + 0.5 + 1e-9) as stream_sequences
     from blocked
 ),
 
@@ -72,7 +74,7 @@ final as (
         share,
         layout,
         is_synthetic,
-        stream_fraction as fraction,
+        ends_at - starts_at as fraction,
         cast(stream_megadocs as bigint) as stream_megadocs,
         cast(stream_tokens as bigint) as stream_tokens,
         cast(stream_real_tokens as bigint) as stream_real_tokens,
@@ -92,7 +94,7 @@ final as (
             end as bigint
         ) as trained_tokens
     from drawn
-    order by role, recipe, is_synthetic
+    order by role, recipe, is_synthetic, starts_at
 )
 
 select * from final

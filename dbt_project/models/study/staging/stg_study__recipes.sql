@@ -8,7 +8,6 @@ final as (
         role,
         share,
         real_layout,
-        synthetic_layout,
         fraction,
         epochs,
         max_tokens,
