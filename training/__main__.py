@@ -4,7 +4,7 @@ Every command reads what the stage before it published last, and does nothing wh
 
 Over several machines that see one lake, on each of them: ``torchrun --nnodes 2 --nproc-per-node 8
 --rdzv-backend c10d --rdzv-endpoint HOST:PORT -m training train STUDY RUN``.
-``python -m training rounds LOOP`` reports on a loop.
+``python -m training rounds LOOP`` reports on a loop, ``python -m training collapse`` on the loops of word trigrams.
 ``python -m training export CHECKPOINT FOLDER`` turns a checkpoint into a Hugging Face Llama folder.
 """
 
@@ -52,7 +52,10 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--run", dest="runs", action="extend", nargs=1, help="the same, one at a time")
     sub = commands.add_parser("rounds", help="a loop's rounds so far: table, plots, page")
     sub.add_argument("loop")
+    sub.add_argument("--results", action="store_true", help="also write docs/results/loop_LOOP.md")
     sub.set_defaults(command=_rounds)
+    text = "docs/results/collapse.md: the word trigrams of 'python -m palimpsest guard experiment', from the lake"
+    commands.add_parser("collapse", help=text, description=text).set_defaults(command=_collapse)
     sub = commands.add_parser("export", help="a checkpoint → a Hugging Face Llama folder")
     sub.add_argument("checkpoint", help="its folder, or its path in the lake as the log names it")
     sub.add_argument("folder")
@@ -63,7 +66,13 @@ def _parser() -> argparse.ArgumentParser:
 def _rounds(options: argparse.Namespace) -> None:
     from training.rounds import main
 
-    main(options.loop)
+    main(options.loop, results=options.results)
+
+
+def _collapse(options: argparse.Namespace) -> None:
+    from training.analysis.collapse import main
+
+    print(main())
 
 
 def _tokenize(options: argparse.Namespace) -> None:

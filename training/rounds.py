@@ -1,6 +1,7 @@
 """``loops/<loop>/report``: what became of each arm of a loop, round by round, as a page, a table and figures.
 
-By hand: ``python -m training rounds LOOP``; it reads what the rounds published last.
+By hand: ``python -m training rounds LOOP``; it reads what the rounds published last. With ``--results`` it also writes
+``docs/results/loop_<loop>.md``, of a report that a run of the loop's Dag has made.
 """
 
 from __future__ import annotations
@@ -121,6 +122,7 @@ def report(
 def compare(loop: Loop, found: Sequence[Round]) -> dict:
     """One row per round and arm: losses by held-out set, perplexity, what was trained on, and what the arm wrote."""
     rows, sets, texts = [], set(), None
+    continual = loop.continual is not None
     for one in found:
         texts = _Texts(one, texts)
         for arm in [BASELINE, *(loop.arms if one.number else ())]:
@@ -136,10 +138,11 @@ def compare(loop: Loop, found: Sequence[Round]) -> dict:
             row |= {"seeds": len(evaluations), "real_share": tokens["real"] / sum(tokens.values())}
             row |= {f"loss_{name}": loss for name, loss in losses.items()}
             row |= {"perplexity": math.exp(losses["iid"])}
-            rows.append(row | texts.measures(arm))
-    base = rows[0]["perplexity"]
-    rows = [row | {"times_base": row["perplexity"] / base} for row in rows]
+            rows.append(row | texts.measures(arm, same_source=not continual))
+    alone = {row["round"]: row["perplexity"] for row in rows if row["arm"] == BASELINE}
+    rows = [row | {"times_base": row["perplexity"] / alone[row["round"] if continual else 0]} for row in rows]
     table = {"loop": loop.name, "rounds": found[-1].number, "arms": list(loop.arms), "sets": sorted(sets), "rows": rows}
+    table |= {"base": "its real text alone" if continual else "round 0"}
     return table | {"headline": headline(table, loop.rounds)}
 
 
@@ -152,7 +155,7 @@ def headline(table: Mapping, planned: int) -> str:
     worst, best = (pick(last, key=lambda row: row["times_base"]) for pick in (max, min))
     all_of_them = f"{planned} round{'s' * (planned != 1)}"
     after = f"After {table['rounds']} of {all_of_them}" if table["rounds"] < planned else f"After {all_of_them}"
-    told = f"{after} perplexity on real text is {worst['times_base']:.2f} times that of round 0 in arm "
+    told = f"{after} perplexity on real text is {worst['times_base']:.2f} times that of {table['base']} in arm "
     told += f"‘{worst['arm']}’" + (f", {best['times_base']:.2f} times in ‘{best['arm']}’" if best is not worst else "")
     return f"{told}."
 
@@ -164,7 +167,7 @@ class _Texts:
         self.round, self._split = one.number, one.split.digest
         self._reference: Reference | None = None
         if before and before._split == self._split:
-            self._reference = before._reference  # rounds share their real text: it is read once
+            self._reference = before._reference  # rounds that share their real text read it once
         if one.number and self._reference is None:
             train = pq.read_table(one.split.file("train.parquet"), columns=["text", "is_reserve"])
             real = train.filter(pc.invert(train["is_reserve"]))["text"].to_pylist()
@@ -172,8 +175,11 @@ class _Texts:
         if one.number:
             self._written = pq.read_table(one.generations.file("generations.parquet"), columns=["strategy", "text"])
 
-    def measures(self, arm: str) -> dict:
-        """``rare_kept``: rare words of the real text that the arm's has, over those that sampling alone would keep."""
+    def measures(self, arm: str, *, same_source: bool = True) -> dict:
+        """``rare_kept``: rare words of the real text that the arm's has, over those that sampling alone would keep.
+
+        Only with ``same_source``: a generator that learned from other real text owes this one's words nothing.
+        """
         nothing = dict.fromkeys(TEXT)
         if self._reference is None:
             return nothing
@@ -185,7 +191,8 @@ class _Texts:
         null = sampled(source, self.round, kept.ratio) if kept.is_full else subsampled(source, kept.ratio)
         means = found.blocks.means
         figures = {name: means.get(name) for name in ("entropy", "compression", "distinct_3")}
-        rare = {"rare_recall": kept.recall, "rare_kept": kept.recall / null} if kept.rare and null else {}
+        told = kept.rare and null and same_source
+        rare = {"rare_recall": kept.recall, "rare_kept": kept.recall / null} if told else {}
         return nothing | {"texts": len(own), "tokens": kept.tokens} | figures | rare
 
 
@@ -213,13 +220,17 @@ def _track(loop: Loop, published: Published, parent_run_id: str) -> None:
     )
 
 
-def main(name: str) -> Published:
-    """Report on what the loop's rounds published last, and print it."""
+def main(name: str, *, results: bool = False) -> Published:
+    """Report on what the loop's rounds published last, and print it; with ``results`` the committed page as well."""
     loop, lake = load_loop(name), Lake.from_env()
     published = report(loop, lake)
     table = json.loads(published.file("table.json").read_text(encoding="utf-8"))
     print(render(table))
     print(f"page: {published.file('report.html')}")
+    if results:
+        from training.analysis import loop_results
+
+        print(f"results: {loop_results.write(loop, lake, published)}")
     return published
 
 

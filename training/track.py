@@ -11,7 +11,6 @@ import datetime as dt
 import fcntl
 import json
 import os
-import platform
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from urllib.parse import quote
 
 from palimpsest.config import Loop, Study
 from palimpsest.lake import REPOSITORY, Published
+from palimpsest.machine import hardware
 from palimpsest.state import state_dir
 from training.points import applied
 
@@ -289,20 +289,6 @@ def _description(study: Study | Loop, tags: Mapping[str, str], headline: str = "
     if "airflow.url" in tags:
         lines += ["", f"[This run in Airflow]({tags['airflow.url']})"]
     return "\n".join(lines)
-
-
-def hardware() -> str:
-    """This machine in words: processor, its logical CPUs, memory, and the GPUs its driver lists."""
-    lines = _lines(Path("/proc/cpuinfo")) or [f"model name: {platform.processor() or platform.machine()}"]
-    processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "CPU")
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    cards = [line for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")) for line in _lines(file)]
-    names = [line.split(":", 1)[1].strip() for line in cards if line.startswith("Model")]
-    return ", ".join([f"{processor}, {os.cpu_count()} logical CPUs, {memory:.0f} GiB", *names])
-
-
-def _lines(file: Path) -> list[str]:
-    return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
 
 
 def _source() -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from palimpsest import slices
 from palimpsest import tokenizer as tok
 from palimpsest.config import ConfigError, Study, resolve
 from palimpsest.lake import Facts, Lake, LakeError, Published, Rows, digest_file
@@ -20,14 +20,15 @@ from palimpsest.words import SharedRuns
 
 TOKENIZER = "tokenizer.json"
 DROPS = pa.schema([(name, pa.string()) for name in ("document_id", "url", "reason", "shared", "held_out_url")])
-CODE = tuple(f"plugins/palimpsest/{name}.py" for name in ("split", "tokenizer", "words"))
+CODE = tuple(f"plugins/palimpsest/{name}.py" for name in ("split", "slices", "tokenizer", "words"))
 
 
 def split(study: Study, lake: Lake, *, documents: Sequence[Published]) -> Published:
     """``studies/<s>/split``: train.parquet, validation.parquet (document columns + tokens) and the tokenizer.
 
     split_drops.parquet has the documents that are neither, and why. Training documents beyond the study's
-    ``real_share`` are in train.parquet too, marked ``is_reserve``.
+    ``real_share`` are in train.parquet too, marked ``is_reserve``. In a round of a continual loop the other rounds'
+    documents are drops, and the tokenizer is that of the first round, or losses could not be compared.
     """
 
     def write(directory: Path) -> Facts:
@@ -56,10 +57,16 @@ def split(study: Study, lake: Lake, *, documents: Sequence[Published]) -> Publis
                 f"study {study.name}: every training document shares {study.validation.drop_shared_words} words with "
                 f"a held-out one; raise validation.drop_shared_words in {study.path}"
             )
+        first = None
+        if study.slice:
+            train, first, others = _of_round(study, train)
+            drops = pa.concat_tables([drops, others])
         dropped = {"held_out": validation.num_rows, **Counter(drops["reason"].to_pylist())}
-        reserve = _reserve(train["document_id"].to_pylist(), study.real_share)
+        used = slices.first_share(train["document_id"].to_pylist(), study.real_share)
+        reserve = [one not in used for one in train["document_id"].to_pylist()]
         train = train.append_column("is_reserve", pa.array(reserve, pa.bool_()))
-        tokenizer = _tokenizer(study, train.filter(pc.invert(train["is_reserve"])), directory / TOKENIZER)
+        spoken = train.filter(pc.invert(train["is_reserve"])) if first is None else first
+        tokenizer = _tokenizer(study, spoken, directory / TOKENIZER)
         train, validation = (_with_tokens(part, tokenizer) for part in (train, validation))
         words = validation["words"]
         validation = validation.append_column(
@@ -85,6 +92,8 @@ def split(study: Study, lake: Lake, *, documents: Sequence[Published]) -> Publis
 
     config = {"validation": study.validation.model_dump(exclude={"sets"}), "tokenizer": study.tokenizer.model_dump()}
     config["real_share"] = study.real_share
+    if study.slice:
+        config["slice"] = study.slice.model_dump()
     for key, file in (("validation.urls_file", study.validation.urls_file), ("tokenizer.path", study.tokenizer.path)):
         if file:
             config[key] = digest_file(_existing(study, key, file))
@@ -128,11 +137,24 @@ def _quoting(train: pa.Table, validation: pa.Table, words: int | None) -> pa.Tab
     return pa.Table.from_pylist(drops, DROPS)
 
 
-def _reserve(ids: list[str], share: float) -> list[bool]:
-    """Which training documents no mix uses: all but the first ``ceil(share * n)`` in the order of their hashes."""
-    kept = math.ceil(share * len(ids) - 1e-9)  # 0.07 * 100 is 7.000000000000001
-    chosen = set(sorted(ids, key=lambda found: hashlib.sha256(b"reserve:" + found.encode()).digest())[:kept])
-    return [found not in chosen for found in ids]
+def _of_round(study: Study, train: pa.Table) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """The round's documents, those of the loop's first round, and all others as `DROPS`."""
+    documents = zip(train["document_id"].to_pylist(), train["day"].to_pylist(), strict=True)
+    parts = slices.parts(list(documents), study.slice)
+    if not all(parts):
+        raise LakeError(
+            f"study {study.name}: {sum(map(len, parts))} training documents are too few for {study.slice.of} rounds of "
+            f"a continual loop; give {study.path} fewer rounds or more text"
+        )
+    own, dealt = slices.of_round(parts, study.slice), {one for part in parts for one in part}
+    others = [
+        row | {"reason": "of_another_round" if row["document_id"] in dealt else "of_no_round"}
+        for row in train.select(["document_id", "url"]).to_pylist()
+        if row["document_id"] not in own
+    ]
+    ids = train["document_id"]
+    mine, first = (train.filter(pc.is_in(ids, pa.array(sorted(some), pa.string()))) for some in (own, parts[0]))
+    return mine, first, pa.Table.from_pylist(others, DROPS)
 
 
 def _existing(study: Study, key: str, file: str) -> Path:

@@ -76,6 +76,36 @@ def test_what_an_arm_learns_from_follows_from_its_policy(write):
     assert [load_study(f"ring_round_{k}").layouts["real"].seed for k in range(3)] == [0, 1, 2]
 
 
+def test_a_continual_loop_has_other_real_text_in_every_round(write):
+    write(continual={"by": "interval", "replay": 0.25}, rounds=2)
+    first, last = (load_study(f"ring_round_{number}") for number in (0, 2))
+    assert first.slice.model_dump() == {"by": "interval", "replay": 0.25, "number": 0, "of": 3, "share": 0.8}
+    assert (last.slice.number, last.slice.of, last.real_share) == (2, 3, 1.0)
+    assert {arm: mix.real_share for arm, mix in last.mixes.items() if mix.real_share} == pytest.approx(
+        {"half": 0.5, "subsample": 1 / 3, "floored": 0.4}
+    )
+    assert last.layouts["accumulate"].strategies == ["accumulate_2", "accumulate_1"]
+    assert load_study(f"{write()}_round_2").slice is None
+
+
+def test_the_shipped_self_distillation_has_a_teacher_of_the_same_text():
+    """Or it would be judged by text that its teacher has seen, and gain what the teacher brought in."""
+    study, teacher = (
+        load_study(REPOSITORY / "dags" / "studies" / "self_distillation.yaml"),
+        "run:cpython_round_0/real-s0",
+    )
+    assert study.servers["teacher"].model == teacher
+    loop = load_loop(REPOSITORY / "dags" / "loops" / "cpython.yaml")
+    first = loop.study(0)
+    assert f"run:{first.name}/{first.reference}-s{first.training.seeds[0]}" == teacher
+    for key in ("corpora", "validation", "tokenizer", "real_share", "slice"):
+        assert getattr(study, key) == getattr(first, key), key
+    assert study.training.model == first.training.model and study.training.context == first.training.context
+    assert study.strategies["self"].kind == "self" and study.strategies["self"].sampling.temperature == 1
+    assert {layout.real for layout in study.layouts.values() if layout.kind != "real"} == {"none"}
+    assert {mix.f for name, mix in study.mixes.items() if name != "real"} == {0.5}
+
+
 def test_the_guard_stops_nothing_where_collapse_is_what_is_studied(write):
     write(experiment=True, guard={"severity": {"G6": "off"}})
     found = load_study("ring_round_1").guard
@@ -94,6 +124,8 @@ def test_the_guard_stops_nothing_where_collapse_is_what_is_studied(write):
         ({"arms": {"a": {"policy": "replace", "sampling": {"heat": 1}}}}, "round 2: strategies.a_2.sampling.heat"),
         ({"server": {"model": "x"}}, "server.model: each round's models are the rounds'"),
         ({"server": {"context": 200}}, "servers.*context of 200 tokens must hold the prompt as well"),
+        ({"continual": {"replay": 1}}, "continual.replay: Input should be less than 1"),
+        ({"continual": {"by": "size"}}, "continual.by: Input should be 'hash' or 'interval'"),
         ({"corpora": ["nothing"]}, "corpora: 'nothing' is unknown"),
     ],
 )

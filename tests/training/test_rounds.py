@@ -13,7 +13,8 @@ import pytest
 from palimpsest.config import Loop
 from palimpsest.lake import Facts, LakeError
 from tests.training.conftest import study_content
-from training import rounds
+from training import rounds, track
+from training.analysis import loop_results
 
 WORDS = [f"word{number}" for number in range(4000)]
 
@@ -49,6 +50,9 @@ def planted(lake, loop, number, losses):
         found = {
             "losses": {"iid": loss, "long": None},
             "tokens": {"real": 900 * real, "synthetic": 900 - 900 * real, "padding": 100, "total": 1000},
+            "device": "cpu",
+            "precision": "fp32",
+            "seconds": 30,
         }
         (directory / "evaluation.json").write_text(json.dumps(found))
 
@@ -119,6 +123,40 @@ def test_the_report_is_a_page_with_figures_and_a_table(lake, loop, found):
     assert published.file("perplexity.svg").exists() and published.file("rare_kept.png").exists()
     assert pq.read_table(published.file("table.parquet")).num_rows == 7
     assert "replace" in rounds.render(json.loads(published.file("table.json").read_text()))
+
+
+def test_in_a_continual_loop_an_arm_is_compared_with_its_rounds_own_real_text(loop, found):
+    loop = Loop.model_validate(loop.model_dump() | {"continual": {"replay": 0.25}})
+    table = rounds.compare(loop, found)
+    rows = {(row["round"], row["arm"]): row for row in table["rows"]}
+    assert rows[2, "replace"]["times_base"] == pytest.approx(math.exp(5.7 - 4.1))
+    assert rows[1, "replace"]["times_base"] == pytest.approx(math.exp(4.7 - 4.1))
+    assert rows[2, "real"]["times_base"] == rows[1, "real"]["times_base"] == 1
+    assert "times that of its real text alone in arm ‘replace’" in table["headline"]
+    assert all(row["rare_kept"] is None for row in table["rows"]) and rows[1, "half"]["entropy"] > 0
+
+
+def test_the_results_page_says_what_became_of_each_arm_and_what_it_cost(lake, loop, found, tmp_path):
+    published = rounds.report(loop, lake, found=found)
+    with pytest.raises(
+        LakeError, match="made by no finished run in MLflow .* clear task report of the newest run of Dag"
+    ):
+        loop_results.write(loop, lake, published, tmp_path)
+
+    sentence = "mix replace: 0% of what is trained on was written by people; at least 50% is asked"
+    verdicts = [{"gate": "G2", "outcome": "warned", "sentence": sentence}, {"gate": "G5", "outcome": "passed"}]
+    lake.publish("studies/ring_round_1/gate", lambda directory: Facts(extra={"guard": verdicts}))
+    parent = track.open_parent(loop)
+    rounds.report(loop, lake, found=found, parent_run_id=parent)
+    page = loop_results.write(loop, lake, published, tmp_path)
+    text = page.read_text(encoding="utf-8")
+    assert page.name == "loop_ring.md" and published.extra["headline"] in text and parent in text
+    assert "- `half`: the newest model's text, 50% real" in text
+    assert "| 2 | replace | 298.9 | 4.95x | 0% |" in text
+    assert f"- round 1, G2: {sentence}" in text and "G5" not in text
+    assert "- Models trained: 14, 7 min 0 s of training together" in text and "Wall clock" in text
+    drawn = [line.split("](")[1].rstrip(")") for line in text.splitlines() if line.startswith("![")]
+    assert len(drawn) == 4 and all((tmp_path / file).stat().st_size > 10_000 for file in drawn)
 
 
 def test_before_round_0_there_is_nothing_to_report(lake, loop):

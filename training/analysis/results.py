@@ -45,14 +45,19 @@ def main(study_name: str, folder: Path | None = None) -> Path:
             f"{study.name} (unchanged stages do nothing), or set MLFLOW_TRACKING_URI to the store that has it"
         )
     folder = folder or REPOSITORY / "docs" / "results"
-    figures = folder / study.name
-    shutil.rmtree(figures, ignore_errors=True)
-    figures.mkdir(parents=True)
-    for name in published.extra["figures"]:
-        shutil.copy(published.file(f"{name}.png"), figures / f"{name}.png")
+    copied(published, published.extra["figures"], folder / study.name)
     page = folder / f"{study.name}.md"
     page.write_text(render(study, published, made, reports, track.children(made["run"])), encoding="utf-8")
     return page
+
+
+def copied(published: Published, names: Sequence[str], folder: Path) -> Sequence[str]:
+    """The names of a report's figures, now in ``folder`` as PNG and alone there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name in names:
+        shutil.copy(published.file(f"{name}.png"), folder / f"{name}.png")
+    return names
 
 
 def render(
@@ -104,9 +109,8 @@ def _cost(table: Mapping, made: Mapping, children: Sequence[Mapping]) -> str:
         "Hardware": "; ".join(hardware) or "not recorded",
         "Device of the runs": "; ".join(devices),
         "Runs compared": f"{len(runs)}; tracked under this run, search and repeats included: {len(children)}",
-        "Wall clock of the run that made this": _duration(made["seconds"])
-        + " (what was in the lake is not made again)",
-        "Training, summed over the runs compared": _duration(sum(run["seconds"] for run in runs)),
+        "Wall clock of the run that made this": duration(made["seconds"]) + " (what was in the lake is not made again)",
+        "Training, summed over the runs compared": duration(sum(run["seconds"] for run in runs)),
         "Tokens trained": short(sum(run["tokens"]["total"] for run in runs)),
         "Training FLOPs": short(sum(run["flops"] for run in runs)),
         "Tokens generated, largest layout": short(max((r["generated_tokens"] or 0 for r in table["mixes"]), default=0)),
@@ -140,6 +144,7 @@ def _commands(study: Study) -> str:
     return "\n".join(["```", *lines, "```"])
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """In words: 3 min 20 s, 2 h 5 min."""
     hours, rest = divmod(round(seconds), 3600)
     return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"

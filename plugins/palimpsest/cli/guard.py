@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from palimpsest.cli.summary import summary
-from palimpsest.lake import Facts, Lake, Published
+from palimpsest.lake import Lake, Published
 
 BUILT_IN = "cpython"
 
@@ -53,31 +53,20 @@ def _calibrate(options) -> None:
 
 
 def _experiment(options) -> None:
-    from palimpsest.guard.corpus import cpython_documents
-    from palimpsest.guard.experiment import as_dicts, findings, grid, table
+    from palimpsest.guard import experiment
+    from palimpsest.guard.findings import findings, table
 
-    if options.seeds < 1 or options.generations < 2:
-        raise ValueError("--seeds must be 1 or more and --generations 2 or more")
-    rows = []
-    for row in grid(cpython_documents(), range(options.seeds), options.generations):
-        rows.append(row)
+    if options.seeds < 1 or options.generations < 3:
+        raise ValueError("--seeds must be 1 or more and --generations 3 or more")
+
+    def tell(row: experiment.Row) -> None:
         if sys.stderr.isatty():
             print(f"\rseed {row.seed}: {row.decoding} {row.arm} g{row.generation}      ", end="", file=sys.stderr)
-    found = findings(rows)
 
-    def write(directory) -> Facts:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        pq.write_table(pa.Table.from_pylist(as_dicts(rows)), directory / "rounds.parquet")
-        pq.write_table(pa.Table.from_pylist(as_dicts(found)), directory / "findings.parquet")
-        return Facts(extra={"findings": as_dicts(found)})
-
-    config = {"seeds": options.seeds, "generations": options.generations, "python": sys.version.split()[0]}
-    lake = Lake.from_env()
-    published = lake.publish("guard/experiment", write, config=config, code=("plugins/palimpsest/guard",))
+    published = experiment.publish(Lake.from_env(), options.seeds, options.generations, tell)
+    rows = experiment.load(published)
     print(table(rows))
-    for finding in found:
+    for finding in findings(rows):
         print(f"{'holds' if finding.holds else 'FAILS'}: {finding.sentence}")
     print(summary(published))
 

@@ -2,6 +2,7 @@
 
 Every round is a study of its own, ``<loop>_round_<k>``, with a mix per arm. In round 0 a model learns from real text
 alone; in round k the newest model of each arm writes, and a new one learns from the mix that the arm's policy makes.
+In a continual loop the real text is another one in each round.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from palimpsest.config.base import Name, Share, Strict
+from palimpsest.config.continual import Continual
 from palimpsest.config.evaluation import Validation
 from palimpsest.config.generation import Review, Sampling
 from palimpsest.config.guard import Guard
@@ -22,14 +24,23 @@ from palimpsest.config.training import Training
 LoopName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,35}$")]
 BASELINE = "real"
 """The arm, in every round, that is trained on real text alone."""
+Policy = Literal["replace", "accumulate", "subsample"]
+"""What a round learns from. 'replace': the newest model's text and real text. 'accumulate': real text and all that was
+ever written. 'subsample': a draw from that, as large as the real text."""
+
+
+def least_real(policy: Policy, real: float, round_: int) -> float:
+    """The share of real text in round ``round_`` of a mix as large as the real text, of which an arm asks for ``real``.
+
+    Of all that 'subsample' draws from, one part in round_ + 1 is real (Kazdan et al. 2024, 2410.16713).
+    """
+    return max(real, 1 / (round_ + 1)) if policy == "subsample" else real
 
 
 class Arm(Strict):
     """What each round's model learns from; every arm sees as many tokens."""
 
-    policy: Literal["replace", "accumulate", "subsample"]
-    """'replace': the newest model's text and real text. 'accumulate': real text and all that was ever written.
-    'subsample': a draw from that, as large as the real text."""
+    policy: Policy
     real: float = Field(default=0.0, ge=0, le=1)
     """replace: the share of real text. subsample: its least share; a plain draw in round k has 1 / (k + 1)."""
     sampling: dict[str, Any] = {}
@@ -42,10 +53,6 @@ class Arm(Strict):
         if self.policy == "subsample" and self.real == 1:
             raise ValueError("real 1 leaves no room for anything else; that is policy 'replace' with real 1")
         return self
-
-    def real_share(self, round_: int) -> float:
-        """Share of real text in the mix of this round, for the policies that have a fixed budget."""
-        return max(self.real, 1 / (round_ + 1)) if self.policy == "subsample" else self.real
 
 
 class Loop(Strict):
@@ -70,6 +77,8 @@ class Loop(Strict):
     validation: Validation
     tokenizer: Tokenizer = Tokenizer()
     real_share: Share = 1.0
+    continual: Continual | None = None
+    """Every round has real text of its own, and some of the earlier rounds'; otherwise all rounds have the same."""
     shards: int = Field(default=1, ge=1, le=1000)
     gates: Gates = Gates()
     guard: Guard = Guard()
@@ -94,13 +103,13 @@ class Loop(Strict):
 
     def study(self, round_: int) -> Study:
         """The round as a study. Raises ValueError naming the loop's key that makes it impossible."""
-        shared = ("owner", "corpora", "real_share", "shards", "budget_gpu_hours")
+        shared = ("owner", "corpora", "shards", "budget_gpu_hours")
         parts = ("validation", "tokenizer", "gates", "training")
         written = {arm: self._written(arm, round_) for arm in self.arms} if round_ else {}
         content = {key: getattr(self, key) for key in shared} | {
             key: getattr(self, key).model_dump(exclude_unset=True) for key in parts
         }
-        content |= {
+        content |= self._real(round_) | {
             "name": self.studies[round_],
             "description": f"Round {round_} of loop {self.name}: {self.description}",
             "schedule": "manual",
@@ -136,6 +145,13 @@ class Loop(Strict):
             told = first["msg"].removeprefix("Value error, ")
             raise ValueError(f"round {round_}: {where}: {told}" if where else f"round {round_}: {told}") from None
 
+    def _real(self, round_: int) -> dict[str, Any]:
+        """Which real documents are the round's."""
+        if not self.continual:
+            return {"real_share": self.real_share}
+        dealt = {"number": round_, "of": self.rounds + 1, "share": self.real_share}
+        return {"slice": self.continual.model_dump() | dealt}
+
     def _guard(self) -> dict[str, Any]:
         return self.guard.model_dump(exclude_unset=True) | {"experiment": self.experiment or self.guard.experiment}
 
@@ -158,10 +174,10 @@ class Loop(Strict):
         first, *others = strategies
         layout = {"kind": "simple", "strategy": first, "also": others, "real": "last" if kept else "none"}
         mix = {"layout": arm, "epochs": self.passes, "match": {"mix": BASELINE, "by": "compute"}}
-        share = self.arms[arm].real_share(round_)
+        share = least_real(self.arms[arm].policy, self.arms[arm].real, round_)
         if kept:
             return {arm: layout}, mix | {"f": 1}
         if not share:
             return {arm: layout}, mix | {"f": 1, "max_ratio": 1.0}
-        parts = {"f": 1 - share, "max_ratio": (1 - share) / share, "real_share": share * self.real_share}
-        return {arm: layout}, mix | parts
+        of_all = share * self._real(round_).get("real_share", 1.0)
+        return {arm: layout}, mix | {"f": 1 - share, "max_ratio": (1 - share) / share, "real_share": of_all}

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from palimpsest.config.base import Name, Seed, Share, Strict, known
+from palimpsest.config.continual import Slice
 from palimpsest.config.evaluation import OWN_SETS, Judging, Validation
 from palimpsest.config.generation import Server, Strategy
 from palimpsest.config.guard import Guard
@@ -83,6 +84,8 @@ class Study(Strict):
     """Share of the training documents that mixes may use: data made scarce on purpose. The rest is only for the
     reference, whose 'reference_shares' (of all training documents) can then go beyond it and what a mix is worth is
     measured, not extrapolated. Tokenizer and generations see nothing of the rest."""
+    slice: Slice | None = None
+    """Only one part of the training documents, and some of the parts before it: a round of a continual loop."""
     shards: int = Field(default=2, ge=1, le=1000)
     servers: dict[Name, Server] = {}
     strategies: dict[Name, Strategy] = {}

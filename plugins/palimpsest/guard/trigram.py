@@ -8,7 +8,7 @@ context stood and takes what followed. All three run on whole arrays.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -20,6 +20,9 @@ MASK = np.int64((1 << BITS) - 1)
 SHIFT = np.int64(BITS)
 LONGEST = 8_192
 """A document that the model does not end is cut here."""
+
+Follow = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+"""One token after each context (an array of two rows: the words before)."""
 
 
 class Trigram:
@@ -35,11 +38,12 @@ class Trigram:
         threes = _trigrams(joined(documents))
         self.tokens = len(threes)
         """Predictions learned: the tokens and one end per document."""
-        self._threes = np.sort(threes)
-        self._twos = np.sort(threes & ((np.int64(1) << 2 * SHIFT) - 1))
-        self._ones = np.sort(threes & MASK)
-        self.counts = np.bincount(self._ones, minlength=types)
-        self._after_one, self._after_two = _Contexts(self._twos), _Contexts(self._threes)
+        self.threes = np.sort(threes)
+        """Every trigram that stands in the documents, 21 bits per word, as often as it does; so the other two."""
+        self.twos = np.sort(threes & ((np.int64(1) << 2 * SHIFT) - 1))
+        self.ones = np.sort(threes & MASK)
+        self.counts = np.bincount(self.ones, minlength=types)
+        self._after_one, self._after_two = Contexts(self.twos), Contexts(self.threes)
 
     def perplexity(self, documents: Sequence[np.ndarray]) -> float:
         """Exponential of the mean surprise per token, ends of documents included."""
@@ -53,23 +57,31 @@ class Trigram:
         twos = unique & ((np.int64(1) << 2 * SHIFT) - 1)
         last = unique & MASK
         found = self.counts[np.minimum(last, len(self.counts) - 1)] / self.tokens
-        found = _backed(self._twos, self._after_one, twos, WEIGHTS[1] / (WEIGHTS[1] + WEIGHTS[2]), found)
-        found = _backed(self._threes, self._after_two, unique, WEIGHTS[0] / WEIGHTS.sum(), found)
+        found = _backed(self.twos, self._after_one, twos, WEIGHTS[1] / (WEIGHTS[1] + WEIGHTS[2]), found)
+        found = _backed(self.threes, self._after_two, unique, WEIGHTS[0] / WEIGHTS.sum(), found)
         return (WEIGHTS.sum() * found + ANY / self.types)[places]
 
     def sample(
-        self, tokens: int, random: np.random.Generator, *, mode_seeking: bool = False, streams: int = 4_096
+        self,
+        tokens: int,
+        random: np.random.Generator,
+        *,
+        mode_seeking: bool = False,
+        follow: Follow | None = None,
+        streams: int = 4_096,
     ) -> list[np.ndarray]:
         """Documents of so many tokens together (the last one cut), ends not counted.
 
-        With ``mode_seeking`` each token is, with probability 1/2, the more frequent of two draws: what lower
-        temperatures, beams and cherry-picking do.
+        With ``mode_seeking`` each token is, with probability 1/2, the more frequent of two draws: what beams and
+        cherry-picking do. ``follow`` draws in the model's place, such as `temperature.Tempered.next`.
         """
+        follow = follow or self.next
+        follow = _favoured(follow, self.counts) if mode_seeking else follow
         documents: list[np.ndarray] = []
         left = tokens
         while left > 0:
             expected = max(1, self.tokens // max(1, self.counts[BOUNDARY]))
-            batch = self._grow(min(streams, -(-left // expected)), random, mode_seeking)
+            batch = _grow(follow, min(streams, -(-left // expected)), random)
             for document in batch:
                 if left <= 0:
                     break
@@ -77,38 +89,15 @@ class Trigram:
                 left -= len(documents[-1])
         return documents
 
-    def _grow(self, count: int, random: np.random.Generator, mode_seeking: bool) -> list[np.ndarray]:
-        """So many documents that are not empty, grown side by side."""
-        grown: list[np.ndarray | None] = [None] * count
-        alive = np.arange(count)
-        context = np.zeros((2, count), np.int64)
-        columns: list[tuple[np.ndarray, np.ndarray]] = []
-        while len(alive) and len(columns) < LONGEST:
-            word = self._next(context, random)
-            if mode_seeking:
-                other = self._next(context, random)
-                better = (random.random(len(word)) < 0.5) & (self.counts[other] > self.counts[word])
-                word = np.where(better, other, word)
-            going = word != BOUNDARY
-            alive, word = alive[going], word[going]
-            context = np.stack([context[1, going], word])
-            columns.append((alive, word))
-        owners = np.concatenate([owner for owner, _ in columns])
-        words = np.concatenate([word for _, word in columns]).astype(np.int32)
-        order = np.argsort(owners, kind="stable")
-        ends = np.searchsorted(owners[order], np.arange(1, count))
-        grown = np.split(words[order], ends)
-        return [document for document in grown if len(document)]
-
-    def _next(self, context: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    def next(self, context: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """One token after each context (two rows), drawn from the model."""
         many = context.shape[1]
         level = random.random(many)
         pick = random.random(many)
-        word = self._ones[(pick * len(self._ones)).astype(np.int64)] & MASK
+        word = self.ones[(pick * len(self.ones)).astype(np.int64)] & MASK
         for table, contexts, key, below in (
-            (self._twos, self._after_one, context[1], WEIGHTS[:2].sum()),
-            (self._threes, self._after_two, context[0] << SHIFT | context[1], WEIGHTS[0]),
+            (self.twos, self._after_one, context[1], WEIGHTS[:2].sum()),
+            (self.threes, self._after_two, context[0] << SHIFT | context[1], WEIGHTS[0]),
         ):
             chosen = np.flatnonzero(level < below)
             first, count = contexts.find(key[chosen])
@@ -120,6 +109,35 @@ class Trigram:
         return word
 
 
+def _favoured(follow: Follow, counts: np.ndarray) -> Follow:
+    """With probability 1/2 the more frequent of two draws."""
+
+    def drawn(context: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        word, other = follow(context, random), follow(context, random)
+        better = (random.random(len(word)) < 0.5) & (counts[other] > counts[word])
+        return np.where(better, other, word)
+
+    return drawn
+
+
+def _grow(follow: Follow, count: int, random: np.random.Generator) -> list[np.ndarray]:
+    """So many documents grown side by side; those that end at once are left out."""
+    alive = np.arange(count)
+    context = np.zeros((2, count), np.int64)
+    columns: list[tuple[np.ndarray, np.ndarray]] = []
+    while len(alive) and len(columns) < LONGEST:
+        word = follow(context, random)
+        going = word != BOUNDARY
+        alive, word = alive[going], word[going]
+        context = np.stack([context[1, going], word])
+        columns.append((alive, word))
+    owners = np.concatenate([owner for owner, _ in columns])
+    words = np.concatenate([word for _, word in columns]).astype(np.int32)
+    order = np.argsort(owners, kind="stable")
+    ends = np.searchsorted(owners[order], np.arange(1, count))
+    return [document for document in np.split(words[order], ends) if len(document)]
+
+
 def _trigrams(flat: np.ndarray) -> np.ndarray:
     """The trigrams of joined documents that end in a token or in a document's end, as int64."""
     wide = flat.astype(np.int64)
@@ -127,24 +145,22 @@ def _trigrams(flat: np.ndarray) -> np.ndarray:
     return (wide[:-2] << 2 * SHIFT | wide[1:-1] << SHIFT | wide[2:])[predicted]
 
 
-class _Contexts:
-    """Where the n-grams of each context lie in their sorted table."""
+class Contexts:
+    """Where the n-grams of each context lie in their sorted table; ``starts`` has their first places, in order."""
 
     def __init__(self, table: np.ndarray) -> None:
         contexts = table >> SHIFT
-        self._starts = np.flatnonzero(np.concatenate([[True], contexts[1:] != contexts[:-1]]))
-        self._contexts = contexts[self._starts]
-        self._counts = np.diff(np.append(self._starts, len(table)))
+        self.starts = np.flatnonzero(np.concatenate([[True], contexts[1:] != contexts[:-1]]))
+        self._contexts = contexts[self.starts]
+        self._counts = np.diff(np.append(self.starts, len(table)))
 
     def find(self, contexts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """First place and number of each context's n-grams; 0 where it was never seen."""
         places = np.minimum(np.searchsorted(self._contexts, contexts), len(self._contexts) - 1)
-        return self._starts[places], np.where(self._contexts[places] == contexts, self._counts[places], 0)
+        return self.starts[places], np.where(self._contexts[places] == contexts, self._counts[places], 0)
 
 
-def _backed(
-    table: np.ndarray, contexts: _Contexts, grams: np.ndarray, weight: float, shorter: np.ndarray
-) -> np.ndarray:
+def _backed(table: np.ndarray, contexts: Contexts, grams: np.ndarray, weight: float, shorter: np.ndarray) -> np.ndarray:
     """``weight`` for the n-gram's own share of its context, the rest for the shorter one's; all of it if unseen."""
     _, of = contexts.find(grams >> SHIFT)
     count = np.searchsorted(table, grams, "right") - np.searchsorted(table, grams)

@@ -5,9 +5,10 @@ import pytest
 
 from palimpsest.guard.judge import judge_probe
 from palimpsest.guard.probe import additive_probe
+from palimpsest.guard.temperature import Tempered
 from palimpsest.guard.thresholds import DEFAULTS
 from palimpsest.guard.tokens import UNKNOWN, Vocabulary, joined, runs
-from palimpsest.guard.trigram import ANY, WEIGHTS, Trigram
+from palimpsest.guard.trigram import ANY, MASK, WEIGHTS, Trigram
 
 
 @pytest.fixture
@@ -96,3 +97,27 @@ def test_the_worst_domain_is_named(written):
     assert domain.value == probe.domains[worst] and f"domain {worst}, its worst of 2" in domain.sentence
     [neural] = [v for v in judge_probe(probe, DEFAULTS, "rephrases", neural=True) if v.measure == "probe"]
     assert neural.limit == 1.05
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7, 0.3])
+def test_a_temperature_is_the_power_of_every_probability(small, temperature):
+    """After contexts that were seen, half seen and never seen; by hand from the shares that `Trigram.next` draws by."""
+    vocabulary, documents = small
+    types = len(vocabulary)
+    model, random = Trigram(documents, types), np.random.default_rng(0)
+    follow = Tempered(model, temperature).next
+    threes, twos = (np.stack([table >> 42, table >> 21 & MASK, table & MASK]) for table in (model.threes, model.twos))
+    for first, second in ((0, 0), (2, 3), (3, 2), (types - 1, 3), (1, 1)):
+        after = threes[2, (threes[0] == first) & (threes[1] == second)], twos[2, twos[1] == second], model.ones
+        three, two, one = (np.bincount(found, minlength=types) / max(1, len(found)) for found in after)
+        weights = WEIGHTS if len(after[0]) else (0, WEIGHTS[:2].sum(), WEIGHTS[2])
+        weights = weights if len(after[1]) else (0, 0, WEIGHTS.sum())
+        wanted = (weights[0] * three + weights[1] * two + weights[2] * one + ANY / types) ** (1 / temperature)
+        drawn = follow(np.array([[first] * 40_000, [second] * 40_000]), random)
+        assert np.bincount(drawn, minlength=types) / 40_000 == pytest.approx(wanted / wanted.sum(), abs=0.012)
+
+
+def test_a_temperature_of_nothing_is_refused(small):
+    vocabulary, documents = small
+    with pytest.raises(ValueError, match="a temperature of 0 draws nothing"):
+        Tempered(Trigram(documents, len(vocabulary)), 0)
