@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -16,7 +17,9 @@ from palimpsest.generate.ledger import Ledger
 from palimpsest.lake import REPOSITORY
 from tests.palimpsest.conftest import publish_corpus, write_study
 from tests.vllm.conftest import QUICK
+from training import track
 from training.__main__ import main as training
+from training.analysis import loop_results
 from training.rounds import report, rounds
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1200)]
@@ -56,7 +59,7 @@ def loop(lake, tmp_path, monkeypatch, vllm_environment):
     serve.stop(None)
 
 
-def test_models_learn_from_what_the_models_before_them_wrote(lake, loop, capsys):
+def test_models_learn_from_what_the_models_before_them_wrote(lake, loop, capsys, tmp_path):
     asked = []
     for name in loop.studies:
         before = len(Ledger(lake).read())
@@ -74,7 +77,9 @@ def test_models_learn_from_what_the_models_before_them_wrote(lake, loop, capsys)
         for arm in ("real", "replace", "accumulate")
     }
     assert [lineage[arm]["depth"] for arm in ("real", "replace", "accumulate")] == [0, 2, 2]
-    published = report(loop, lake)
+    published = report(loop, lake, parent_run_id=track.open_parent(loop))
+    page = loop_results.write(loop, lake, published, tmp_path / "results").read_text(encoding="utf-8")
+    assert published.extra["headline"] in page and "- round 1, G2: mix replace: 0% of what is trained on" in page
     rows = json.loads(published.file("table.json").read_text())["rows"]
     shares = {(row["round"], row["arm"]): row["real_share"] for row in rows}
     assert shares[1, "replace"] == 0 and 0 < shares[2, "accumulate"] < shares[1, "accumulate"] < 1
@@ -86,3 +91,22 @@ def test_models_learn_from_what_the_models_before_them_wrote(lake, loop, capsys)
     for command, stage in STAGES:
         assert command([stage, loop.studies[0]]) == 0, capsys.readouterr().err
     assert [one.number for one in rounds(load_loop("ring"), lake)] == [0]
+
+
+def test_in_a_continual_loop_each_round_writes_over_real_text_of_its_own(lake, loop, capsys):
+    arms = {"half": {"policy": "replace", "real": 0.5}}
+    changes = {"rounds": 1, "arms": arms, "continual": {"by": "hash", "replay": 0.25}}
+    loop.path.write_text(yaml.safe_dump(yaml.safe_load(loop.path.read_text()) | changes))
+    loop = load_loop("ring")
+    for name in loop.studies:
+        for command, stage in STAGES:
+            assert command([stage, name]) == 0, f"{stage} {name}: {capsys.readouterr().err}"
+    splits = [lake.latest(f"studies/{name}/split") for name in loop.studies]
+    first, second = (set(pq.read_table(s.file("train.parquet"))["document_id"].to_pylist()) for s in splits)
+    assert second - first and 0 < len(second & first) <= len(second) / 3
+    assert len(Ledger(lake).read()) == len(second), "one text per document of the second round"
+    (before, after) = rounds(loop, lake)
+    assert json.loads((after.runs["half-s0"].path / "model" / "lineage.json").read_text())["depth"] == 1
+    table = json.loads(report(loop, lake).file("table.json").read_text())
+    assert table["base"] == "its real text alone" and before.split.digest != after.split.digest
+    assert next(row for row in table["rows"] if row["arm"] == "half")["real_share"] == pytest.approx(0.5, abs=0.15)

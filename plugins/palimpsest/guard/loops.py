@@ -20,6 +20,8 @@ from palimpsest.guard.tokens import draw, size
 from palimpsest.guard.trigram import Trigram
 
 Documents = list[np.ndarray]
+LONGEST = 1_024
+"""Tokens. Models that have seen no end for generations would go on and on, in ever fewer documents."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def generations(
         own = real if arm.replay is None else real[generation]
         budget = size(own)
         follow = None if arm.temperature == 1 else Tempered(model, arm.temperature).next
-        written.append(model.sample(budget, random, mode_seeking=arm.mode_seeking, follow=follow))
+        written.append(model.sample(budget, random, mode_seeking=arm.mode_seeking, follow=follow, longest=LONGEST))
         mix, share = _mixed(own, written, arm, budget, random)
         model = Trigram(mix, types)
         yield Round(generation, written[-1], mix, model, share)

@@ -68,12 +68,14 @@ class Trigram:
         *,
         mode_seeking: bool = False,
         follow: Follow | None = None,
+        longest: int = LONGEST,
         streams: int = 4_096,
     ) -> list[np.ndarray]:
         """Documents of so many tokens together (the last one cut), ends not counted.
 
         With ``mode_seeking`` each token is, with probability 1/2, the more frequent of two draws: what beams and
-        cherry-picking do. ``follow`` draws in the model's place, such as `temperature.Tempered.next`.
+        cherry-picking do. ``follow`` draws in the model's place, such as `temperature.Tempered.next`. A document of
+        more than ``longest`` tokens is cut.
         """
         follow = follow or self.next
         follow = _favoured(follow, self.counts) if mode_seeking else follow
@@ -81,7 +83,7 @@ class Trigram:
         left = tokens
         while left > 0:
             expected = max(1, self.tokens // max(1, self.counts[BOUNDARY]))
-            batch = _grow(follow, min(streams, -(-left // expected)), random)
+            batch = _grow(follow, min(streams, -(-left // expected)), longest, random)
             for document in batch:
                 if left <= 0:
                     break
@@ -120,12 +122,12 @@ def _favoured(follow: Follow, counts: np.ndarray) -> Follow:
     return drawn
 
 
-def _grow(follow: Follow, count: int, random: np.random.Generator) -> list[np.ndarray]:
+def _grow(follow: Follow, count: int, longest: int, random: np.random.Generator) -> list[np.ndarray]:
     """So many documents grown side by side; those that end at once are left out."""
     alive = np.arange(count)
     context = np.zeros((2, count), np.int64)
     columns: list[tuple[np.ndarray, np.ndarray]] = []
-    while len(alive) and len(columns) < LONGEST:
+    while len(alive) and len(columns) < longest:
         word = follow(context, random)
         going = word != BOUNDARY
         alive, word = alive[going], word[going]

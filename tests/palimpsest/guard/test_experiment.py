@@ -84,6 +84,7 @@ def test_a_low_temperature_brings_ten_times_the_base_by_the_third_generation(cho
         own = [row for row in cold if row.seed == seed]
         assert own[-1].perplexity >= 10 * own[-1].base
         assert own[-1].types < own[0].types / 3 and own[-1].entropy < own[0].entropy - 1
+        assert own[0].recall / own[0].sampled < DEFAULTS.tail_full_min, "G8 stops its first text already"
 
 
 def test_a_loop_that_grows_as_fast_as_it_began_is_not_bounded(rows):
