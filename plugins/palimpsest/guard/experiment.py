@@ -106,18 +106,28 @@ def grid(
 ) -> Iterator[Row]:
     """A row per seed, arm and generation, as they are made."""
     for seed in seeds:
-        here = world(texts, seed)
+        here, starts = world(texts, seed), {}
         for arm in arms:
-            yield from _rows(here, arm, seed, count)
+            if arm.replay not in starts:
+                starts[arm.replay] = _start(here, arm.replay, seed, count)
+            yield from _rows(here, arm, seed, count, *starts[arm.replay])
 
 
-def _rows(here: World, arm: Arm, seed: int, count: int) -> Iterator[Row]:
-    real, model, types = here.real, here.model, len(here.vocabulary)
-    bases = [model.perplexity(here.test)] * (count + 1)
-    if arm.replay is not None:
-        real = portions(real, count, arm.replay, np.random.default_rng([seed, 2]))
-        model = Trigram(real[0], types)
-        bases = [Trigram(own, types).perplexity(here.test) for own in real]
+def _start(
+    here: World, replay: float | None, seed: int, count: int
+) -> tuple[Documents | list[Documents], Trigram, list[float]]:
+    """The real text (of every round, in the continual form), the first model, and what real text alone comes to."""
+    if replay is None:
+        return here.real, here.model, [here.model.perplexity(here.test)] * (count + 1)
+    real = portions(here.real, count, replay, np.random.default_rng([seed, 2]))
+    models = [Trigram(own, len(here.vocabulary)) for own in real]
+    return real, models[0], [model.perplexity(here.test) for model in models]
+
+
+def _rows(
+    here: World, arm: Arm, seed: int, count: int, real: Sequence, model: Trigram, bases: Sequence[float]
+) -> Iterator[Row]:
+    types = len(here.vocabulary)
     for found in generations(real, model, arm, count, types, np.random.default_rng([seed, 1])):
         written = Counts()
         written.add(found.written)
