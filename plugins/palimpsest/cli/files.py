@@ -7,11 +7,14 @@ from pathlib import Path
 
 from palimpsest.config import (
     Corpus,
+    Labelled,
     Loop,
     Study,
     check_files,
     corpora_dir,
+    labelled_dir,
     load_corpus,
+    load_labelled,
     load_loop,
     load_study,
     loops_dir,
@@ -21,16 +24,16 @@ from palimpsest.lake import Lake, NotPublished
 
 
 def register(add) -> None:
-    validate = add("validate", _validate, "check corpus, study and loop files; names file, key and what is allowed")
+    validate = add("validate", _validate, "check files of dags/; names file, key and what is allowed")
     validate.add_argument("file", nargs="+")
-    schema = add("schema", _schema, "print the JSON Schema of corpus, study or loop files, for editors")
-    schema.add_argument("kind", choices=["corpus", "study", "loop"])
+    schema = add("schema", _schema, "print the JSON Schema of a kind of file, for editors")
+    schema.add_argument("kind", choices=["corpus", "study", "loop", "labelled"])
 
 
 def _validate(options) -> None:
     for file in options.file:
         for loaded in _loaded(file):
-            kind = type(loaded).__name__.lower()
+            kind = "labelled study" if isinstance(loaded, Labelled) else type(loaded).__name__.lower()
             for one in [loaded.study(0), loaded.study(loaded.rounds)] if isinstance(loaded, Loop) else [loaded]:
                 check_files(one)
                 if isinstance(one, Study):
@@ -40,9 +43,10 @@ def _validate(options) -> None:
                 _note_runs(loaded)
 
 
-def _loaded(file: str) -> list[Corpus | Study | Loop]:
+def _loaded(file: str) -> list[Corpus | Study | Loop | Labelled]:
     """What a file holds, by its folder; by a bare name all that are called so."""
     kinds = {"corpora": (corpora_dir(), load_corpus), "loops": (loops_dir(), load_loop)}
+    kinds |= {"labelled": (labelled_dir(), load_labelled)}
     if Path(file).suffix:
         parent = Path(file).resolve().parent.name
         loads = [load for name, (folder, load) in kinds.items() if parent in (name, folder.name)]

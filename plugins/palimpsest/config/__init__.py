@@ -14,7 +14,9 @@ from palimpsest.config.files import (
     corpora_dir,
     data_dir,
     json_schema,
+    labelled_dir,
     load_corpus,
+    load_labelled,
     load_loop,
     load_study,
     loops_dir,
@@ -26,6 +28,7 @@ from palimpsest.config.files import (
 )
 from palimpsest.config.generation import Engine, Review, Sampling, Server, Strategy
 from palimpsest.config.guard import Guard, Waiver
+from palimpsest.config.labelled import Labelled
 from palimpsest.config.loop import BASELINE, Arm, Loop
 from palimpsest.config.mixes import AXES, Match, Mix, Search
 from palimpsest.config.study import Study
@@ -65,9 +68,12 @@ __all__ = [
     "check_files",
     "corpora_dir",
     "json_schema",
+    "labelled_dir",
     "load_corpus",
+    "load_labelled",
     "load_loop",
     "loops_dir",
+    "Labelled",
     "Loop",
     "Arm",
     "BASELINE",

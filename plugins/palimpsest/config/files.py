@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from palimpsest.config.base import ConfigError, suggest
 from palimpsest.config.corpus import Corpus
+from palimpsest.config.labelled import Labelled
 from palimpsest.config.loop import Loop
 from palimpsest.config.study import Study
 from palimpsest.lake import REPOSITORY
@@ -33,6 +34,10 @@ def loops_dir() -> Path:
     return Path(os.environ.get("PALIMPSEST_LOOPS") or studies_dir().parent / "loops")
 
 
+def labelled_dir() -> Path:
+    return Path(os.environ.get("PALIMPSEST_LABELLED") or studies_dir().parent / "labelled")
+
+
 def load_corpus(file: str | Path) -> Corpus:
     return _load(file, Corpus, corpora_dir())
 
@@ -50,6 +55,10 @@ def load_study(file: str | Path) -> Study:
 
 def load_loop(file: str | Path) -> Loop:
     return _with_corpora(_load(file, Loop, loops_dir()))
+
+
+def load_labelled(file: str | Path) -> Labelled:
+    return _load(file, Labelled, labelled_dir())
 
 
 def _with_corpora(loaded: Study | Loop) -> Study | Loop:
@@ -91,10 +100,12 @@ def remedy(file: str) -> str:
     return "correct the path or create it"
 
 
-def named_files(loaded: Corpus | Study) -> dict[str, str]:
+def named_files(loaded: Corpus | Study | Labelled) -> dict[str, str]:
     """The files (or globs) a corpus or study names, by key."""
-    if isinstance(loaded, Corpus):
-        return {f"source.files[{number}]": file for number, file in enumerate(loaded.source.files)}
+    if isinstance(loaded, Corpus | Labelled):
+        found = {f"source.files[{number}]": file for number, file in enumerate(loaded.source.files)}
+        audit = loaded.verification.audit_file if isinstance(loaded, Labelled) else None
+        return found | ({"verification.audit_file": audit} if audit else {})
     found = {"validation.urls_file": loaded.validation.urls_file, "tokenizer.path": loaded.tokenizer.path}
     found["guard.tombstones"] = loaded.guard.tombstones
     for name, held_out in loaded.validation.sets.items():
@@ -113,7 +124,7 @@ def named_files(loaded: Corpus | Study) -> dict[str, str]:
     return {key: file for key, file in found.items() if file}
 
 
-def check_files(loaded: Corpus | Study) -> None:
+def check_files(loaded: Corpus | Study | Labelled) -> None:
     """Raise `ConfigError` naming every key whose file is not there."""
     missing = {key: file for key, file in named_files(loaded).items() if not glob(str(resolve(file)), recursive=True)}
     if missing:
@@ -186,8 +197,8 @@ def _deref(node: dict, schema: dict) -> dict:
     return schema["$defs"][node["$ref"].split("/")[-1]] if "$ref" in node else node
 
 
-def json_schema(kind: Literal["corpus", "study", "loop"]) -> dict:
-    """JSON Schema of a corpus, study or loop file, for editors (``# yaml-language-server: $schema=...``)."""
-    schema = {"corpus": Corpus, "study": Study, "loop": Loop}[kind].model_json_schema()
+def json_schema(kind: Literal["corpus", "study", "loop", "labelled"]) -> dict:
+    """JSON Schema of such a file, for editors (``# yaml-language-server: $schema=...``)."""
+    schema = {"corpus": Corpus, "study": Study, "loop": Loop, "labelled": Labelled}[kind].model_json_schema()
     schema["properties"].pop("path")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -101,6 +101,27 @@ def distance(
     return Distance(side, auc, found[0], far, found[1], variety, found[2])
 
 
+def told_apart(real, synthetic, seed: int = 0) -> tuple[int, float, Null]:
+    """Rows of features per side, the AUC of a classifier between them, and its null, real against real.
+
+    For features that are there already (matrices, sparse or not, a row per item). Raises ValueError for too few rows.
+    """
+    side = min(real.shape[0] // 2, synthetic.shape[0])
+    _check(side, side)
+    random = np.random.default_rng(seed)
+    order = random.permutation(real.shape[0])
+    ours, theirs = real[order[: 2 * side]], synthetic[random.permutation(synthetic.shape[0])[:side]]
+    if isinstance(ours, np.ndarray):
+        both = np.concatenate([ours, theirs])
+    else:
+        from scipy.sparse import vstack
+
+        both = vstack([ours, theirs], format="csr")
+    auc = _auc(both, np.arange(side), 2 * side + np.arange(side), random)
+    halves = (random.permutation(2 * side) for _ in range(SPLITS))
+    return side, auc, null_of([_auc(both, half[:side], half[side:], random) for half in halves])
+
+
 def sample(texts: Iterable[str], seed: int, count: int = TEXTS) -> list[str]:
     """A random window of each of so many random texts that are not blank; reads a stream once (reservoir)."""
     random = np.random.default_rng(seed)
@@ -180,15 +201,15 @@ def _auc(grams, first: np.ndarray, second: np.ndarray, random: np.random.Generat
     halves = [(side[: len(side) // 2], side[len(side) // 2 :]) for side in map(random.permutation, (first, second))]
     seen, unseen = (np.concatenate(half) for half in zip(*halves, strict=True))
     labels = [np.repeat([0, 1], [len(half) for half in part]) for part in zip(*halves, strict=True)]
-    model = _classifier().fit(grams[seen], labels[0])
+    model = _classifier(dual=grams.shape[1] > len(seen)).fit(grams[seen], labels[0])
     return float(roc_auc_score(labels[1], model.decision_function(grams[unseen])))
 
 
-def _classifier():
+def _classifier(dual: bool = True):
     from sklearn.linear_model import LogisticRegression
 
     # in the dual, time goes with the texts and not with the 262,144 columns
-    return LogisticRegression(C=10.0, solver="liblinear", dual=True, class_weight="balanced", random_state=0)
+    return LogisticRegression(C=10.0, solver="liblinear", dual=dual, class_weight="balanced", random_state=0)
 
 
 def _check(real: int, synthetic: int) -> None:
