@@ -4,7 +4,8 @@ Every command reads what the stage before it published last, and does nothing wh
 
 Over several machines that see one lake, on each of them: ``torchrun --nnodes 2 --nproc-per-node 8
 --rdzv-backend c10d --rdzv-endpoint HOST:PORT -m training train STUDY RUN``.
-``python -m training rounds LOOP`` reports on a loop, ``python -m training collapse`` on the loops of word trigrams.
+``python -m training rounds LOOP`` reports on a loop, ``python -m training collapse`` on the loops of word trigrams,
+``python -m training labelled NAME`` on a labelled study.
 ``python -m training export CHECKPOINT FOLDER`` turns a checkpoint into a Hugging Face Llama folder.
 """
 
@@ -56,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.set_defaults(command=_rounds)
     text = "docs/results/collapse.md: the word trigrams of 'python -m palimpsest guard experiment', from the lake"
     commands.add_parser("collapse", help=text, description=text).set_defaults(command=_collapse)
+    sub = commands.add_parser("labelled", help="a labelled study's report card: table, plots, page")
+    sub.add_argument("name")
+    sub.set_defaults(command=_labelled)
     sub = commands.add_parser("export", help="a checkpoint → a Hugging Face Llama folder")
     sub.add_argument("checkpoint", help="its folder, or its path in the lake as the log names it")
     sub.add_argument("folder")
@@ -73,6 +77,12 @@ def _collapse(options: argparse.Namespace) -> None:
     from training.analysis.collapse import main
 
     print(main())
+
+
+def _labelled(options: argparse.Namespace) -> None:
+    from training.labelled import main
+
+    main(options.name)
 
 
 def _tokenize(options: argparse.Namespace) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from palimpsest.config import Loop, Study
+from palimpsest.config import Labelled, Loop, Study
 from palimpsest.lake import REPOSITORY, Published
 from palimpsest.machine import hardware
 from palimpsest.state import state_dir
@@ -66,7 +66,7 @@ def airflow_tags(map_index: int | None = None) -> dict[str, str]:
     return found
 
 
-def open_parent(study: Study | Loop, tags: Mapping[str, str] | None = None) -> str:
+def open_parent(study: Study | Loop | Labelled, tags: Mapping[str, str] | None = None) -> str:
     """The parent run of this Airflow run (or of tag ``palimpsest.run_key``; else of the study's runs by hand)."""
     own = airflow_tags()
     own.pop("airflow.task_id", None)
@@ -153,7 +153,7 @@ def child(
 
 
 def finish_parent(
-    study: Study | Loop,
+    study: Study | Loop | Labelled,
     parent_run_id: str,
     report: Path,
     metrics: Mapping[str, float],
@@ -280,9 +280,10 @@ def _flatten(value: object, prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _description(study: Study | Loop, tags: Mapping[str, str], headline: str = "") -> str:
+def _description(study: Study | Loop | Labelled, tags: Mapping[str, str], headline: str = "") -> str:
     lines = [f"**{headline}**\n"] if headline else []
-    kind, command = ("study", "report") if isinstance(study, Study) else ("loop", "rounds")
+    kinds = {Study: ("study", "report"), Loop: ("loop", "rounds"), Labelled: ("labelled", "labelled")}
+    kind, command = kinds[type(study)]
     lines += [study.description, "", "Once more:", "```", f"airflow dags trigger {kind}_{study.name}"]
     lines += [f"python -m palimpsest validate {study.name}", f"python -m training {command} {study.name}", "```"]
     lines += ['Locally, Airflow\'s command line is `make airflow ARGS="…"`.']
@@ -301,7 +302,7 @@ def _source() -> dict[str, str]:
     return tags | ({"mlflow.source.git.commit": found.stdout.strip()} if found.returncode == 0 else {})
 
 
-def _experiment(client: MlflowClient, study: Study | Loop) -> str:
+def _experiment(client: MlflowClient, study: Study | Loop | Labelled) -> str:
     found = client.get_experiment_by_name(study.name)
     if found is None:
         local = tracking_uri().startswith("sqlite:")

@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING, TypeVar
 
 from airflow.sdk import CronDataIntervalTimetable
 
-from palimpsest.config import ConfigError, corpora_dir, load_corpus, load_loop, load_study, loops_dir, studies_dir
+from palimpsest.config import (
+    ConfigError,
+    corpora_dir,
+    labelled_dir,
+    load_corpus,
+    load_labelled,
+    load_loop,
+    load_study,
+    loops_dir,
+    studies_dir,
+)
 
 if TYPE_CHECKING:
-    from palimpsest.config import Corpus, Loop, Study
+    from palimpsest.config import Corpus, Labelled, Loop, Study
 
-Definition = TypeVar("Definition", bound="Corpus | Study | Loop")
+Definition = TypeVar("Definition", bound="Corpus | Study | Loop | Labelled")
 
 
 def corpora() -> list[Corpus]:
@@ -30,15 +40,20 @@ def loops() -> list[Loop]:
     return _read(loops_dir(), load_loop)[0]
 
 
+def labelled() -> list[Labelled]:
+    return _read(labelled_dir(), load_labelled)[0]
+
+
 def check() -> None:
     """Raise one `ConfigError` that names every file no Dag could be made of."""
     places = ((corpora_dir(), load_corpus), (studies_dir(), load_study), (loops_dir(), load_loop))
+    places += ((labelled_dir(), load_labelled),)
     errors = [error for folder, load in places for error in _read(folder, load)[1]]
     if errors:
         raise ConfigError("\n".join(errors))
 
 
-def timetable(definition: Corpus | Study | Loop) -> CronDataIntervalTimetable:
+def timetable(definition: Corpus | Study | Loop | Labelled) -> CronDataIntervalTimetable:
     """Data intervals of a corpus, or the clock of a study; a run belongs to one whole interval."""
     return CronDataIntervalTimetable(definition.schedule, timezone="UTC")
 

@@ -69,9 +69,9 @@ def each(request: pytest.FixtureRequest) -> dict:
 
 @pytest.fixture
 def copied(tmp_path: Path) -> dict[str, Path]:
-    """Copies of the corpus, study and loop folders that a test may spoil."""
+    """Copies of the folders of YAML files that a test may spoil."""
     folders = {}
-    for kind in ("corpora", "studies", "loops"):
+    for kind in ("corpora", "studies", "loops", "labelled"):
         folders[kind] = tmp_path / kind
         folders[kind].mkdir()
         for file in (REPOSITORY / "dags" / kind).glob("*.yaml"):

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from palimpsest.config.base import Name, Seed, Share, Strict
+from palimpsest.config.base import Seed, Share, Strict
 from palimpsest.config.schedule import CronOrWord
 from palimpsest.config.table import Value
 

@@ -45,7 +45,11 @@ def card(study: Labelled, lake: Lake, planned: Published, measured: Sequence[Pub
         failed = [one.sentence for one in verdicts if one.outcome == "failed"]
         return Facts(extra={"headline": table["headline"], "failed": failed})
 
-    config = {"gates": study.gates.model_dump(), "audit": study.verification.audit, "coverage": study.coverage.max_ratio}
+    config = {
+        "gates": study.gates.model_dump(),
+        "audit": study.verification.audit,
+        "coverage": study.coverage.max_ratio,
+    }
     return lake.publish(
         f"labelled/{study.name}/card", write, config=config, parents=[planned, *measured], code=CODE
     )  # fmt: skip
@@ -156,7 +160,11 @@ def repaired(study: Labelled, lake: Lake, planned: Published, first: Published, 
 
 def render(table: Mapping) -> str:
     """The card for a terminal: arms, curve, fidelity, verdicts."""
-    lines = [table["headline"], "", f"{'arm':<40}{'added':>7}{'bal. acc.':>16}{'worst':>8}{'tail':>8}{'head':>8}{'ECE':>8}"]
+    lines = [
+        table["headline"],
+        "",
+        f"{'arm':<40}{'added':>7}{'bal. acc.':>16}{'worst':>8}{'tail':>8}{'head':>8}{'ECE':>8}",
+    ]
     for row in table["arms"]:
         acc = f"{_shown(row['balanced_accuracy'])} ± {_shown(row['balanced_accuracy_sd'])}"
         rest = "".join(f"{_shown(row[name]):>8}" for name in ("worst_cell_recall", "tail_recall", "head_recall", "ece"))
@@ -167,9 +175,10 @@ def render(table: Mapping) -> str:
     if found.get("tstr") is not None:
         lines.append(f"TSTR {found['tstr']:.3f} (real: {found['trtr']:.3f}), TRTS {found['trts']:.3f}")
     for label, apart in found["c2st"].items():
-        lines.append(f"C2ST {label}: {apart.get('why') or '%.3f, real %.3f' % (apart['auc'], apart['null'])}")
+        figures = "" if "why" in apart else f"{apart['auc']:.3f}, real against real {apart['null']:.3f}"
+        lines.append(f"C2ST {label}: {apart.get('why', figures)}")
     for arm, noise in table["noise"].items():
-        lines.append(f"label noise, {arm}: {noise.get('why') or '%.1f%%' % (100 * noise['estimate'])}")
+        lines.append(f"label noise, {arm}: {noise['why'] if 'why' in noise else format(noise['estimate'], '.1%')}")
     return "\n".join([*lines, "", *(f"{v['gate']} {v['outcome']}: {v['sentence']}" for v in table["verdicts"])])
 
 

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from palimpsest.config import Labelled
-from palimpsest.lake import LakeError
 from palimpsest.labelled.items import Items
+from palimpsest.lake import LakeError
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from palimpsest.config import ConfigError, Labelled, load_study
 from palimpsest.guard.tokens import Vocabulary
 from palimpsest.labelled.items import Values
-from palimpsest.lake import Lake, LakeError
+from palimpsest.lake import Lake
 
 SIDE = 8
 """Pixels of a digit's side."""
@@ -116,13 +115,13 @@ class Strategy:
         if named.strategy not in other.strategies:
             known = ", ".join(other.strategies) or "none"
             raise ConfigError(
-                f"{study.path}: generator.strategy: study {other.name} has no strategy '{named.strategy}' (it has {known})"
+                f"{study.path}: generator.strategy: study {other.name} has no '{named.strategy}' (it has {known})"
             )
         self._strategy = other.strategies[named.strategy]
         if self._strategy.kind not in OVER_A_TEXT:
             raise ConfigError(
-                f"{study.path}: generator.strategy: '{named.strategy}' is of kind '{self._strategy.kind}'; a text written "
-                f"over the whole of its seed, of kind {' or '.join(OVER_A_TEXT)}, keeps the seed's label"
+                f"{study.path}: generator.strategy: '{named.strategy}' is of kind '{self._strategy.kind}'; a text "
+                f"written over the whole of its seed, of kind {' or '.join(OVER_A_TEXT)}, keeps the seed's label"
             )
         self._study, self._named, self._values, self._keys = other, named.strategy, values, keys
         self._engine = open_engine(other, named.strategy, lake)

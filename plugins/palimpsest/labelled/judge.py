@@ -108,7 +108,9 @@ def _verifier(study: Labelled, seeds: Sequence[Mapping]) -> list[Verdict]:
 
 def _caps(study: Labelled, cells: Sequence[Cell], seeds: Sequence[Mapping]) -> Verdict:
     most = study.coverage.max_ratio
-    used = {cell.cell: [seed["verifier"]["cells"].get(cell.cell, {}).get("used", 0) for seed in seeds] for cell in cells}
+    used = {
+        cell.cell: [seed["verifier"]["cells"].get(cell.cell, {}).get("used", 0) for seed in seeds] for cell in cells
+    }
     ratios = {cell.cell: max(used[cell.cell]) / cell.real for cell in cells if cell.real}
     if not ratios:
         return not_judged("L4", "cap", "whether a cell is above its cap cannot be judged: no cell has a real item")

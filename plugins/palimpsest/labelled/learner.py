@@ -99,8 +99,8 @@ def out_of_sample(learner: Learner, count: int, rows, labels: np.ndarray, seed: 
 def label_noise(probabilities: np.ndarray, labels: np.ndarray, trusted: np.ndarray) -> np.ndarray:
     """Which items look wrongly labelled (confident learning, Northcutt et al. 2021, 1911.00068).
 
-    An item may belong to label j where its out-of-sample probability of j reaches the mean of the ``trusted`` items that
-    carry j; it looks wrong where the likeliest of these is not its own.
+    An item may belong to label j where its out-of-sample probability of j reaches the mean of the ``trusted`` items
+    that carry j; it looks wrong where the likeliest of these is not its own.
     """
     thresholds = np.full(probabilities.shape[1], np.inf)
     for label in np.unique(labels[trusted]):

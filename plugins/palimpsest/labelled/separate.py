@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from palimpsest.config.labelled import Learner
-from palimpsest.guard.duplicates import RUN, Real, banded
+from palimpsest.guard.duplicates import RUN, Real, bands
 from palimpsest.labelled.items import Values
 from palimpsest.labelled.learner import features
 from palimpsest.words import SharedRuns
@@ -39,12 +37,12 @@ class Protected:
         for place, text in enumerate(values):
             if found[place] is None and next(self._runs.hits(text), None):
                 found[place] = "shared_words"
-            elif found[place] is None and any(self._real.seen.meets(*one) for one in self._shingled(text)):
+        left = [(place, self._real.shingles.of(values[place])) for place, why in enumerate(found) if why is None]
+        left = [(place, shingles) for place, shingles in left if len(shingles)]
+        for (place, shingles), keys in zip(left, bands([shingles for _, shingles in left]), strict=True):
+            if self._real.seen.meets(shingles, keys):
                 found[place] = "near_duplicate"
         return found
-
-    def _shingled(self, text: str) -> Iterator[tuple[np.ndarray, list[int]]]:
-        return banded(self._real.shingles, [text])
 
     def _near(self, values: Values) -> np.ndarray:
         rows, least = _unit(features(values, self._learner)), NEAR_IMAGE if self._images else NEAR_TEXT

@@ -89,10 +89,11 @@ def measure(study: Labelled, lake: Lake, planned: Published, seed: int) -> Publi
             drafts = draft(study, found, cells, dealt, author, seed)
             keys = [f"{study.name}:{seed}:{place}" for place in range(len(drafts.drafts))]
             bench = Bench.of(study, found, cells, dealt, drafts, seed)
+            found_arms = arms(bench)
             figures = {
                 "seed": seed,
-                "arms": arms(bench),
-                "curve": curve(bench),
+                "arms": found_arms,
+                "curve": curve(bench, found_arms),
                 "fidelity": fidelity(bench),
                 "noise": noise(bench),
                 "verifier": verified(bench),
@@ -115,11 +116,17 @@ def measure(study: Labelled, lake: Lake, planned: Published, seed: int) -> Publi
 
 def _check(study: Labelled, found: Items, cells: Sequence[Cell], dealt: Deal) -> None:
     left = np.bincount(found.cells[dealt.train], minlength=len(cells))
+    if len(np.unique(found.label[dealt.train])) < 2:
+        raise LakeError(
+            f"{study.path}: fewer than two labels have an item to train on that stands apart from validation and test "
+            "items; the source repeats itself, give it other texts"
+        )
     for cell, count in zip(cells, left, strict=True):
         if cell.planned and count < study.coverage.min_seeds:
             raise LakeError(
-                f"{study.path}: cell {cell.cell}: {count} of its {cell.real} real items stand apart from validation and "
-                f"test items, {study.coverage.min_seeds} are needed to generate from; give it more rows, or lower test"
+                f"{study.path}: cell {cell.cell}: {count} of its {cell.real} real items stand apart from validation "
+                f"and test items, {study.coverage.min_seeds} are needed to generate from; give it more rows, or lower "
+                "'test'"
             )
 
 

@@ -26,6 +26,7 @@ def index_page(lake: Lake, mlflow: str) -> str:
             (_study_row(lake, s) for s in definitions.studies()),
         ),
         *_loops(lake),
+        *_labelled(lake),
         "<h2>Corpora</h2>",
         table(("corpus", "source", "documents", "dropped"), (_corpus_row(lake, c) for c in definitions.corpora())),
     ]
@@ -45,6 +46,17 @@ def _loops(lake: Lake) -> list[str]:
         done = f"{report.extra['rounds']} of {loop.rounds}" if report else "–"
         rows.append((f"<code>{loop.name}</code>", escape(loop.description), ", ".join(loop.arms), done, link))
     return ["<h2>Loops</h2>", table(("loop", "question", "arms", "rounds", "report"), rows)] if rows else []
+
+
+def _labelled(lake: Lake) -> list[str]:
+    """Their table, where there are any."""
+    rows = []
+    for study in definitions.labelled():
+        report = _latest(lake, f"labelled/{study.name}/report")
+        link = f'<a href="report/labelled_{study.name}/">read</a>' if report else "<span class=quiet>not run yet</span>"
+        found = escape(report.extra["headline"]) if report else "–"
+        rows.append((f"<code>{study.name}</code>", escape(study.description), found, link))
+    return ["<h2>Labelled studies</h2>", table(("study", "question", "outcome", "report"), rows)] if rows else []
 
 
 def _study_row(lake: Lake, study: Study) -> tuple[str, ...]:

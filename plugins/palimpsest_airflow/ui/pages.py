@@ -63,9 +63,9 @@ def to_mlflow() -> RedirectResponse:
 
 @router.get("/report/{dag_id}/{file:path}", dependencies=[Depends(requires_access_dag("GET"))])
 def report(dag_id: str, file: str) -> AnyResponse:
-    """The latest report of a study or loop, and the plots and tables beside it."""
+    """The latest report of a study, loop or labelled study, and the plots and tables beside it."""
     kind, _, name = dag_id.partition("_")
-    folder = {"study": "studies", "loop": "loops"}.get(kind)
+    folder = {"study": "studies", "loop": "loops", "labelled": "labelled"}.get(kind)
     if folder is None:
         return _page(message_page("No report here", "Reports belong to studies; see the study Dags of this corpus."))
     try:
