@@ -7,6 +7,7 @@ Dag) published last.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from training import track
 
 CODE = ["training/labelled.py", *(f"training/analysis/{name}.py" for name in ("labelled", "pages", "plots", "style"))]
 CODE += ["training/analysis/templates"]
+UNNAMEABLE = re.compile(r"[^\w.\- :]")
+"""What MLflow allows in no metric's name."""
 FIGURES = ("balanced_accuracy", "worst_cell_recall", "tail_recall", "head_recall", "head_change", "ece", "added")
 
 
@@ -47,7 +50,7 @@ def _track(study: Labelled, table: Mapping, published: Published, parent_run_id:
     metrics |= {name: table["fidelity"][name] for name in ("tstr", "trtr", "trts") if name in table["fidelity"]}
     for label, apart in table["fidelity"]["c2st"].items():
         if "auc" in apart:
-            metrics[f"c2st_over_null/{label}"] = apart["auc"] - apart["null"]
+            metrics[f"c2st_over_null/{UNNAMEABLE.sub('_', label)}"] = apart["auc"] - apart["null"]
     metrics |= {f"label_noise/{arm}": one["estimate"] for arm, one in table["noise"].items() if "estimate" in one}
     curves = {
         round(100 * point["share"]): {f"curve/{name}": point[name] for name in FIGURES if point.get(name) is not None}

@@ -115,10 +115,8 @@ def _caps(study: Labelled, cells: Sequence[Cell], seeds: Sequence[Mapping]) -> V
     if not ratios:
         return not_judged("L4", "cap", "whether a cell is above its cap cannot be judged: no cell has a real item")
     worst = max(ratios, key=ratios.__getitem__)
-    said = (
-        f"no cell has more than {ratios[worst]:.2g} generated items per real one"
-        f"{f' (the most: {worst})' if ratios[worst] else ''}; at most {most:g} are allowed"
-    )
+    said = f"cell {worst} has {ratios[worst]:.3g} generated items per real one, no cell has more"
+    said = f"{said if ratios[worst] else 'no cell has a generated item'}; at most {most:g} are allowed"
     return bounded("L4", "cap", ratios[worst], said, at_most=most, subject=worst if ratios[worst] else "")
 
 

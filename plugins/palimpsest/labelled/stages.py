@@ -36,7 +36,7 @@ def _config(study: Labelled, keys: Sequence[str]) -> dict[str, object]:
 
 def plan(study: Labelled, lake: Lake) -> Published:
     """``labelled/<name>/plan``: coverage.parquet, a row per cell, and items.parquet, the real items."""
-    from palimpsest.config import data_dir, resolve
+    from palimpsest.config import resolve
 
     def write(directory: Path) -> Facts:
         found, rows = items.read(study)
@@ -49,7 +49,7 @@ def plan(study: Labelled, lake: Lake) -> Published:
     # a source is known by its files: another size or time of one makes another plan
     files = sorted(file for pattern in study.source.files for file in _matching(resolve(pattern)))
     stamps = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-    config = _config(study, PLAN) | {"files": digest_json([str(data_dir()), stamps])}
+    config = _config(study, PLAN) | {"files": digest_json(stamps)}
     return lake.publish(f"labelled/{study.name}/plan", write, config=config, code=CODE)
 
 
