@@ -93,9 +93,11 @@ def render(cells: Sequence[Cell]) -> str:
     """The plan as a table for a terminal."""
     wide = max(len("cell"), *(len(cell.cell) for cell in cells)) + 2
     counts = ("found", "test", "validation", "real", "held back", "target", "deficit", "cap", "planned")
-    lines = [f"{'cell':<{wide}}" + "".join(f"{name:>{len(name) + 2}}" for name in counts) + "  decision"]
+    widths = [max(len(name), 6) + 2 for name in counts]
+    heads = "".join(f"{name:>{width}}" for name, width in zip(counts, widths, strict=True))
+    lines = [f"{'cell':<{wide}}{heads}  decision"]
     for cell in cells:
         figures = (cell.as_dict()[name.replace(" ", "_")] for name in counts)
-        cut = "".join(f"{figure:>{len(name) + 2},}" for name, figure in zip(counts, figures, strict=True))
+        cut = "".join(f"{figure:>{width},}" for width, figure in zip(widths, figures, strict=True))
         lines.append(f"{cell.cell:<{wide}}{cut}  {cell.decision}: {cell.why}")
     return "\n".join(lines)
