@@ -201,7 +201,7 @@ def _auc(grams, first: np.ndarray, second: np.ndarray, random: np.random.Generat
     halves = [(side[: len(side) // 2], side[len(side) // 2 :]) for side in map(random.permutation, (first, second))]
     seen, unseen = (np.concatenate(half) for half in zip(*halves, strict=True))
     labels = [np.repeat([0, 1], [len(half) for half in part]) for part in zip(*halves, strict=True)]
-    model = _classifier(dual=grams.shape[1] > len(seen)).fit(grams[seen], labels[0])
+    model = _classifier(dual=not isinstance(grams, np.ndarray)).fit(grams[seen], labels[0])
     return float(roc_auc_score(labels[1], model.decision_function(grams[unseen])))
 
 

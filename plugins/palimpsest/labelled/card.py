@@ -18,9 +18,15 @@ from palimpsest.labelled.items import take
 from palimpsest.labelled.judge import judge, values
 from palimpsest.labelled.learner import balanced
 from palimpsest.labelled.score import FIGURES
-from palimpsest.labelled.stages import CODE, opened
+from palimpsest.labelled.stages import HERE, MEASURED, opened
 from palimpsest.lake import Facts, Lake, LakeError, Published, Rows
 
+CODE = [
+    f"{HERE}/card.py",
+    f"{HERE}/judge.py",
+    "plugins/palimpsest/guard/judge.py",
+    "plugins/palimpsest/guard/verdict.py",
+]
 TITLES = {
     "nothing": "nothing",
     "oversampled": "oversampling",
@@ -93,13 +99,16 @@ def headline(table: Mapping) -> str:
     """What came of it, in two sentences."""
     arms = {row["arm"]: row for row in table["arms"]}
     base, own = (arms[arm]["balanced_accuracy"] for arm in ("oversampled", "verified"))
+    real = arms.get("real", {}).get("balanced_accuracy")
     if not arms["verified"]["added"]:
         told = "No item was generated"
     else:
-        told = f"Verified items take balanced accuracy from {base:.1%} (oversampling) to {own:.1%}"
-        real = arms.get("real", {}).get("balanced_accuracy")
-        if real is not None and real > base:
+        told = f"Verified items {'take' if own >= base else 'lower'} balanced accuracy from {base:.1%} (oversampling) "
+        told += f"to {own:.1%}"
+        if real is not None and real > own >= base:
             told += f", {(own - base) / (real - base):.0%} of the way to as much real data ({real:.1%})"
+        elif real is not None:
+            told += f"; as much real data takes it to {real:.1%}"
     outcomes = [verdict["outcome"] for verdict in table["verdicts"]]
     failed, unknown = outcomes.count("failed"), outcomes.count("not_judged")
     gates = f"{failed} of {len(outcomes)} gates failed" if failed else "No gate failed"
@@ -154,7 +163,7 @@ def repaired(study: Labelled, lake: Lake, planned: Published, first: Published, 
 
     config = {"experiment": study.experiment}
     return lake.publish(
-        f"labelled/{study.name}/repaired", write, config=config, parents=[planned, first, told], code=CODE
+        f"labelled/{study.name}/repaired", write, config=config, parents=[planned, first, told], code=[f"{HERE}/card.py", *MEASURED]
     )  # fmt: skip
 
 

@@ -24,8 +24,11 @@ from palimpsest.labelled.generators import Writer, writer
 from palimpsest.labelled.items import Items
 from palimpsest.lake import Facts, Lake, LakeError, Published, Rows, digest_json
 
-CODE = ["plugins/palimpsest/labelled", "plugins/palimpsest/words.py"]
-CODE += [f"plugins/palimpsest/guard/{name}.py" for name in ("distance", "duplicates", "tokens", "trigram", "judge")]
+HERE = "plugins/palimpsest/labelled"
+PLANNED = [f"{HERE}/{name}.py" for name in ("coverage", "items")]
+MEASURED = [f"{HERE}/{name}.py" for name in ("arms", "audit", "deal", "draft", "generators", "learner", "score")]
+MEASURED += [*PLANNED, f"{HERE}/separate.py", f"{HERE}/stages.py", "plugins/palimpsest/words.py"]
+MEASURED += [f"plugins/palimpsest/guard/{name}.py" for name in ("distance", "duplicates", "tokens", "trigram")]
 PLAN = ("source", "test", "validation", "train", "starve", "coverage")
 SEED = (*PLAN, "generator", "verification", "learner", "curve")
 
@@ -50,7 +53,7 @@ def plan(study: Labelled, lake: Lake) -> Published:
     files = sorted(file for pattern in study.source.files for file in _matching(resolve(pattern)))
     stamps = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
     config = _config(study, PLAN) | {"files": digest_json(stamps)}
-    return lake.publish(f"labelled/{study.name}/plan", write, config=config, code=CODE)
+    return lake.publish(f"labelled/{study.name}/plan", write, config=config, code=PLANNED)
 
 
 def _matching(pattern: Path) -> list[Path]:
@@ -110,7 +113,7 @@ def measure(study: Labelled, lake: Lake, planned: Published, seed: int) -> Publi
 
     config = _config(study, SEED) | {"seed": seed}
     return lake.publish(
-        f"labelled/{study.name}/seeds/{seed}", write, config=config, parents=[planned], code=CODE
+        f"labelled/{study.name}/seeds/{seed}", write, config=config, parents=[planned], code=MEASURED
     )  # fmt: skip
 
 

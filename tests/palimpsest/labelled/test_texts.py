@@ -78,17 +78,6 @@ def test_a_run_ends_in_data_whose_cells_count_alike_and_without_held_out_items(t
     assert (thin["subject"], thin["outcome"]) == ("gamma/x", "warned")
 
 
-def test_a_failed_gate_keeps_the_data_back_and_says_its_sentence(toy, lake):
-    study = toy.model_copy(
-        update={"seeds": [0, 1], "gates": toy.gates.model_copy(update={"least_seeds": 2, "gain_sd": 1000.0})}
-    )
-    found = run(study, lake)
-    with pytest.raises(
-        LakeError, match=r"gates? failed, the data are not published: verified items .* balanced accuracy"
-    ):
-        card.repaired(study, lake, found.planned, found.measured[0], found.told)
-
-
 def test_drafts_near_a_test_item_are_turned_away(toy, lake):
     items, cells = stages.opened(stages.plan(toy, lake))
     dealt = deal(toy, items, cells, 0)
@@ -153,7 +142,7 @@ def test_a_strategy_that_does_not_keep_its_seeds_label_is_refused(tmp_path, lake
             stages.measure(study, lake, stages.plan(study, lake), 0)
 
 
-def test_people_may_audit_what_was_accepted(toy, lake, tmp_path):
+def test_people_may_audit_what_was_accepted_and_a_failed_gate_keeps_the_data_back(toy, lake, tmp_path):
     first = run(toy, lake)
     rows = pq.read_table(first.measured[0].file("generated.parquet")).to_pylist()
     accepted = [row["key"] for row in rows if row["verdict"] == "accepted"][:20]
@@ -164,6 +153,8 @@ def test_people_may_audit_what_was_accepted(toy, lake, tmp_path):
     (verdict,) = (v for v in found.table["verdicts"] if v["measure"] == "precision")
     assert (verdict["outcome"], verdict["value"]) == ("failed", pytest.approx(16 / 20))
     assert "80% of 20 audited texts" in verdict["sentence"] and "people looked at them" in verdict["sentence"]
+    with pytest.raises(LakeError, match=r"failed, the data are not published: .*80% of 20 audited texts"):
+        card.repaired(found.study, lake, found.planned, found.measured[0], found.told)
 
 
 def test_data_without_a_short_cell_are_not_judged_and_nothing_is_generated(tmp_path, lake):
