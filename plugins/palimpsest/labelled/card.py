@@ -162,8 +162,9 @@ def repaired(study: Labelled, lake: Lake, planned: Published, first: Published, 
         return Facts(rows, {"real": real.num_rows, "generated": used.num_rows, "failed": list(failed)})
 
     config = {"experiment": study.experiment}
+    code = [f"{HERE}/card.py", *MEASURED]
     return lake.publish(
-        f"labelled/{study.name}/repaired", write, config=config, parents=[planned, first, told], code=[f"{HERE}/card.py", *MEASURED]
+        f"labelled/{study.name}/repaired", write, config=config, parents=[planned, first, told], code=code
     )  # fmt: skip
 
 
