@@ -64,6 +64,7 @@ class Checkpoints:
         self.last: str | None = None
         """The newest good checkpoint, as a path in the lake."""
         self._written, self._cost = time.monotonic(), 0.0
+        self._damaged: set[str] = set()
 
     def due(self) -> bool:
         """Whether the last one was long enough ago, also against what it cost."""
@@ -71,7 +72,7 @@ class Checkpoints:
         return self.lake is not None and time.monotonic() - self._written >= rest
 
     def save(self, tensors: Mapping[str, torch.Tensor], about: Mapping[str, object]) -> None:
-        """Writes one durably, then deletes all but the newest `KEPT`."""
+        """Writes one durably, then deletes all but the newest `KEPT` and those that `newest` found damaged."""
         started = time.monotonic()
         name = f"{self.name}/step-{about['step']:09d}"
         with self._place() as place:
@@ -81,8 +82,11 @@ class Checkpoints:
             (place / ABOUT).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
             self._commit(place, name)
         self.last = name
-        for old in self._steps()[:-KEPT]:
+        self._damaged.discard(f"step-{about['step']:09d}")  # written anew
+        whole = [step for step in self._steps() if step not in self._damaged]
+        for old in self._damaged.union(whole[:-KEPT]):
             self.lake.fs.rm(f"{self.lake.base}/{self.name}/{old}", recursive=True)
+        self._damaged.clear()
         self._written = time.monotonic()
         self._cost = self._written - started
         log.info("%s: checkpoint %s (%.1f s)", self.run, name, self._cost)
@@ -101,6 +105,7 @@ class Checkpoints:
                     found = read(folder, self.identity)
                 except Corrupt as error:
                     log.warning("%s: %s; the one before it is used", self.run, error)
+                    self._damaged.add(step)
                     continue
                 self.last = name
                 yield found

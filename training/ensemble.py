@@ -1,7 +1,8 @@
 """``studies/<study>/ensembles/<mix>``: what the seeds of a mix are worth together.
 
-An ensemble's probability of a token is the mean of its members' (Kim et al. 2025, section 4); its loss needs only
-their probabilities of the right tokens, so one model at a time is in memory, and one number per held-out token.
+An ensemble's probability of a token is the mean of its members'; its loss needs only their probabilities of the right
+tokens, so one model at a time is in memory, and one number per held-out token. (The megadocs authors average the
+members' log-probabilities and normalise again, which needs whole distributions; Kim et al. 2026, section 4.)
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def memory_named(run: str, doing: str, training: Training) -> Iterator[None]:
 
 
 def _advice(doing: str, training: Training) -> str:
-    windows = training.micro_tokens // (training.context + 1)
+    windows = training.micro_tokens // training.context
     if doing.startswith("at step") and min(windows, training.batch) > 1:
         return f"lower training.micro_tokens, now {training.micro_tokens} ({windows} windows at once)"
     size = training.model

@@ -30,7 +30,8 @@ CODE = [
 UNSHAPING = {
     "seeds", "reference_shares", "threads", "micro_tokens", "processes", "parallel", "compile", "checkpoint_seconds",
 }  # fmt: skip
-"""Settings that change a run's numbers by rounding at most: another of these takes up the same run."""
+"""Settings that change a run's numbers by rounding at most: another of these takes up the same run. (With dropout the
+masks are drawn per micro-batch and process, so those three shape it.)"""
 
 
 def plan_runs(study: Study, mixes: Published, best: Mapping[str, Point] | None = None) -> list[dict]:
@@ -159,7 +160,9 @@ def checkpoints_of(study: Study, lake: Lake, tokens: Published, run: dict) -> Ch
 
 def _identity(study: Study, run: dict) -> dict:
     """What shapes the run's numbers, wherever in the study's file it is written."""
-    training = points.applied(study, run).training.model_dump(mode="json", exclude=UNSHAPING)
+    applied = points.applied(study, run).training
+    unshaping = UNSHAPING - {"micro_tokens", "processes", "parallel"} if applied.dropout else UNSHAPING
+    training = applied.model_dump(mode="json", exclude=unshaping)
     return {"run": {key: value for key, value in run.items() if key not in ("point", "training")}, "training": training}
 
 

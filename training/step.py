@@ -90,7 +90,7 @@ class Learner:
         if self.model.dropout:  # a function of seed and step: a run that was cut off drops the same features again
             place = np.random.SeedSequence([self.seed, DROPOUT, self.updates, self.group.rank])
             torch.manual_seed(int(place.generate_state(1)[0]))
-        rows = max(1, self.micro_tokens // batch.tokens.shape[1])
+        rows = max(1, self.micro_tokens // (batch.tokens.shape[1] - 1))
         total = torch.zeros((), device=batch.tokens.device)
         starts = range(0, batch.most, rows)
         for start in starts:

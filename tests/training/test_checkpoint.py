@@ -161,6 +161,17 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(small, lake, 
     assert bits(published) == straight(small, tmp_path, study)
 
 
+def test_a_damaged_checkpoint_takes_no_place_of_the_two_that_are_kept(small, lake):
+    study = make_study(checkpoint_seconds=0)
+    interrupted(small, lake, study, 10)
+    older, newest = folders(lake)
+    later = newest.with_name("step-000000030")
+    newest.rename(later)
+    (later / checkpoint.STATE).write_bytes(b"")
+    interrupted(small, lake, study, 12)
+    assert [folder.name for folder in folders(lake)] == ["step-000000010", "step-000000011"]
+
+
 def test_a_checkpoint_of_other_settings_is_named_and_not_used(small, lake, caplog):
     interrupted(small, lake, make_study(checkpoint_seconds=0), 5)
     other = make_study(checkpoint_seconds=0, optimizer={"lr": 1e-3})

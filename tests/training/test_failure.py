@@ -117,7 +117,7 @@ with memory_named("real-s0", doing, training):
 @pytest.mark.parametrize(
     ("doing", "advice"),
     [
-        ("at step 3 of 9", "lower training.micro_tokens, now 65536 (63 windows at once)"),
+        ("at step 3 of 9", "lower training.micro_tokens, now 65536 (64 windows at once)"),
         ("making the model", "lower training.model (layers 2, width 65536) or training.context 1024"),
     ],
 )

@@ -69,25 +69,25 @@ def _by_tokens(table: Mapping) -> plt.Figure | None:
     if not references:
         return None
     colour = colours(table)
-    full = references[-1]["tokens"]
+    largest = references[-1]["tokens"]
     figure, axes = plt.subplots(figsize=(WIDTH, 5.4), layout="constrained")
     for point in references:
         axes.plot([point["tokens"]] * len(point["losses"]), list(point["losses"].values()), "o", color=INK, alpha=0.4)
     means = [fmean(point["losses"].values()) for point in references]
     axes.plot([p["tokens"] for p in references], means, "o", color=INK, markersize=8, label="real-only")
     mixes = _best_of_families(table)
-    reach = [row["efficiency"] for row in mixes if row["efficiency"] and row["efficiency"] < 20]
-    furthest = full * max([1.3, *(1.15 * value for value in reach)])
+    reach = [row["efficiency"] * row["real_tokens"] for row in mixes if row["efficiency"] and row["efficiency"] < 20]
+    furthest = max([1.3 * largest, *(1.15 * tokens for tokens in reach)])
     law = Law(**table["law"]) if table["law"] else None
     if law:
-        inside = np.geomspace(references[0]["tokens"], full, 100)
-        beyond = np.geomspace(full, furthest, 100)
+        inside = np.geomspace(references[0]["tokens"], largest, 100)
+        beyond = np.geomspace(largest, furthest, 100)
         axes.plot(inside, [law.loss(t) for t in inside], color=INK, linewidth=1.8)
         axes.plot(beyond, [law.loss(t) for t in beyond], color=INK, linewidth=1.4, linestyle=(0, (5, 4)))
     for row in mixes:
-        _read_off(axes, row, full, law, colour[row["mix"]])
+        _read_off(axes, row, law, colour[row["mix"]])
     axes.set_xscale("log")
-    ticks = sorted({point["tokens"] for point in references} | ({full * 2} if furthest >= full * 2 else set()))
+    ticks = sorted({point["tokens"] for point in references} | ({largest * 2} if furthest >= largest * 2 else set()))
     axes.set_xticks(ticks, [short(t) for t in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid()
@@ -97,16 +97,17 @@ def _by_tokens(table: Mapping) -> plt.Figure | None:
     return figure
 
 
-def _read_off(axes: plt.Axes, row: Mapping, full: float, law: Law | None, colour: str) -> None:
+def _read_off(axes: plt.Axes, row: Mapping, law: Law | None, colour: str) -> None:
     """A mix at its loss above D, and the way along to the law: where that ends, D' can be read."""
     told = row["verdict"] == "resolved"
     label = row["mix"] + (f"  {row['efficiency']:.2f}x" if told else "  not resolved")
     if row["verdict"] == "beyond floor":
         label = f"{row['mix']}  at least {row['efficiency_low']:.2f}x"
-    axes.plot([full], [row["loss_iid"]], "D", color=colour, markersize=7, label=label, zorder=3)
+    own = row["real_tokens"]
+    axes.plot([own], [row["loss_iid"]], "D", color=colour, markersize=7, label=label, zorder=3)
     if law and told:
-        end = row["efficiency"] * full
-        axes.plot([full, end], [row["loss_iid"]] * 2, color=colour, linewidth=1.6)
+        end = row["efficiency"] * own
+        axes.plot([own, end], [row["loss_iid"]] * 2, color=colour, linewidth=1.6)
         axes.plot(
             [end], [row["loss_iid"]], "o", color=colour, markersize=7, markerfacecolor="none", markeredgewidth=1.8
         )

@@ -1,7 +1,8 @@
 """How many times its real tokens a mix is worth: a scaling law through the real-only runs, read off at the mix's loss.
 
 The reference law is ``L(D) = A / D**B + C`` (A, B, C >= 0) over real tokens D. Data efficiency is ``D' / D`` with
-``L(D') = loss of the mix`` (Kim et al. 2025, reused in the megadocs paper).
+``L(D') = loss of the mix`` (Kim et al. 2025, reused in the megadocs paper), D the mix's own real tokens. Reference
+points may be smaller than D and larger: with larger ones D' is read off between points rather than beyond them.
 
 **Interval.** A profile: the mix joins the reference points at ``m * D`` tokens, the law is fitted again, and every m at
 which the squared error rises by less than ``t**2 * noise**2 / seeds`` belongs to the interval; noise as in
@@ -47,7 +48,7 @@ class Efficiency:
     high: float | None = None
     """None: open, no bound found."""
     difference: float | None = None
-    """Mean loss of the mix minus the real-only recipe's at full D, over the seeds both have."""
+    """Mean loss of the mix minus the real-only recipe's at the mix's D, over the seeds both have."""
     margin: float | None = None
     """Half width of that difference's interval."""
     seeds: int = 0
@@ -70,15 +71,33 @@ class Comparison:
     mixes: Mapping[str, Efficiency]
 
 
-def compare(reference: Sequence[Reference], mixes: Mapping[str, Losses], level: float = 0.95) -> Comparison:
-    """The law through the reference points and the data efficiency of every mix; a named verdict in every case."""
+def compare(
+    reference: Sequence[Reference],
+    mixes: Mapping[str, Losses],
+    level: float = 0.95,
+    *,
+    tokens: Mapping[str, int] | None = None,
+) -> Comparison:
+    """The law through the reference points and the data efficiency of every mix; a named verdict in every case.
+
+    ``tokens`` is each mix's D, at which there must be a reference point; by default the largest.
+    """
     reference = sorted(reference, key=lambda point: point.tokens)
     common = set.intersection(*(set(point.losses) for point in reference)) if reference else set()
     noise = block_noise([*(p.losses for p in reference), *mixes.values()], common)
     problem = _law_problem(reference, common, noise)
     law = None if problem else fit([p.tokens for p in reference], [mean(p.losses, common) for p in reference])
     measured = {
-        name: _efficiency(reference, losses, sorted(common & set(losses)), noise, problem, level, len(mixes))
+        name: _efficiency(
+            reference,
+            (tokens or {}).get(name, reference[-1].tokens if reference else 0),
+            losses,
+            sorted(common & set(losses)),
+            noise,
+            problem,
+            level,
+            len(mixes),
+        )
         for name, losses in mixes.items()
     }
     return Comparison(law, problem, noise, measured)
@@ -120,11 +139,22 @@ def _law_problem(reference: Sequence[Reference], seeds: set[int], noise: Noise) 
 
 
 def _efficiency(
-    reference: Sequence[Reference], losses: Losses, seeds: list[int], noise: Noise, problem: str, level: float, of: int
+    reference: Sequence[Reference],
+    own: int,
+    losses: Losses,
+    seeds: list[int],
+    noise: Noise,
+    problem: str,
+    level: float,
+    of: int,
 ) -> Efficiency:
     if not reference or not seeds:
         return Efficiency("not resolved", problem or "no seed was run for both this mix and the real-only recipe")
-    difference = mean(losses, seeds) - mean(reference[-1].losses, seeds)
+    base = next((point for point in reference if point.tokens == own), None)
+    if base is None:
+        reason = f"the real-only recipe was not run on this mix's {own:,} real tokens; add training.reference_shares"
+        return Efficiency("not resolved", reason, seeds=len(seeds))
+    difference = mean(losses, seeds) - mean(base.losses, seeds)
     if not math.isfinite(difference):
         return Efficiency("not resolved", "a run of this mix has no finite loss", seeds=len(seeds))
     margin = half_width(noise, 2 / len(seeds), level)
@@ -135,11 +165,12 @@ def _efficiency(
         return Efficiency("not resolved", problem, **facts)
 
     means, loss = [mean(point.losses, seeds) for point in reference], mean(losses, seeds)
-    sizes = ratios([point.tokens for point in reference])
+    sizes = np.array([point.tokens / own for point in reference])
     law = fit(sizes, means)
     value = law.tokens(loss)
     finite = value if value < MULTIPLIERS[1] else None
-    facts |= {"value": finite, "extrapolated": not sizes[0] <= value <= 1, **_sensitivity(sizes, means, loss)}
+    inside = sizes[0] <= value <= sizes[-1]
+    facts |= {"value": finite, "extrapolated": not inside, **_sensitivity(sizes, means, loss)}
     if len(seeds) < 2 or margin is None:
         return Efficiency("not resolved", "one seed cannot tell a difference from seed noise; use 2 or more", **facts)
     low, high = _interval(sizes, means, loss, value, margin**2 / 2)
@@ -154,15 +185,18 @@ def _efficiency(
         return Efficiency("beyond floor", reason, **facts)
     reason = ""
     if facts["extrapolated"]:
-        end = f"{value:.2f} times the largest" if value > 1 else f"{value / sizes[0]:.2f} times the smallest"
+        above = value > sizes[-1]
+        end = f"{value / sizes[-1]:.2f} times the largest" if above else f"{value / sizes[0]:.2f} times the smallest"
         reason = f"extrapolated to {end} real-only run"
     return Efficiency("resolved", reason, **facts)
 
 
 def _sensitivity(sizes: np.ndarray, means: Sequence[float], loss: float) -> dict:
     """What the value hangs on: the shape (no floor), and single reference points (each left out, where 3 remain)."""
-    amplitude, exponent, floor, _ = fit_many(sizes[None, :], np.array([means]), floored=False)
-    found = {"without_floor": _bounded(Law(float(amplitude[0]), float(exponent[0]), float(floor[0])).tokens(loss))}
+    scale = sizes.max()
+    amplitude, exponent, floor, _ = fit_many(ratios(sizes)[None, :], np.array([means]), floored=False)
+    bare = Law(float(amplitude[0]), float(exponent[0]), float(floor[0]))
+    found = {"without_floor": _bounded(scale * bare.tokens(loss))}
     if len(sizes) > 3:
         rest = [[i for i in range(len(sizes)) if i != out] for out in range(len(sizes))]
         values = [fit(sizes[keep], [means[i] for i in keep]).tokens(loss) for keep in rest]

@@ -45,6 +45,9 @@ class Member:
     """By held-out set, then seed."""
     words: Mapping[str, str] = field(default_factory=dict)
     """What is unlike the study's reference, by key of the design, as it is said."""
+    tuned: bool = True
+    """Its settings were found by a search or follow another mix's: a mix of other settings stands beside it. Settings
+    that the study file fixes do part mixes: a longer training of one of them is no better place of it."""
 
     def name(self, axis: str = "") -> str:
         """What a table calls it; what differs along ``axis`` is not said."""
@@ -102,7 +105,8 @@ def describe_mixes(study: Study, runs: Mapping[str, Mapping[int, Mapping]]) -> l
         words = {key: _word(key, design) for key, value in usual_design.items() if design[key] != value}
         if design["real"] in ("first", "none") and layout.kind != "real":
             words = {"real": "no real document" if design["real"] == "none" else "real first"} | words
-        found.append(Member(name, layout.kind, layout.strategy, design, settings, losses, words))
+        tuned = bool(study.is_searched(mix.like or name) or mix.match)
+        found.append(Member(name, layout.kind, layout.strategy, design, settings, losses, words, tuned))
     return found
 
 
@@ -126,7 +130,7 @@ def find_series(members: Sequence[Member]) -> list[Series]:
 def held_fast(member: Member, axis: str) -> str:
     """All that a series along this axis holds fast, canonical."""
     own = dict(member.design)
-    if axis in SETTINGS:
+    if axis in SETTINGS or not member.tuned:
         own |= member.settings
     for key in (axis, *ALONG_WITH.get(axis, ())):
         own.pop(key)

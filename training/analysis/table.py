@@ -32,9 +32,9 @@ def compare_runs(
 ) -> dict:
     """Everything the report says in numbers; ``verdicts`` are the ensembles and tasks of these runs.
 
-    ``generated`` is, by layout, what its generations cost: ``output_tokens`` and ``engine_seconds``.
+    ``generated`` is, by mix, what its generations cost: ``output_tokens`` and ``engine_seconds``.
 
-    D of a real-only point is the tokens of its real stream; the mixes' data efficiency is D' / D of the whole one.
+    D of a real-only point is the tokens of its real stream; a mix's data efficiency is D' over the D of its own.
     """
     streams = defaultdict(list)
     for row in pq.read_table(mixes.file("mixes.parquet")).to_pylist():
@@ -54,6 +54,7 @@ def compare_runs(
     compared = scaling.compare(
         [scaling.Reference(point["tokens"], point["losses"]) for point in references],
         {name: losses_of(by_recipe[name], "iid") for name in names if name != study.reference},
+        tokens={name: stream_of(streams[name], False)["stream_tokens"] for name in names},
     )
     whole = scaling.Efficiency("reference", "the yardstick", 1.0, difference=0.0, seeds=len(by_recipe[study.reference]))
     found = {study.reference: whole, **compared.mixes}

@@ -24,6 +24,23 @@ def simulate(rng, multipliers, *, seeds=2, noise=0.01, seed_effect=0.05, shares=
     return reference, {f"x{m}": runs(FULL * m) for m in multipliers}
 
 
+def test_a_mix_is_held_against_its_own_real_tokens_not_the_largest_reference():
+    """Data made scarce: mixes use FULL real tokens, and the reference runs on up to four times as many."""
+    reference, mixes = simulate(np.random.default_rng(1), (0.6, 1.5, 3.0, 6.0), shares=(0.5, 1, 2, 4), noise=1e-5)
+    found = compare(reference, mixes, tokens=dict.fromkeys(mixes, FULL)).mixes
+    for multiplier in (0.6, 1.5, 3.0, 6.0):
+        efficiency = found[f"x{multiplier}"]
+        assert efficiency.value == pytest.approx(multiplier, rel=2e-3)
+        assert efficiency.difference == pytest.approx(TRUTH.loss(FULL * multiplier) - TRUTH.loss(FULL), abs=1e-4)
+        assert efficiency.extrapolated == (multiplier > 4)
+    unknown = compare(reference, mixes, tokens=dict.fromkeys(mixes, FULL + 1)).mixes["x1.5"]
+    assert unknown.verdict == "not resolved" and "was not run on this mix's 40,001 real tokens" in unknown.reason
+
+
+def test_the_interval_covers_a_multiplier_that_lies_between_reference_points():
+    assert coverage(60, shares=(0.5, 1, 2, 4)) > 0.9
+
+
 @pytest.mark.parametrize("tokens", [(1e4, 2e4, 4e4), (1e4, 2e4, 3e4, 4e4, 8e4)], ids=["3 points", "5 points"])
 def test_noise_free_points_give_back_their_law(tokens):
     law = fit(tokens, [TRUTH.loss(t) for t in tokens])
@@ -83,7 +100,7 @@ def coverage(studies, multipliers=(0.7, 1.0, 1.5, 2.5), **truth):
     covered = total = 0
     for _ in range(studies):
         reference, mixes = simulate(rng, multipliers, **truth)
-        found = compare(reference, mixes)
+        found = compare(reference, mixes, tokens=dict.fromkeys(mixes, FULL))
         for multiplier, efficiency in zip(multipliers, () if found.problem else found.mixes.values(), strict=False):
             total += 1
             covered += (efficiency.low or 0) <= multiplier <= (efficiency.high or math.inf)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from palimpsest.config.mixes import Search
 from tests.training.analysis.planted import COUNTS, GAP, SLOPE, make_study, true_loss
 from training.analysis.gaps import find_ablations, find_gaps
 from training.analysis.laws import Noise
@@ -76,8 +77,8 @@ def test_ablations_are_pairs_that_differ_in_one_thing():
     assert order["difference"] == pytest.approx(0.01) and order["same_settings"]
 
 
-def test_of_mixes_in_one_place_the_best_stands_for_it():
-    """An unsearched sweep of epochs at G = 8: the series in G has the best, the sweep is a series of its own."""
+def test_a_longer_training_of_one_mix_is_no_better_place_of_it():
+    """A sweep of epochs at G = 8 that no search made: the series in G keeps to one length, the sweep is its own."""
     study = make_study()
     longer = study.mixes["simple_8"].model_copy(update={"epochs": 8.0})
     study = study.model_copy(update={"mixes": {**study.mixes, "simple_8_longer": longer}})
@@ -86,12 +87,27 @@ def test_of_mixes_in_one_place_the_best_stands_for_it():
         run["losses"]["iid"] -= 0.1
     lines = find_series(describe_mixes(study, runs))
     by_g = next(line for line in lines if line.axis == "generations" and line.name == "simple")
-    assert [m.mix for m in by_g.members.values()][-1] == "simple_8_longer" and by_g.beaten == 1
+    assert [m.mix for m in by_g.members.values()][-1] == "simple_8" and by_g.beaten == 0
     assert [list(line.members) for line in lines if line.axis == "epochs"] == [[4.0, 8.0]]
 
 
+def test_of_searched_mixes_in_one_place_the_best_stands_for_it():
+    study = searched()
+    mixes = {**study.mixes, "simple_8_again": study.mixes["simple_8"]}
+    study = study.model_copy(update={"mixes": mixes})
+    runs = evaluations(study)
+    for run in runs["simple_8_again"].values():
+        run["losses"]["iid"] -= 0.1
+    by_g = next(line for line in find_series(describe_mixes(study, runs)) if line.name == "simple")
+    assert [m.mix for m in by_g.members.values()][-1] == "simple_8_again" and by_g.beaten == 1
+
+
+def searched():
+    return make_study().model_copy(update={"search": Search(epochs=[1, 2, 4, 8])})
+
+
 def test_settings_that_a_search_found_do_not_part_a_series():
-    study = make_study()
+    study = searched()
     points = {f"simple_{g}": {"lr": 1e-3 * g, "weight_decay": 0.1, "epochs": g, "f": 0.5} for g in COUNTS}
     gap = next(g for g in gaps_of(study, evaluations(study, points=points)) if g["layout"] == "stitched")
     assert len(gap["points"]) == 4 and not any(point["same_settings"] for point in gap["points"])
