@@ -168,7 +168,7 @@ def test_a_killed_worker_is_weather_and_the_run_goes_on_where_it_was(odd, lake, 
     seen = []
     with caplog.at_level(logging.WARNING):  # by one process, from the checkpoint of two
         train(odd, lake, settings(), progress=lambda step, *_: seen.append(step))
-    assert seen[0] > 1
+    assert seen[0] >= 10  # the checkpoint of the last step may be half written
     assert "made with processes 2, now 1: equal up to rounding" in caplog.text
 
 
@@ -184,7 +184,7 @@ def test_fsdp_checkpoints_hold_the_whole_model_and_are_exact(odd, lake, tmp_path
     assert workers(os.getpid()) == [], "stopped with the process that waited for them"
     seen = []
     again = train(odd, lake, study, progress=lambda step, *_: seen.append(step))
-    assert seen[0] > 1
+    assert seen[0] >= 8  # the checkpoint of the last step may be half written
     straight = train(odd, Lake(tmp_path / "straight"), study)
     assert curve(again) == curve(straight)
     weights = [run.file("model/model.safetensors").read_bytes() for run in (again, straight)]
