@@ -46,13 +46,22 @@ def find_gaps(
     lines = [series for series in find_series(members) if series.kind in KINDS]
     along = {(line.kind, line.strategy, line.rest) for line in lines if line.axis == "generations"}
     alone = [_single(member) for member in members if member.kind in KINDS]
-    lines += [line for line in alone if (line.kind, line.strategy, line.rest) not in along]
-    found = []
-    for series in lines:
-        for simple in lines if series.kind != "simple" else ():
-            if simple.kind == "simple" and simple.axis == series.axis and _comparable(series, simple, kinds):
-                found += [gap for name in sorted(noise) if (gap := _gap(series, simple, name, noise[name], documents))]
-    return found
+    alone = [line for line in alone if (line.kind, line.strategy, line.rest) not in along]
+
+    def among(lines: Sequence[Series], others: Sequence[Series]) -> list[dict]:
+        pairs = [
+            (series, simple)
+            for series in lines
+            for simple in others
+            if series.kind != "simple" and simple.kind == "simple" and simple.axis == series.axis
+        ]
+        found = [(pair, name) for pair in pairs if _comparable(*pair, kinds) for name in sorted(noise)]
+        return [gap for pair, name in found if (gap := _gap(*pair, name, noise[name], documents))]
+
+    found = among(lines, lines)
+    told = {(point["mix"], point["against"]) for gap in found for point in gap["points"]}
+    further = among(lines, alone) + among(alone, [*lines, *alone])
+    return found + [gap for gap in further if {(p["mix"], p["against"]) for p in gap["points"]} - told]
 
 
 def find_ablations(members: Sequence[Member], noise: Mapping[str, Noise], documents: Documents = NONE) -> list[dict]:

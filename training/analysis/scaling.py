@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -162,7 +163,7 @@ def _efficiency(
     facts = {"difference": difference, "margin": margin, "seeds": len(seeds)}
     facts["familywise"] = strict is not None and len(seeds) > 1 and abs(difference) > strict
     if problem:
-        return Efficiency("not resolved", problem, **facts)
+        return Efficiency("not resolved", problem + _between(reference, own, mean(losses, seeds), seeds), **facts)
 
     means, loss = [mean(point.losses, seeds) for point in reference], mean(losses, seeds)
     sizes = np.array([point.tokens / own for point in reference])
@@ -189,6 +190,16 @@ def _efficiency(
         end = f"{value / sizes[-1]:.2f} times the largest" if above else f"{value / sizes[0]:.2f} times the smallest"
         reason = f"extrapolated to {end} real-only run"
     return Efficiency("resolved", reason, **facts)
+
+
+def _between(reference: Sequence[Reference], own: int, loss: float, seeds: list[int]) -> str:
+    """What can be said of a loss without a law: the real-only runs next to it, where more text always helped."""
+    means = [mean(point.losses, seeds) for point in reference]
+    for (fewer, above), (more, below) in pairwise(zip(reference, means, strict=True)):
+        if above >= loss >= below and means == sorted(means, reverse=True):
+            low, high = fewer.tokens / own, more.tokens / own
+            return f"; without one: its loss lies between real-only's on {low:.2f} and {high:.2f} times its real tokens"
+    return ""
 
 
 def _sensitivity(sizes: np.ndarray, means: Sequence[float], loss: float) -> dict:

@@ -37,6 +37,15 @@ def test_a_mix_is_held_against_its_own_real_tokens_not_the_largest_reference():
     assert unknown.verdict == "not resolved" and "was not run on this mix's 40,001 real tokens" in unknown.reason
 
 
+def test_without_a_usable_law_the_neighbouring_real_only_runs_are_named():
+    reference = [Reference(tokens, {0: loss, 1: loss + 0.01}) for tokens, loss in ((100, 5.0), (200, 4.99), (400, 3.0))]
+    mixes = {"between": {0: 4.0, 1: 4.01}, "below": {0: 2.9, 1: 2.91}}
+    found = compare(reference, mixes, tokens=dict.fromkeys(mixes, 200)).mixes
+    assert found["between"].verdict == "not resolved"
+    assert found["between"].reason.endswith("lies between real-only's on 1.00 and 2.00 times its real tokens")
+    assert "without one" not in found["below"].reason
+
+
 def test_the_interval_covers_a_multiplier_that_lies_between_reference_points():
     assert coverage(60, shares=(0.5, 1, 2, 4)) > 0.9
 
