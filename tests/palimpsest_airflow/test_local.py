@@ -237,7 +237,12 @@ def test_an_interrupted_demo_leaves_no_process_behind(server, tmp_path):
     for name in ("airflow.db", "schema"):
         (own.home / name).write_bytes((server.settings.home / name).read_bytes())
     environment["PALIMPSEST_AIRFLOW_PORT"] = str(own.airflow_port)
-    demo = subprocess.Popen([sys.executable, "-m", "palimpsest_airflow", "demo"], env=environment, cwd=REPOSITORY)
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "palimpsest_airflow", "demo"],
+        env=environment,
+        cwd=REPOSITORY,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where the tests run behind a '&'
+    )
     running = Processes(own.home / "processes.json", own.logs)
     deadline = time.monotonic() + 60
     while len(running.alive()) < 3 and time.monotonic() < deadline:
@@ -246,5 +251,5 @@ def test_an_interrupted_demo_leaves_no_process_behind(server, tmp_path):
     assert len(sessions) == 3
     time.sleep(2)
     demo.send_signal(signal.SIGINT)
-    assert demo.wait(30) == 130
+    assert demo.wait(60) == 130
     assert [pid for pid in psutil.pids() if psutil.pid_exists(pid) and os.getsid(pid) in sessions] == []
