@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import closing
 from functools import reduce
 from operator import or_
@@ -17,8 +18,8 @@ from palimpsest.lake import Lake, Published
 COLUMNS = ("strategy", "g", "model", "tokens", "input_tokens", "output_tokens")
 
 
-def generation_cost(study: Study, lake: Lake, mix: str, *, generations: Published | None = None) -> dict:
-    """Of the first G generations per document that the mix uses: how many, their tokens, and engine seconds.
+def generation_cost(study: Study, lake: Lake, layouts: Iterable[str], *, generations: Published | None = None) -> dict:
+    """Of the first G generations per document that these layouts use: how many, their tokens, and engine seconds.
 
     ``generations`` (kept by the review), ``dropped``, ``input_tokens`` (samples of one prompt count it each) and
     ``output_tokens`` (the text's own where the engine does not count). ``engine_seconds``: these tokens, and as many
@@ -26,7 +27,7 @@ def generation_cost(study: Study, lake: Lake, mix: str, *, generations: Publishe
     has all that was paid, waste too; None where it knows nothing of one of them. Generations that another study has
     paid cost the same: it is what making them takes.
     """
-    most = study.generations_in(study.mixes[mix].layouts)
+    most = study.generations_in(layouts)
     if not most:
         return {"generations": 0, "dropped": 0, "input_tokens": 0, "output_tokens": 0, "engine_seconds": 0.0}
     published = generations or lake.latest(f"studies/{study.name}/generations")

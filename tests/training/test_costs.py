@@ -62,28 +62,28 @@ def use(shard, start, wall, paid, tokens, model="m"):
 def test_a_mix_costs_the_generations_it_uses_at_the_measured_speed(lake, study):
     publish(lake, [generated(g) for g in range(4) for _ in range(3)] + [generated(0, "other")])
     use(0, start=0, wall=10, paid=10, tokens=1_000)
-    assert generation_cost(study, lake, "two") == {
+    assert generation_cost(study, lake, ["two"]) == {
         "generations": 6, "dropped": 0, "input_tokens": 600, "output_tokens": 60,
         "engine_seconds": pytest.approx(0.6),
     }  # fmt: skip
-    assert generation_cost(study, lake, "all")["generations"] == 12
-    assert generation_cost(study, lake, "all")["engine_seconds"] == pytest.approx(1.2)
-    assert generation_cost(study, lake, "real")["engine_seconds"] == 0
+    assert generation_cost(study, lake, ["all"])["generations"] == 12
+    assert generation_cost(study, lake, ["all"])["engine_seconds"] == pytest.approx(1.2)
+    assert generation_cost(study, lake, ["real"])["engine_seconds"] == 0
 
 
 def test_what_two_streams_of_a_mix_hold_is_paid_once(lake, study):
     publish(lake, [generated(g) for g in range(4)] + [generated(g, "other") for g in range(2)])
     use(0, start=0, wall=10, paid=10, tokens=1_000)
-    assert generation_cost(study, lake, "both")["generations"] == 5
+    assert generation_cost(study, lake, ["two", "all", "others"])["generations"] == 5
 
 
 def test_shards_side_by_side_share_the_engines_time_and_idle_time_is_not_paid(lake, study):
     publish(lake, [generated(0)])
     use(0, start=0, wall=10, paid=10, tokens=500)
     use(1, start=0, wall=10, paid=10, tokens=500)
-    assert generation_cost(study, lake, "two")["engine_seconds"] == pytest.approx(10 * 10 / 1_000)
+    assert generation_cost(study, lake, ["two"])["engine_seconds"] == pytest.approx(10 * 10 / 1_000)
     use(2, start=100, wall=20, paid=0, tokens=1)
-    assert generation_cost(study, lake, "two")["engine_seconds"] == pytest.approx(10 * (30 * 20 / 40) / 1_001)
+    assert generation_cost(study, lake, ["two"])["engine_seconds"] == pytest.approx(10 * (30 * 20 / 40) / 1_001)
 
 
 def test_what_the_review_dropped_was_paid_too(lake, study):
@@ -91,7 +91,7 @@ def test_what_the_review_dropped_was_paid_too(lake, study):
         lake, [generated(0), generated(1), generated(3)], [{"strategy": "aug", "g": 1}, {"strategy": "aug", "g": 2}]
     )
     use(0, start=0, wall=1, paid=1, tokens=10)
-    found = generation_cost(study, lake, "two")
+    found = generation_cost(study, lake, ["two"])
     assert (found["generations"], found["dropped"]) == (2, 1)
     assert found["engine_seconds"] == pytest.approx(0.1 * 10 * 3)
 
@@ -99,5 +99,5 @@ def test_what_the_review_dropped_was_paid_too(lake, study):
 def test_tokens_are_the_texts_where_the_engine_does_not_count_and_unknown_speed_stays_unknown(lake, study):
     publish(lake, [generated(0), generated(1, model="recorded:x", counted=False)])
     use(0, start=0, wall=1, paid=1, tokens=10)
-    found = generation_cost(study, lake, "two")
+    found = generation_cost(study, lake, ["two"])
     assert (found["input_tokens"], found["output_tokens"], found["engine_seconds"]) == (100, 21, None)

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from palimpsest.config import Arm, Loop
-from palimpsest.lake import REPOSITORY, Lake, LakeError, NotPublished, Published
+from palimpsest.lake import REPOSITORY, Lake, NotPublished, Published
 from training import track
 from training.analysis.loops import FIGURES
 from training.analysis.markdown import rows_of
-from training.analysis.results import copied, duration
+from training.analysis.results import copied, duration, machines, maker
 from training.analysis.words import short
 
 ROUND = {
@@ -36,13 +36,8 @@ def write(loop: Loop, lake: Lake, published: Published, folder: Path | None = No
 
     Raises `LakeError` if MLflow does not know the run that made that report: then nobody could look further.
     """
-    reports = track.reports(loop)
-    made = next((report for report in reports if report["report"] == published.digest), None)
-    if made is None:
-        raise LakeError(
-            f"{published.uri} was made by no finished run in MLflow at {track.tracking_uri()}; clear task report "
-            f"of the newest run of Dag loop_{loop.name}, or set MLFLOW_TRACKING_URI to the store that has it"
-        )
+    remedy = f"clear task report of the newest run of Dag loop_{loop.name}"
+    made = maker(track.reports(loop), published, remedy)
     folder = folder or REPOSITORY / "docs" / "results"
     name = f"loop_{loop.name}"
     drawn = [figure for figure in FIGURES if (published.path / f"{figure}.png").exists()]
@@ -107,12 +102,9 @@ def _cost(loop: Loop, lake: Lake, published: Published, made: Mapping, rounds: i
     runs = [json.loads(run.file("evaluation.json").read_text(encoding="utf-8")) for run in opened]
     tracked = [track.reports(loop.study(number))[-1:] for number in range(rounds + 1)]
     children = [child for found in tracked for report in found for child in track.children(report["run"])]
-    hardware = sorted({child["hardware"] for child in children if child["hardware"]})
-    devices = sorted({f"{run['device']} in {run['precision']}, {run.get('threads', 1)} thread(s)" for run in runs})
     whole = sum(report["seconds"] for found in tracked for report in found)
     facts = {
-        "Hardware": "; ".join(hardware) or "not recorded",
-        "Device of the runs": "; ".join(devices),
+        **machines(runs, children),
         "Models trained": f"{len(runs)}, {duration(sum(run['seconds'] for run in runs))} of training together",
         "Tokens trained": short(sum(run["tokens"]["total"] for run in runs)),
         "Wall clock of the rounds": f"{duration(whole)} (of their newest runs; what was in the lake is not made again)"

@@ -67,9 +67,8 @@ def report(
         from training.analysis.plots import draw
 
         cost = {
-            name: generation_cost(study, lake, name, generations=generations)
-            for name, mix in study.mixes.items()
-            if generations and mix.f
+            layouts: generation_cost(study, lake, layouts, generations=generations)
+            for layouts in {mix.layouts for mix in study.mixes.values() if generations and mix.f}
         }
         table = compare_runs(study, mixes, runs, generated=cost, search=search, verdicts=judged)
         (directory / "table.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")

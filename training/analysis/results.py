@@ -38,17 +38,30 @@ def main(study_name: str, folder: Path | None = None) -> Path:
     study, lake = load_study(study_name), Lake.from_env()
     published = lake.latest(f"studies/{study.name}/report")
     reports = track.reports(study)
-    made = next((report for report in reports if report["report"] == published.digest), None)
-    if made is None:
-        raise LakeError(
-            f"{published.uri} was made by no finished run in MLflow at {track.tracking_uri()}; trigger study_"
-            f"{study.name} (unchanged stages do nothing), or set MLFLOW_TRACKING_URI to the store that has it"
-        )
+    made = maker(reports, published, f"trigger study_{study.name} (unchanged stages do nothing)")
     folder = folder or REPOSITORY / "docs" / "results"
     copied(published, published.extra["figures"], folder / study.name)
     page = folder / f"{study.name}.md"
     page.write_text(render(study, published, made, reports, track.children(made["run"])), encoding="utf-8")
     return page
+
+
+def maker(reports: Sequence[Mapping], published: Published, remedy: str) -> Mapping:
+    """The run among ``reports`` that made the report. Raises `LakeError`, with the remedy, where there is none."""
+    made = next((report for report in reports if report["report"] == published.digest), None)
+    if made is None:
+        raise LakeError(
+            f"{published.uri} was made by no finished run in MLflow at {track.tracking_uri()}; {remedy}, or set "
+            "MLFLOW_TRACKING_URI to the store that has it"
+        )
+    return made
+
+
+def machines(runs: Sequence[Mapping], children: Sequence[Mapping]) -> dict[str, str]:
+    """What evaluations and tracked runs say of where they ran."""
+    hardware = sorted({child["hardware"] for child in children if child["hardware"]})
+    devices = sorted({f"{run['device']} in {run['precision']}, {run.get('threads', 1)} thread(s)" for run in runs})
+    return {"Hardware": "; ".join(hardware) or "not recorded", "Device of the runs": "; ".join(devices)}
 
 
 def copied(published: Published, names: Sequence[str], folder: Path) -> Sequence[str]:
@@ -103,11 +116,8 @@ def _figures(study: Study, published: Published) -> str:
 
 def _cost(table: Mapping, made: Mapping, children: Sequence[Mapping]) -> str:
     runs = table["runs"]
-    hardware = sorted({child["hardware"] for child in children if child["hardware"]})
-    devices = sorted({f"{run['device']} in {run['precision']}, {run.get('threads', 1)} thread(s)" for run in runs})
     facts = {
-        "Hardware": "; ".join(hardware) or "not recorded",
-        "Device of the runs": "; ".join(devices),
+        **machines(runs, children),
         "Runs compared": f"{len(runs)}; tracked under this run, search and repeats included: {len(children)}",
         "Wall clock of the run that made this": duration(made["seconds"]) + " (what was in the lake is not made again)",
         "Training, summed over the runs compared": duration(sum(run["seconds"] for run in runs)),

@@ -49,7 +49,7 @@ def make_row(
     noise: Mapping[str, laws.Noise],
     documents: sampling.Documents,
 ) -> dict:
-    real, runs = stream_of(rows, False), by_recipe[name]
+    real, runs = real_stream(rows), by_recipe[name]
     synthetic = [row for row in rows if row["is_synthetic"]]
     mix = study.mixes[name]
     row = {
@@ -165,10 +165,10 @@ def _long_context(study: Study, by_recipe, name: str, documents: sampling.Docume
     }
 
 
-def cost(study: Study, row: Mapping, rows: Sequence[Mapping], spent: Mapping[str, Mapping]) -> dict:
+def cost(study: Study, row: Mapping, rows: Sequence[Mapping], spent: Mapping[tuple, Mapping]) -> dict:
     """Of the whole mix; gain is what it is better than the reference, in nats."""
     reference = next((r for r in rows if r["mix"] == study.reference), None)
-    generated = spent.get(row["mix"]) or {"output_tokens": 0, "engine_seconds": None}
+    generated = spent.get(study.mixes[row["mix"]].layouts) or {"output_tokens": 0, "engine_seconds": None}
     gain = None if row["difference"] is None or row["verdict"] == "reference" else -row["difference"]
     tokens = generated["output_tokens"]
     flops = row["flops"]
@@ -191,8 +191,9 @@ def losses_of(runs: Mapping[int, Mapping], name: str) -> dict[int, float]:
     return {seed: run["losses"][name] for seed, run in runs.items() if run["losses"].get(name) is not None}
 
 
-def stream_of(rows: Sequence[Mapping], synthetic: bool) -> Mapping | None:
-    return next((row for row in rows if row["is_synthetic"] == synthetic), None)
+def real_stream(rows: Sequence[Mapping]) -> Mapping:
+    """Of a recipe's rows of mixes.parquet."""
+    return next(row for row in rows if not row["is_synthetic"])
 
 
 def seed_noise(by_recipe: Mapping[str, Mapping], sets: Sequence[str]) -> dict[str, laws.Noise]:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from palimpsest.config import Study
 from palimpsest.lake import LakeError, Published
 from training.analysis import gaps, judged, laws, sampling, scaling, series
-from training.analysis.rows import OWN, cost, losses_of, make_row, seed_noise, stream_of
+from training.analysis.rows import OWN, cost, losses_of, make_row, real_stream, seed_noise
 from training.analysis.words import aside, headline
 from training.points import Point
 
@@ -26,13 +26,13 @@ def compare_runs(
     mixes: Published,
     runs: Sequence[Published],
     *,
-    generated: Mapping[str, Mapping] | None = None,
+    generated: Mapping[tuple, Mapping] | None = None,
     search: Published | None = None,
     verdicts: Sequence[Published] = (),
 ) -> dict:
     """Everything the report says in numbers; ``verdicts`` are the ensembles and tasks of these runs.
 
-    ``generated`` is, by mix, what its generations cost: ``output_tokens`` and ``engine_seconds``.
+    ``generated`` is, by the layouts of a mix, what its generations cost: ``output_tokens`` and ``engine_seconds``.
 
     D of a real-only point is the tokens of its real stream; a mix's data efficiency is D' over the D of its own.
     """
@@ -54,7 +54,7 @@ def compare_runs(
     compared = scaling.compare(
         [scaling.Reference(point["tokens"], point["losses"]) for point in references],
         {name: losses_of(by_recipe[name], "iid") for name in names if name != study.reference},
-        tokens={name: stream_of(streams[name], False)["stream_tokens"] for name in names},
+        tokens={name: real_stream(streams[name])["stream_tokens"] for name in names},
     )
     whole = scaling.Efficiency("reference", "the yardstick", 1.0, difference=0.0, seeds=len(by_recipe[study.reference]))
     found = {study.reference: whole, **compared.mixes}
@@ -92,7 +92,7 @@ def compare_runs(
 def _references(study: Study, streams: Mapping[str, list], by_recipe: Mapping[str, Mapping]) -> list[dict]:
     """The real-only recipe at every size it has run at, the smallest first."""
     found = [
-        {"recipe": recipe, "share": rows[0]["share"], "tokens": stream_of(rows, False)["stream_tokens"], "losses": own}
+        {"recipe": recipe, "share": rows[0]["share"], "tokens": real_stream(rows)["stream_tokens"], "losses": own}
         for recipe, rows in streams.items()
         if (recipe == study.reference or rows[0]["role"] == "reference")
         and (own := losses_of(by_recipe[recipe], "iid"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -97,13 +98,8 @@ def _verifier(study: Labelled, seeds: Sequence[Mapping]) -> list[Verdict]:
         )
         limit = study.gates.precision
         return [found[0], not_judged("G11", "precision", why, subject=subject, limit=limit)]
-    precision = found[1]
-    said = f"{precision.sentence} ({HOW[by]})"
-    told = Verdict(
-        "G11", precision.outcome, said, precision.value, precision.limit, precision.severity, "precision", subject,
-        {"by": by, "audited": audited, "good": good},
-    )  # fmt: skip
-    return [found[0], told]
+    details = {"by": by, "audited": audited, "good": good}
+    return [found[0], replace(found[1], sentence=f"{found[1].sentence} ({HOW[by]})", details=details)]
 
 
 def _caps(study: Labelled, cells: Sequence[Cell], seeds: Sequence[Mapping]) -> Verdict:
