@@ -8,17 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from airflow.sdk import CronDataIntervalTimetable
 
-from palimpsest.config import (
-    ConfigError,
-    corpora_dir,
-    labelled_dir,
-    load_corpus,
-    load_labelled,
-    load_loop,
-    load_study,
-    loops_dir,
-    studies_dir,
-)
+from palimpsest.config import ConfigError, kinds
 
 if TYPE_CHECKING:
     from palimpsest.config import Corpus, Labelled, Loop, Study
@@ -27,28 +17,26 @@ Definition = TypeVar("Definition", bound="Corpus | Study | Loop | Labelled")
 
 
 def corpora() -> list[Corpus]:
-    return _read(corpora_dir(), load_corpus)[0]
+    return _read(*kinds()["corpora"])[0]
 
 
 def studies() -> list[Study]:
     """Those of files, then the rounds of loops."""
     rounds = [loop.study(number) for loop in loops() for number in range(loop.rounds + 1)]
-    return [*_read(studies_dir(), load_study)[0], *rounds]
+    return [*_read(*kinds()["studies"])[0], *rounds]
 
 
 def loops() -> list[Loop]:
-    return _read(loops_dir(), load_loop)[0]
+    return _read(*kinds()["loops"])[0]
 
 
 def labelled() -> list[Labelled]:
-    return _read(labelled_dir(), load_labelled)[0]
+    return _read(*kinds()["labelled"])[0]
 
 
 def check() -> None:
     """Raise one `ConfigError` that names every file no Dag could be made of."""
-    places = ((corpora_dir(), load_corpus), (studies_dir(), load_study), (loops_dir(), load_loop))
-    places += ((labelled_dir(), load_labelled),)
-    errors = [error for folder, load in places for error in _read(folder, load)[1]]
+    errors = [error for folder, load in kinds().values() for error in _read(folder, load)[1]]
     if errors:
         raise ConfigError("\n".join(errors))
 

@@ -11,13 +11,8 @@ from palimpsest.config import (
     Loop,
     Study,
     check_files,
-    corpora_dir,
-    labelled_dir,
-    load_corpus,
-    load_labelled,
-    load_loop,
+    kinds,
     load_study,
-    loops_dir,
     studies_dir,
 )
 from palimpsest.lake import Lake, NotPublished
@@ -45,13 +40,12 @@ def _validate(options) -> None:
 
 def _loaded(file: str) -> list[Corpus | Study | Loop | Labelled]:
     """What a file holds, by its folder; by a bare name all that are called so."""
-    kinds = {"corpora": (corpora_dir(), load_corpus), "loops": (loops_dir(), load_loop)}
-    kinds |= {"labelled": (labelled_dir(), load_labelled)}
+    others = {name: found for name, found in kinds().items() if name != "studies"}
     if Path(file).suffix:
         parent = Path(file).resolve().parent.name
-        loads = [load for name, (folder, load) in kinds.items() if parent in (name, folder.name)]
+        loads = [load for name, (folder, load) in others.items() if parent in (name, folder.name)]
         return [(loads or [load_study])[0](file)]
-    found = [load(file) for folder, load in kinds.values() if (folder / f"{file}.yaml").exists()]
+    found = [load(file) for folder, load in others.values() if (folder / f"{file}.yaml").exists()]
     return [*found, load_study(file)] if not found or (studies_dir() / f"{file}.yaml").exists() else found
 
 

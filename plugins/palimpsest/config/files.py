@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from glob import glob
 from pathlib import Path
 from typing import Literal
@@ -59,6 +60,16 @@ def load_loop(file: str | Path) -> Loop:
 
 def load_labelled(file: str | Path) -> Labelled:
     return _load(file, Labelled, labelled_dir())
+
+
+def kinds() -> dict[str, tuple[Path, Callable[[str | Path], Corpus | Study | Loop | Labelled]]]:
+    """Every kind of file that Dags are made of: its folder, and what loads one."""
+    return {
+        "corpora": (corpora_dir(), load_corpus),
+        "studies": (studies_dir(), load_study),
+        "loops": (loops_dir(), load_loop),
+        "labelled": (labelled_dir(), load_labelled),
+    }
 
 
 def _with_corpora(loaded: Study | Loop) -> Study | Loop:
@@ -124,9 +135,14 @@ def named_files(loaded: Corpus | Study | Labelled) -> dict[str, str]:
     return {key: file for key, file in found.items() if file}
 
 
+def matching(file: str) -> list[Path]:
+    """The files that a path or glob of a corpus, study or labelled file names, in order."""
+    return sorted(map(Path, glob(str(resolve(file)), recursive=True)))
+
+
 def check_files(loaded: Corpus | Study | Labelled) -> None:
     """Raise `ConfigError` naming every key whose file is not there."""
-    missing = {key: file for key, file in named_files(loaded).items() if not glob(str(resolve(file)), recursive=True)}
+    missing = {key: file for key, file in named_files(loaded).items() if not matching(file)}
     if missing:
         lines = [f"{loaded.path}: {key}: no file {resolve(file)}; {remedy(file)}" for key, file in missing.items()]
         raise ConfigError("\n".join(lines))

@@ -6,12 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from glob import glob
-from pathlib import Path
 
 import numpy as np
 
-from palimpsest.config import ConfigError, Labelled, remedy, resolve, unresolved
+from palimpsest.config import ConfigError, Labelled, matching, remedy, resolve, unresolved
 from palimpsest.lake import LakeError, Rows
 from palimpsest.table import read_table
 
@@ -113,10 +111,10 @@ def _rows(study: Labelled) -> Iterator[tuple[str, str, str | None, str]]:
     source, random = study.source, np.random.default_rng(0)
     columns = [source.text, source.label, *([source.group] if source.group else [])]
     for pattern in source.files:
-        files = sorted(glob(str(resolve(pattern)), recursive=True))
+        files = matching(pattern)
         if not files:
             raise ConfigError(f"{study.path}: source.files: no file {resolve(pattern)}; {remedy(pattern)}")
-        for file in map(Path, files):
+        for file in files:
             shown = unresolved(file)
             for number, _, row in read_table(file, columns, source.where, shown):
                 value, text = row.get(source.label), row.get(source.text)

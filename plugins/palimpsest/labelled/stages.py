@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from palimpsest.config import Labelled
+from palimpsest.config import Labelled, matching
 from palimpsest.labelled import coverage, items
 from palimpsest.labelled.arms import Bench, arms, curve, fidelity, noise
 from palimpsest.labelled.audit import audit, verified
@@ -39,7 +39,6 @@ def _config(study: Labelled, keys: Sequence[str]) -> dict[str, object]:
 
 def plan(study: Labelled, lake: Lake) -> Published:
     """``labelled/<name>/plan``: coverage.parquet, a row per cell, and items.parquet, the real items."""
-    from palimpsest.config import resolve
 
     def write(directory: Path) -> Facts:
         found, rows = items.read(study)
@@ -50,16 +49,10 @@ def plan(study: Labelled, lake: Lake) -> Published:
         return Facts(rows, names | {"planned": sum(cell.planned for cell in cells)})
 
     # a source is known by its files: another size or time of one makes another plan
-    files = sorted(file for pattern in study.source.files for file in _matching(resolve(pattern)))
+    files = sorted(file for pattern in study.source.files for file in matching(pattern))
     stamps = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
     config = _config(study, PLAN) | {"files": digest_json(stamps)}
     return lake.publish(f"labelled/{study.name}/plan", write, config=config, code=PLANNED)
-
-
-def _matching(pattern: Path) -> list[Path]:
-    from glob import glob
-
-    return [Path(file) for file in glob(str(pattern), recursive=True)]
 
 
 def _table(found: Items) -> pa.Table:
