@@ -25,7 +25,7 @@ from palimpsest.config.files import (
     unresolved,
 )
 from palimpsest.config.generation import Engine, Review, Sampling, Server, Strategy
-from palimpsest.config.guard import Guard, Waiver
+from palimpsest.config.guard import Guard, NeuralProbe, Waiver
 from palimpsest.config.loop import BASELINE, Arm, Loop
 from palimpsest.config.mixes import AXES, Match, Mix, Search
 from palimpsest.config.study import Study
@@ -54,6 +54,7 @@ __all__ = [
     "Engine",
     "Limits",
     "Model",
+    "NeuralProbe",
     "Optimizer",
     "Review",
     "Sampling",
