@@ -67,8 +67,7 @@ def build(s):
         generations = study.collect(s.name, planned, shards)
         if serving.servers(s):
             serving.around(s.name, planned, shards)
-        mixes = study.build(s.name, generations)
-        checked = waive.waived(s.name, study.gate(s.name, mixes))
+        checked = waive.checked(s, study.build(s.name, generations))
         orders = search.waves(s, checked) if s.search else study.tokenize(s.name, checked)
         trained = study.train.partial(study=s.name).expand(order=orders)
         judged = judging.judged(s, orders, trained) if judging.judges(s) else []

@@ -6,7 +6,7 @@ import argparse
 import logging
 import sys
 
-from expectations.gate import gate_documents, gate_study
+from expectations.gate import gate_documents, gate_study, latest_probe
 from expectations.guard.history import publish_history
 from expectations.verdicts import data_docs_link
 from palimpsest.config import load_corpus, load_study
@@ -35,7 +35,7 @@ def _gate(what: str, name: str, lake: Lake) -> Published:
         return gate_documents(load_corpus(name), lake, documents=lake.latest(f"corpora/{name}/documents"))
     stages = {stage: lake.latest(f"studies/{name}/{stage}") for stage in ("split", "generations", "mixes")}
     study = load_study(name)
-    verdict = gate_study(study, lake, **stages)
+    verdict = gate_study(study, lake, **stages, probe=latest_probe(study, lake, list(stages.values())))
     publish_history(study, lake)
     return verdict
 

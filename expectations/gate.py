@@ -10,7 +10,6 @@ import json
 import logging
 import tempfile
 import textwrap
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ import pandas as pd
 
 from expectations import contracts, measure
 from expectations.guard import judge as guarded
-from expectations.guard import real, shares, waivers
+from expectations.guard import ladder, real, shares, spoken, waivers
 from expectations.guard.limits import calibrated
 from expectations.verdicts import GateFailed, Judged, Verdict, data_docs_link, table
 from palimpsest.config import Corpus, Study
@@ -55,17 +54,31 @@ def gate_documents(corpus: Corpus, lake: Lake, *, documents: Published) -> Publi
     return _gate(lake, dataset, judge, config=config, parents=[documents], remedy=remedy)
 
 
-def gate_study(study: Study, lake: Lake, *, split: Published, generations: Published, mixes: Published) -> Published:
-    """``studies/<s>/gate``: the verdict on a study's generations, megadocs and mixes."""
+def gate_study(
+    study: Study,
+    lake: Lake,
+    *,
+    split: Published,
+    generations: Published,
+    mixes: Published,
+    probe: Published | None = None,
+) -> Published:
+    """``studies/<s>/gate``: the verdict on a study's generations, megadocs and mixes.
+
+    ``probe`` is what neural models made of the same data, where the study asks for it (``guard.probe``). A generator
+    whose text stops the study for its variety is put in quarantine.
+    """
     of = {"train": split, "validation": split, "generations": generations, "generation_drops": generations}
     published = {name: of.get(name, mixes) for name in contracts.STUDY}
     data = [split, generations, mixes]
     study = calibrated(study, lake)
     waived = waivers.in_force(study, lake, data, guarded.today())
+    audits = lake.versions(f"studies/{study.name}/audits")
 
     def judge() -> Judged:
         from expectations import suites
-        from expectations.guard.texts import judge_texts
+        from expectations.guard.texts import Known, judge_texts
+        from palimpsest.guard import audit
 
         connection = measure.connect(published)
         profiles = {"tables": measure.tables(connection, contracts.STUDY, published)}
@@ -76,7 +89,8 @@ def gate_study(study: Study, lake: Lake, *, split: Published, generations: Publi
             profiles["defects"] = measure.defects(connection)
             profiles["megadocs"] = measure.megadocs(connection, study)
             profiles["mixes"] = measure.mixes(connection, study)
-            texts = judge_texts(connection, study, lake)
+            known = Known(probe.extra["strategies"] if probe else None, audit.answers(audits))
+            texts = judge_texts(connection, study, lake, known)
             found = guarded.verdicts(
                 connection, study, lake, split=split, mixes=mixes, waived=waived, measured=texts.verdicts
             )
@@ -98,8 +112,22 @@ def gate_study(study: Study, lake: Lake, *, split: Published, generations: Publi
     config["waived"] = waivers.as_rows(waived)
     config["tombstones"] = digest_json(sorted(real.tombstones(study)))
     config["swept"] = shares.is_swept(study, lake)
+    config["audits"] = [published.digest for published in audits]
     config["documents"] = [parent["digest"] for parent in split.manifest["parents"]]  # compared with those before (G3)
-    return _gate(lake, dataset, judge, config=config, parents=data, remedy=remedy)
+    try:
+        return _gate(lake, dataset, judge, config=config, parents=[*data, *([probe] if probe else [])], remedy=remedy)
+    except GateFailed as failure:
+        for entry in ladder.put_in_quarantine(study, lake, failure.record):
+            log.warning("%s", entry.sentence)
+        raise
+
+
+def latest_probe(study: Study, lake: Lake, data: Sequence[Published]) -> Published | None:
+    """What `training.probe` made of this very data; None where the study has no probe, or it has not run on it."""
+    digests = {published.digest for published in data}
+    found = lake.versions(f"studies/{study.name}/probe") if study.guard.probe else []
+    fitting = [p for p in found if {parent["digest"] for parent in p.manifest["parents"]} == digests]
+    return fitting[-1] if fitting else None
 
 
 def _gate(
@@ -117,12 +145,12 @@ def _gate(
         judged = judge()
         if judged.blocking:
             failed.append(judged)
-            raise GateFailed(_message(dataset, judged, remedy), _waivable(judged))
+            raise GateFailed(_message(dataset, judged, remedy), _waivable(judged), spoken.probe_report(judged.guard))
         return _keep(directory, judged)
 
     try:
         published = lake.publish(dataset, write, config=config, parents=parents, code=CODE)
-    except GateFailed:
+    except GateFailed as failure:
         verdicts = [asdict(v) for v in failed[0].verdicts]
         stopped = lake.publish(
             f"{dataset}_failed",
@@ -132,9 +160,10 @@ def _gate(
             code=CODE,
         )
         lake.point(stopped)
+        failure.record = stopped
         raise
     lake.point(published)  # anew: of letting through and stopping, the one pointed to last is the gate's word
-    _log_guard(published.extra.get("guard", []))
+    spoken.log_verdicts(published.extra.get("guard", []))
     for warning in (w for w in published.extra["warnings"] if w["suite"] != "guard"):
         log.warning("%s: warning: %s; observed: %s", dataset, warning["sentence"], warning["observed"])
     log.info("%s: %s", dataset, published.extra["summary"])
@@ -161,22 +190,6 @@ def _said(verdict: GuardVerdict) -> dict[str, object]:
     return {**verdict.as_dict(), "waivable": guarded.is_waivable(verdict)}
 
 
-def _log_guard(verdicts: Sequence[Mapping[str, object]]) -> None:
-    """In the task's log: what did not pass in full, then how each gate came out."""
-    for verdict in verdicts:
-        if verdict["outcome"] != "passed":
-            log.log(logging.INFO if verdict["outcome"] == "not_judged" else logging.WARNING, "%s", _spoken(verdict))
-    for gate in sorted({v["gate"] for v in verdicts}, key=lambda gate: (len(gate), gate)):
-        own = [v for v in verdicts if v["gate"] == gate]
-        counts = Counter(v["outcome"].replace("_", " ") for v in own)
-        last = f"; e.g. {own[-1]['sentence']}" if own[-1]["outcome"] == "passed" else ""
-        log.info("%s: %s%s", gate, ", ".join(f"{n} {outcome}" for outcome, n in counts.items()), last)
-
-
-def _spoken(verdict: Mapping[str, object]) -> str:
-    return f"{verdict['gate']} {verdict['outcome'].replace('_', ' ')}: {verdict['sentence']}"
-
-
 def _write(folder: Path, profiles: Mapping[str, pd.DataFrame]) -> dict[str, Path]:
     files = {name: folder / f"{name}.parquet" for name in profiles}
     for name, profile in profiles.items():
@@ -200,8 +213,8 @@ def _keep(directory: Path, judged: Judged) -> Facts:
         "guard": [_said(verdict) for verdict in judged.guard],
         "data_until": judged.data_until,
     }
-    spoken = "".join(f"{_spoken(verdict)}\n" for verdict in extra["guard"])
-    (directory / "guard.txt").write_text(spoken, encoding="utf-8")
+    said = "".join(f"{spoken.spoken(verdict)}\n" for verdict in extra["guard"])
+    (directory / "guard.txt").write_text(said, encoding="utf-8")
     (directory / "verdict.json").write_text(json.dumps({**extra, "verdicts": rows}, indent=1))
     return Facts(extra=extra)
 
@@ -213,6 +226,7 @@ def _message(dataset: str, judged: Judged, remedy: str) -> str:
         "nothing after it was run.\n\n"
         f"{table([*judged.blocking, *judged.warnings])}\n\n"
         f"{_settings(judged.blocking)}\n"
+        f"{spoken.advice(judged.guard)}"
         f"Data Docs: {data_docs_link(judged.page)}\n"
         f"{remedy}; then run again."
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from palimpsest.guard.verdict import Verdict as GuardVerdict
-from palimpsest.lake import LakeError
+from palimpsest.lake import LakeError, Published
 from palimpsest.state import state_dir
 
 
@@ -62,10 +62,14 @@ class Judged:
 class GateFailed(LakeError):
     """A critical expectation does not hold: nothing after this gate may run on this data."""
 
-    def __init__(self, message: str, waivable: Sequence[Mapping[str, object]] = ()) -> None:
+    def __init__(self, message: str, waivable: Sequence[Mapping[str, object]] = (), report: str = "") -> None:
         super().__init__(message)
         self.waivable = list(waivable)
         """The guard's breaches, if they alone block and a person may answer for each of them; else none."""
+        self.report = report
+        """What the guard's probes found: whoever is asked to answer reads it first."""
+        self.record: Published | None = None
+        """The published verdict."""
 
 
 def data_docs_dir() -> Path:

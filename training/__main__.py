@@ -1,4 +1,4 @@
-"""Training without Airflow: ``python -m training tokenize|search|plan|train|report|results STUDY``.
+"""Training without Airflow: ``python -m training probe|tokenize|search|plan|train|report|results STUDY``.
 
 Every command reads what the stage before it published last, and does nothing when its output is already there.
 
@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, command, text in (
+        ("probe", _probe, "what generated text costs a small neural model, for the guard's gate (guard.probe)"),
         ("tokenize", _tokenize, "mixes → token files"),
         ("search", _search, "find the settings of a study with a 'search': waves of runs, and the table they come to"),
         ("plan", _plan, "print the study's runs, one JSON line each"),
@@ -83,6 +84,18 @@ def _labelled(options: argparse.Namespace) -> None:
     from training.labelled import main
 
     main(options.name)
+
+
+def _probe(options: argparse.Namespace) -> None:
+    from training.probe import probe
+
+    study, lake = load_study(options.study), Lake.from_env()
+    stages = {name: lake.latest(f"studies/{study.name}/{name}") for name in ("split", "generations", "mixes")}
+    found = probe(study, lake, **stages)
+    for name, told in found.extra["strategies"].items():
+        ratios = ", ".join(f"{ratio:.3f}" for ratio in told["probe"]["ratios"]) if "probe" in told else told["why"]
+        print(f"{name}: {ratios}")
+    print(found.uri)
 
 
 def _tokenize(options: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ import duckdb
 import pandas as pd
 
 from expectations.guard import lineage, real, shares
+from expectations.guard.ladder import with_responses
 from expectations.guard.waivers import Waived, covering
 from palimpsest.config import Study
 from palimpsest.guard.verdict import Verdict
@@ -45,7 +46,7 @@ def verdicts(
         *lineage.decoding(connection, study, limits),
         *measured,
     ]
-    return sort(as_answered(found, study, waived))
+    return sort(with_responses(as_answered(found, study, waived)))
 
 
 def as_answered(found: Iterable[Verdict], study: Study, waived: Sequence[Waived]) -> list[Verdict]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import duckdb
 
 from palimpsest.config import Study
+from palimpsest.guard.learned import generators_of
 from palimpsest.guard.thresholds import Thresholds
 from palimpsest.guard.verdict import Verdict, bounded, not_judged, percent
 from palimpsest.lake import Lake, NotPublished, Published
@@ -103,14 +104,10 @@ def _chains(connection: duckdb.DuckDBPyConnection, lake: Lake, mixes: Published)
 
 
 def _generators_of(lake: Lake, mix: str) -> list[str]:
-    """The mixes that the generators of a mix were trained on, by what its generations were published with."""
     try:
-        manifest = lake.open(mix).manifest
+        return generators_of(lake, lake.open(mix))
     except NotPublished:
         return []
-    uris = [p["uri"] for p in manifest["parents"] if p["dataset"].endswith("/generations")]
-    told = [lake.open(uri).manifest["config"].get("provenance", {}) for uri in uris]
-    return sorted({own["generator_mix"] for origins in told for own in origins.values() if own.get("generator_mix")})
 
 
 def generator_mixes(connection: duckdb.DuckDBPyConnection) -> list[str]:

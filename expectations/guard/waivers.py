@@ -68,8 +68,11 @@ def record(
     by: str,
     why: str,
     at: str,
+    report: str = "",
 ) -> Published:
     """``studies/<s>/waivers``: who answered for which verdicts on which data, when and why; also waiver.json.
+
+    ``report`` is what the probes had found: it was before whoever signed.
 
     Raises `LakeError` for an answer without a reason, or one about what cannot be waived.
     """
@@ -89,6 +92,7 @@ def record(
         "until": until.isoformat(),
         "data": sorted(published.digest for published in data),
         "covers": [dict(c) for c in covers],
+        "probes": report,
     }
 
     def write(directory: Path) -> Facts:

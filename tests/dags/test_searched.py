@@ -10,6 +10,7 @@ from palimpsest_airflow.local.pools import pools
 from tests.dags.test_graph import picture
 
 SEARCH = {"lr": [1e-3, 3e-3, 1e-2], "epochs": [4, 8, 16], "max_waves": 3}
+PROBE = {"model": {"layers": 1, "width": 32, "mlp": 64, "heads": 2}, "steps": 100}
 QUESTIONS = {"quiz": {"file": "questions.jsonl"}}
 
 
@@ -25,6 +26,7 @@ def searched(parse, tmp_path_factory) -> dict:
         "grid": {"search": SEARCH | {"method": "grid"}},
         "judged": {"judging": judging},
         "both": {"search": SEARCH, "judging": judging},
+        "probed": {"guard": demo.get("guard", {}) | {"probe": PROBE}},
     }.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(demo | {"name": name} | more))
     found = parse(PALIMPSEST_STUDIES=str(folder))
@@ -40,6 +42,13 @@ def test_a_study_without_search_has_the_shape_it_always_had(searched):
     plain = ["plan", "generate", "collect", "build", "gate", "waive", "tokenize", "train", "report"]
     assert sorted(tasks(searched, "demo")) == sorted(plain)
     assert tasks(searched, "demo")["tokenize"]["then"] == ["report", "train"]
+
+
+def test_a_study_with_a_neural_probe_trains_it_before_its_gate(searched):
+    found, plain = tasks(searched, "probed"), tasks(searched, "demo")
+    assert found.keys() - plain.keys() == {"probe"}
+    assert (found["probe"]["pool"], found["probe"]["then"]) == ("train", ["gate"])
+    assert found["build"]["then"] == ["probe"]
 
 
 def test_a_search_is_waves_one_after_the_other_and_a_choice_after_all_of_them(searched):

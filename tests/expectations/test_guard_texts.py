@@ -12,12 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from expectations.guard.found import Found
 from expectations.guard.history import KEPT, publish_history
+from expectations.guard.probes import Probes
 from expectations.guard.texts import judge_texts
 from expectations.guard.waivers import Waived
 from palimpsest import warehouse
-from palimpsest.config import Engine, load_study
+from palimpsest.config import Engine, NeuralProbe, load_study
 from palimpsest.guard.corpus import cpython_documents
+from palimpsest.guard.learned import learned
+from palimpsest.guard.texts import Texts
 from palimpsest.guard.tokens import Vocabulary
 from palimpsest.guard.trigram import Trigram
 from palimpsest.lake import Facts, Lake
@@ -41,7 +45,7 @@ def texts():
     return {name: [vocabulary.decode(d) for d in own] for name, own in (("real", real), ("test", test))} | written
 
 
-def opened(real, test, written, origin="real", mix=None):
+def opened(real, test, written, origin="real", mix=None, dropped=()):
     """A database as the gate's, of these texts; the written ones go round the documents."""
     connection = duckdb.connect()
     ids = [f"{n:016x}" for n in range(len(real))]
@@ -55,11 +59,14 @@ def opened(real, test, written, origin="real", mix=None):
     }
     own = {"document_id": [ids[n % len(ids)] for n in range(len(written))], "text": written, "strategy": "rephrase"}
     own |= {"g": [n // len(ids) for n in range(len(written))], "depth": 1, "model": "m", "generator_mix": mix}
+    own |= {"generation_id": [f"g{n}" for n in range(len(written))], "verdict": "accepted"}
+    drops = {"document_id": [ids[n % len(ids)] for n in range(len(dropped))], "text": list(dropped), "g": 0}
     held_out = {"document_id": [f"v{n}" for n in range(len(test))], "text": test}
     tables = {
         "train": train,
         "validation": held_out | {"origin": "real", "site": "b.example", "corpus": "c"},
         "generations": own,
+        "generation_drops": drops | {"strategy": "rephrase"},
         "megadoc_parts": {"document_id": ids, "domain": [("x.example", "y.example")[n % 2] for n in range(len(ids))]},
     }
     for name, columns in tables.items():
@@ -72,6 +79,12 @@ def study_of(engine: str = "vllm", kind: str = "rephrase"):
     made = {"kind": kind, "engine": Engine.model_construct(kind=engine, server="s")}
     strategies = {"rephrase": study.strategies["rephrase"].model_copy(update=made)}
     return study.model_copy(update={"strategies": strategies})
+
+
+def with_limits(**limits):
+    study = study_of()
+    guard = study.guard.model_copy(update={"thresholds": study.guard.thresholds.override(limits)})
+    return study.model_copy(update={"guard": guard})
 
 
 def judged(texts, kind: str, engine: str = "vllm", documents: int = DOCUMENTS, extra: tuple[str, ...] = ()):
@@ -122,7 +135,7 @@ def test_text_of_a_generator_that_learned_from_more_than_the_sample_is_not_taken
     mix = lake.publish("studies/t/mixes", lambda folder: Facts(), parents=[split])
 
     def outcomes_at(sample: int, uri: str) -> dict[str, set[str]]:
-        monkeypatch.setattr("expectations.guard.texts.SAMPLE", sample)
+        monkeypatch.setattr("palimpsest.guard.texts.SAMPLE", sample)
         connection = opened(texts["real"], texts["test"], texts["pure"], mix=uri)
         found = judge_texts(connection, study_of(kind=kind), lake)
         return outcomes(found)
@@ -135,10 +148,103 @@ def test_text_of_a_generator_that_learned_from_more_than_the_sample_is_not_taken
     assert outcomes_at(12_000_000, "file:///gone/mix")["G7"] == {"not_judged"}
 
 
+def test_what_the_generators_before_a_generator_learned_from_is_part_of_the_real_text(texts, lake):
+    half = len(texts["real"]) // 2
+
+    def mix_of(name: str, real: list[str], learned_of: str | None):
+        train = pa.table({"text": real, "origin": ["unknown"] * len(real)})
+        split = lake.publish(
+            f"studies/{name}/split", lambda folder: pq.write_table(train, folder / "train.parquet") or Facts()
+        )
+        told = {"provenance": {"rephrase": {"generator_mix": learned_of}}}
+        written = lake.publish(f"studies/{name}/generations", lambda folder: Facts(), config=told)
+        return lake.publish(f"studies/{name}/mixes", lambda folder: Facts(), parents=[split, written])
+
+    first = mix_of("first", texts["real"][half:], None)
+    second = mix_of("second", texts["real"][:5], first.uri)
+    orphan = mix_of("orphan", texts["real"][:5], "studies/gone/mixes/0")
+
+    def probed(uri: str):
+        connection = opened(texts["real"][:half], texts["test"], texts["pure"], mix=uri)
+        taught, lacking = learned(connection, lake, "rephrase")
+        probes = Probes(Texts(connection, study_of()), "rephrase", "m", taught, lacking, None)
+        return next(probes.additive(texts["pure"], Found()))
+
+    own, both = probed(mix_of("third", texts["real"][:5], None).uri), probed(second.uri)
+    encode = Vocabulary().encode
+    assert both.details["real_tokens"] == sum(len(encode(text)) for text in dict.fromkeys(texts["real"]))
+    assert both.details["real_tokens"] > own.details["real_tokens"]
+    assert own.value < both.value, "what the first generator knew passed for a gain"
+    lost = probed(orphan.uri)
+    assert lost.outcome == "not_judged"
+    assert "what a generator before theirs learned from (studies/gone/mixes/0) is no longer" in lost.sentence
+
+
+def g7(texts, study, neural=None):
+    connection = opened(texts["real"], texts["test"], texts["mode"])
+    return list(Probes(Texts(connection, study), "rephrase", "m", [], "", neural).additive(texts["mode"], Found()))
+
+
+def test_a_breach_of_g7_says_what_half_the_text_comes_to(texts):
+    (failed,) = g7(texts, with_limits(probe_ngram_max=0.5, probe_domain_max=2.0))
+    assert failed.outcome == "failed"
+    half = failed.details["half"]
+    assert half["ratio"] < failed.value and half["tokens"] == failed.details["synthetic_tokens"] // 2
+    assert "with half as much of it that model is" in failed.sentence and not half["passes"]
+    assert "which does not pass either" in failed.sentence and "kind: augment" in failed.details["response"]
+    (passing,) = g7(texts, with_limits(probe_ngram_max=(half["ratio"] + failed.value) / 2, probe_domain_max=2.0))
+    assert passing.details["half"]["passes"] and "which passes" in passing.sentence
+    assert passing.details["response"] == "halve the synthetic share: f 0.375 in mix simple, f 0.375 in mix stitched"
+
+
+def test_the_neural_probe_is_judged_by_its_own_limit_and_asked_for_where_it_has_not_run(texts):
+    study = with_limits(probe_ngram_max=9.0)
+    asked = NeuralProbe.model_validate({"model": {"layers": 1, "width": 8, "mlp": 8, "heads": 1}, "steps": 1})
+    study = study.model_copy(update={"guard": study.guard.model_copy(update={"probe": asked})})
+    figures = {"real_tokens": 9, "synthetic_tokens": 9, "test_tokens": 9, "alone": 50.0, "domains": {}}
+    neural = {"probe": figures | {"ratios": [1.06, 1.07, 1.08]}, "half": figures | {"ratios": [1.03] * 3}}
+    trigram, judged = g7(texts, study, neural)
+    assert (trigram.measure, trigram.outcome) == ("probe", "passed")
+    assert (judged.measure, judged.outcome, judged.limit) == ("probe_lm", "failed", 1.05)
+    assert judged.sentence.startswith("a neural model that also learns synthetic rephrases of strategy rephrase is 7% ")
+    assert "with half as much of it that model is 3% worse, which passes" in judged.sentence
+    assert "python -m training probe demo" in g7(texts, study)[1].sentence
+    assert g7(texts, study, {"why": "too few steps"})[1].outcome == "not_judged"
+
+
+def test_a_review_is_held_to_a_random_choice_and_to_its_audit(texts):
+    noise = [" ".join(f"{word}{n}" for word in text.split()[:60]) for n, text in enumerate(texts["mode"][:80])]
+
+    def verdicts(dropped, audited=(), neural=None):
+        connection = opened(texts["real"], texts["test"], texts["pure"][:100], dropped=dropped)
+        probes = Probes(Texts(connection, study_of()), "rephrase", "m", [], "", neural)
+        return {v.measure: v for v in probes.verifier(dict(audited))}
+
+    useful = verdicts(noise, neural={"gains": [0.1, 0.2, 0.15]})
+    assert useful["gain"].outcome == useful["gain_lm"].outcome == "passed"
+    assert min(useful["gain"].details["gains"]) > 0
+    assert "from the choices of the review of strategy rephrase than from random ones" in useful["gain"].sentence
+    assert useful["precision"].outcome == "not_judged"
+    assert "python -m palimpsest guard audit demo --strategy rephrase" in useful["precision"].sentence
+    few = verdicts(noise[:1])["gain"]
+    assert few.outcome == "not_judged" and "of the text it was shown" in few.sentence
+    assert list(verdicts([])) == ["gain"]
+    audited = {f"g{n}": n >= 20 for n in range(100)} | {"of another version": True}
+    precise = verdicts([], audited)["precision"]
+    assert precise.outcome == "not_judged" and precise.sentence.startswith("100 accepted texts")
+
+
+def test_a_review_that_drops_what_teaches_more_than_it_keeps_fails(texts):
+    connection = opened(texts["real"], texts["test"], texts["mode"][:120], dropped=texts["test"])
+    probes = Probes(Texts(connection, study_of()), "rephrase", "m", [], "", None)
+    gain = next(probes.verifier({}))
+    assert gain.outcome == "failed" and max(gain.details["gains"]) < 0
+
+
 def test_a_run_of_a_held_out_text_fails_beyond_the_sample_too(texts, monkeypatch):
-    monkeypatch.setattr("expectations.guard.texts.AT_A_TIME", 7)
+    monkeypatch.setattr("palimpsest.guard.texts.AT_A_TIME", 7)
     quoted = " ".join(max(texts["test"], key=len).split()[:40])
-    monkeypatch.setattr("expectations.guard.texts.SAMPLE", sum(map(len, texts["real"][:50])))
+    monkeypatch.setattr("palimpsest.guard.texts.SAMPLE", sum(map(len, texts["real"][:50])))
     found = judged(texts, "pure", documents=50, extra=(quoted,))
     (verdict,) = [v for v in found.verdicts if v.measure == "held_out_runs"]
     assert verdict.outcome == "failed"
@@ -162,7 +268,7 @@ def test_documents_of_unknown_origin_are_told_by_a_detector(texts, monkeypatch):
         {"document_id": ["u1", "u2"], "text": [texts["mode"][-1], texts["real"][-1]], "origin": "unknown"}
     )
     connection.register("train", pd.concat([rows, unknown.assign(is_reserve=False, site="a.example", corpus="c")]))
-    monkeypatch.setattr("expectations.guard.texts.AT_A_TIME", 1)
+    monkeypatch.setattr("palimpsest.guard.texts.AT_A_TIME", 1)
     scores = judge_texts(connection, study_of(), Lake("/nowhere")).detector.set_index("document_id")["generated"]
     assert scores["u1"] > scores["u2"]
 

@@ -18,6 +18,7 @@ from tests.expectations.conftest import world  # noqa: F401
 from tests.expectations.defects import change, put
 
 pytestmark = pytest.mark.usefixtures("airflow_home")
+REPORT = "G7 passed: a model that also learns synthetic rephrases is 4% worse"
 WHEN = dt.datetime.now(dt.UTC)
 DEEP = change("mix_shares", lambda rows: put(rows, [2], depth=2, self_consuming=True))
 
@@ -58,7 +59,9 @@ def operator(so_far):
 def context(breaches):
     pushed = {}
     ti = SimpleNamespace(
-        xcom_pull=lambda task_ids, key: breaches, xcom_push=lambda key, value: pushed.update({key: value}), id="1"
+        xcom_pull=lambda task_ids, key: {"breaches": breaches, "probes": REPORT}[key],
+        xcom_push=lambda key, value: pushed.update({key: value}),
+        id="1",
     )
     return {"ti": ti, "task_instance": ti, "task_state_store": Memory()}
 
@@ -85,6 +88,17 @@ def test_a_study_that_its_gate_let_through_is_asked_nothing():
     assert operator(refs).execute(context(None)) == refs
 
 
+def test_the_question_has_the_breaches_what_to_do_instead_and_the_report_of_the_probes(stopped, monkeypatch):
+    from airflow.providers.standard.operators.hitl import ApprovalOperator
+
+    _, so_far, breaches = stopped
+    monkeypatch.setattr(ApprovalOperator, "execute", lambda self, context: self.body)
+    asked = operator(so_far).execute(context(breaches))
+    assert breaches[0]["sentence"] in asked and REPORT in asked
+    assert "*Instead:* ask a generator that fewer models lie before" in asked
+    assert "a person answers for it in a waiver" in asked
+
+
 def test_rejecting_ends_the_run_and_says_what_was_found(stopped):
     from airflow.sdk.exceptions import AirflowFailException
 
@@ -101,6 +115,7 @@ def test_approving_is_kept_with_name_reason_and_verdicts_and_the_study_goes_on(s
     waiver = world.lake.latest("studies/toy/waivers")
     told = json.loads(waiver.file("waiver.json").read_text())
     assert (told["by"], told["why"]) == ("Ada", "we measure what depth two costs")
+    assert told["probes"] == REPORT, "what was before who signed"
     assert told["at"] == WHEN.isoformat(timespec="seconds")
     assert [c["gate"] for c in told["covers"]] == [b["gate"] for b in breaches] == ["G5"]
 

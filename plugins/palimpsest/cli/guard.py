@@ -1,10 +1,11 @@
-"""Commands of the collapse guard: calibrate it for a corpus, and run the experiment it rests on."""
+"""Commands of the collapse guard: calibrate it for a corpus, run the experiment it rests on, audit, quarantine."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
 
+from palimpsest.cli import audit, quarantine
 from palimpsest.cli.summary import summary
 from palimpsest.lake import Lake, Published
 
@@ -12,7 +13,7 @@ BUILT_IN = "cpython"
 
 
 def register(add) -> None:
-    text = "the collapse guard: calibrate its limits for a corpus, or run its experiment on CPython's own text"
+    text = "the collapse guard: its limits for a corpus, audits, quarantine, and its experiment on CPython's own text"
     guard = add("guard", None, text)
     commands = guard.add_subparsers(metavar="COMMAND", required=True)
     text = "nulls and limits of a corpus's own → guard/<corpus>/calibration"
@@ -25,6 +26,8 @@ def register(add) -> None:
     experiment.add_argument("--seeds", type=int, default=3)
     experiment.add_argument("--generations", type=int, default=5)
     experiment.set_defaults(command=_experiment)
+    audit.register(commands)
+    quarantine.register(commands)
 
 
 def _calibrate(options) -> None:

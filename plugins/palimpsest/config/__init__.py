@@ -29,7 +29,7 @@ from palimpsest.config.files import (
     unresolved,
 )
 from palimpsest.config.generation import Engine, Review, Sampling, Server, Strategy
-from palimpsest.config.guard import Guard, Waiver
+from palimpsest.config.guard import Guard, NeuralProbe, Waiver
 from palimpsest.config.labelled import Labelled
 from palimpsest.config.loop import BASELINE, Arm, Loop
 from palimpsest.config.mixes import AXES, Match, Mix, Search
@@ -59,6 +59,7 @@ __all__ = [
     "Engine",
     "Limits",
     "Model",
+    "NeuralProbe",
     "Optimizer",
     "Review",
     "Sampling",

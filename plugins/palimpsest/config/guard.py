@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from palimpsest.config.base import Name, Strict
+from palimpsest.config.training import Model, Optimizer
 from palimpsest.guard.thresholds import Thresholds
 
 Gate = Literal["G1", "G2", "G3", "G4", "G5", "G6", "G7", "G8", "G9", "G10", "G11"]
@@ -28,6 +29,23 @@ class Waiver(Strict):
     """The last day it holds."""
 
 
+class NeuralProbe(Strict):
+    """A small model trained on real text, and on real and generated text: what the latter costs on held-out text (G7).
+
+    Beside the word trigram, which asks nothing. Every strategy takes ``seeds`` times three to five such trainings.
+    """
+
+    model: Model
+    steps: int = Field(ge=1)
+    """Of each training. They must see real and generated text once at least: steps x batch x context tokens."""
+    context: int = Field(default=256, ge=16)
+    batch: int = Field(default=16, ge=1)
+    """Sequences per step."""
+    optimizer: Optimizer = Optimizer()
+    seeds: int = Field(default=3, ge=3)
+    """Below three nothing is known of how much they differ."""
+
+
 class Guard(Strict):
     domain: Literal["site", "corpus", "all"] = "site"
     """What shares are judged by, beside all together: the documents' site, their corpus, or nothing else."""
@@ -41,6 +59,8 @@ class Guard(Strict):
     """A study whose report compares formats and shares of such text: more of it may then be rephrased (G2)."""
     tombstones: str | None = None
     """File of URLs, one per line, that had to go (law, personal data): their loss is no shrinking (G3)."""
+    probe: NeuralProbe | None = None
+    """Have a small neural model judge G7 and G11 as well, not the word trigram alone."""
     waivers: list[Waiver] = []
     experiment: bool = False
     """Collapse is what the study is about: every breach is said and none stops it (but missing provenance does). A

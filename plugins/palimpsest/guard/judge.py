@@ -1,14 +1,10 @@
-"""What gates G7 to G11 make of what was measured: verdicts in sentences, never a bare number, never NaN.
+"""What gates G7 to G10 make of what was measured: verdicts in sentences, never a bare number, never NaN.
 
 Every function takes the measure, the limits and the subject of its sentences, such as ``synthetic rephrases of
 domain wikinews`` (a plural).
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-
-import numpy as np
 
 from palimpsest.guard.diversity import Null
 from palimpsest.guard.duplicates import RUN, Duplicates, Quotes
@@ -42,6 +38,7 @@ def judge(found: Measured, limits: Thresholds, subject: str, depth: int = 1) -> 
 def judge_probe(probe: Probe, limits: Thresholds, subject: str, *, neural: bool = False) -> list[Verdict]:
     """G7: overall, and the worst domain where there are several."""
     most = limits.probe_lm_max if neural else limits.probe_ngram_max
+    name, what = ("probe_lm", "a neural model") if neural else ("probe", "a model")
     details = {
         "real_tokens": probe.real_tokens,
         "synthetic_tokens": probe.synthetic_tokens,
@@ -50,17 +47,17 @@ def judge_probe(probe: Probe, limits: Thresholds, subject: str, *, neural: bool 
         "ratios": list(probe.ratios),
         "domains": dict(probe.domains),
     }
-    text = "a model that also learns {subject} {change} on held-out real text{where}; at most {most} worse is asked"
+    text = "{what} that also learns {subject} {change} on held-out real text{where}; at most {most} worse is asked"
 
     def verdict(measure: str, ratio: float, where: str, most: float, **names: str) -> Verdict:
-        said = text.format(subject=subject, change=_worse(ratio), where=where, most=percent(most - 1))
+        said = text.format(what=what, subject=subject, change=worse(ratio), where=where, most=percent(most - 1))
         return bounded("G7", measure, ratio, said, at_most=most, subject=subject, details=details | names)
 
-    found = [verdict("probe", probe.ratio, "", most)]
+    found = [verdict(name, probe.ratio, "", most)]
     if len(probe.domains) > 1:
-        name = max(probe.domains, key=lambda domain: (probe.domains[domain], domain))
-        where = f" of domain {name}, its worst of {len(probe.domains)}"
-        found.append(verdict("probe_domain", probe.domains[name], where, limits.probe_domain_max, domain=name))
+        worst = max(probe.domains, key=lambda domain: (probe.domains[domain], domain))
+        where = f" of domain {worst}, its worst of {len(probe.domains)}"
+        found.append(verdict(f"{name}_domain", probe.domains[worst], where, limits.probe_domain_max, domain=worst))
     return found
 
 
@@ -155,38 +152,6 @@ def judge_quotes(found: Quotes, limits: Thresholds, subject: str) -> Verdict:
     return bounded("G10", "held_out_runs", found.quoting, said, at_most=most, subject=subject, details=details)
 
 
-def judge_verifier(
-    gains: Sequence[float], accepted_good: int, audited: int, limits: Thresholds, subject: str
-) -> list[Verdict]:
-    """G11: paired gains of the verifier's choice over a random one of the same size, and an audit of what it accepted.
-
-    ``gains`` are per seed, positive where the verifier's choice was better. One-sided paired t-test.
-    """
-    verdicts = []
-    values = np.asarray(gains, float)
-    if len(values) < 3 or not np.isfinite(values).all() or values.std() == 0:
-        why = f"whether {subject} beat a random choice cannot be judged: give 3 or more paired gains that differ"
-        verdicts.append(not_judged("G11", "gain", why, subject=subject, limit=limits.verifier_p_max))
-    else:
-        from scipy import stats
-
-        p = float(stats.ttest_1samp(values, limits.verifier_gain_min, alternative="greater").pvalue)
-        said = f"choices of {subject} gain {values.mean():.3g} over random ones (p = {p:.2g}); p of at most "
-        said += f"{limits.verifier_p_max:g} is asked"
-        details = {"gains": values.tolist(), "mean": float(values.mean())}
-        most = limits.verifier_p_max
-        verdicts.append(bounded("G11", "gain", p, said, at_most=most, subject=subject, details=details))
-    if audited < limits.verifier_audited_min:
-        why = f"{audited} accepted texts of {subject} were audited; {limits.verifier_audited_min} are needed"
-        verdicts.append(not_judged("G11", "precision", why, subject=subject, limit=limits.verifier_precision_min))
-    else:
-        precision, least = accepted_good / audited, limits.verifier_precision_min
-        said = f"{percent(precision)} of {audited} audited texts that {subject} accepted are good; at least "
-        said += f"{percent(least)} is asked"
-        verdicts.append(bounded("G11", "precision", precision, said, at_least=least, subject=subject))
-    return verdicts
-
-
 def _two_sided(
     gate: str,
     name: str,
@@ -208,7 +173,8 @@ def _two_sided(
     return bounded(gate, name, abs(z), said, at_most=most, severity=severity, subject=subject, details=details)
 
 
-def _worse(ratio: float) -> str:
+def worse(ratio: float) -> str:
+    """What a model of that ratio of perplexities is: 'is 8% worse'."""
     return f"is {percent(ratio - 1)} worse" if ratio >= 1 else f"is {percent(1 - ratio)} better"
 
 

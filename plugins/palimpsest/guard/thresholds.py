@@ -49,11 +49,11 @@ class Thresholds(BaseModel):
     top_p_min: Share = 0.9
     """G6: top-p cuts the tail (Dohmatob et al. 2024, 2402.07043)."""
     top_k_min: Annotated[int, Field(ge=1)] = 640
-    """G6: top-k where it is on, for it cuts the tail as well. At 640 text is as varied as people's by self-BLEU, at 40
-    it is not (Holtzman et al. 2020, 1904.09751)."""
+    """G6: top-k where it is on, for it cuts the tail as well. Our own choice: of the two cut-offs that Holtzman et al.
+    2020 (1904.09751) compare, 40 and 640, the one that cuts less; no paper known here derives a limit for a corpus."""
     min_p_max: Share = 0.05
-    """G6: min-p cuts the tail wherever one word is likely; from here on it trades variety for quality (Nguyen et al.
-    2024, 2407.01082)."""
+    """G6: min-p cuts the tail wherever one word is likely. Our own choice, the default of llama.cpp's sampler; Nguyen
+    et al. 2024 (2407.01082) judge single answers at high temperatures, not what a corpus of them loses."""
 
     probe_ngram_max: Above = 1.10
     """G7: perplexity on held-out real text of a trigram of real + synthetic, over that of real alone."""
@@ -81,6 +81,9 @@ class Thresholds(BaseModel):
     verifier_gain_min: float = 0.0
     """G11: mean gain over random selection must lie above it (Feng et al. 2024, 2406.07515)."""
     verifier_p_max: Share = 0.05
+    verifier_dropped_min: Share = 0.05
+    """G11: of the text it was shown, what a verifier must drop for its choice to differ from a random one by more
+    than noise. Our own choice; a review that drops a few refusals selects nothing."""
     verifier_precision_min: Share = 0.9
     """G11: of what the verifier accepted, the share that an audit found good."""
     verifier_audited_min: Annotated[int, Field(ge=1)] = 200

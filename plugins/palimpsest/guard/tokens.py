@@ -80,12 +80,17 @@ def size(documents: Iterable[np.ndarray]) -> int:
 
 def draw(documents: Sequence[np.ndarray], tokens: int, random: np.random.Generator) -> list[np.ndarray]:
     """Whole documents in random order, the last one cut, until they are so many tokens (all, if they are fewer)."""
+    return first((documents[place] for place in random.permutation(len(documents))), tokens)
+
+
+def first(documents: Iterable[np.ndarray], tokens: int) -> list[np.ndarray]:
+    """The first documents, the last one cut, that are so many tokens together (all, if they are fewer)."""
     taken: list[np.ndarray] = []
     left = tokens
-    for place in random.permutation(len(documents)):
+    for document in documents:
         if left <= 0:
             break
-        taken.append(documents[place][:left])
+        taken.append(document[:left])
         left -= len(taken[-1])
     return taken
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from palimpsest.config import Labelled
-from palimpsest.guard.judge import judge_verifier
 from palimpsest.guard.thresholds import DEFAULTS
 from palimpsest.guard.verdict import Verdict, bounded, not_judged
+from palimpsest.guard.verifier import judge_verifier
 from palimpsest.labelled.coverage import Cell
 
 HOW = {

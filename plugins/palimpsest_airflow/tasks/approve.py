@@ -1,4 +1,4 @@
-"""The question a study asks a person before it spends more GPU hours than its budget."""
+"""What a study asks a person before it spends more GPU hours than its budget, or asks a generator in quarantine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk.exceptions import AirflowFailException
 
-DOC = """Waits for a person where the plan's estimate is above `budget_gpu_hours`; goes on by itself where it is not.
+from palimpsest_airflow.tasks.common import work
+
+DOC = """Waits for a person where the plan's estimate is above `budget_gpu_hours`, or the study asks a generator whose
+text the collapse guard stopped before (`python -m palimpsest guard quarantine list`); goes on by itself otherwise.
 
 The estimate and the two answers are under *Required Actions*. Waiting takes no worker and no pool slot. Rejecting ends
 the run; the log then says what to change."""
@@ -42,13 +45,21 @@ class Approve(ApprovalOperator):
         answer = event["chosen_options"][0] if event.get("chosen_options") else None
         person = (event.get("responded_by_user") or {}).get("name") or "nobody"
         when = event["responded_at"].isoformat(timespec="seconds") if event.get("responded_at") else None
+        estimate = context["ti"].xcom_pull(task_ids="plan", key="estimate") or {}
+        held = estimate.get("quarantined") or []
         if answer == self.REJECT:
+            other = "ask another generator, or lift its quarantine" if held else "raise its 'budget_gpu_hours'"
             raise AirflowFailException(
                 f"study {self.study}: generating was rejected by {person} at {when}. Ask for less in the study file "
-                "(fewer 'generations' or strategies, a smaller model) or raise its 'budget_gpu_hours'; then trigger "
-                "the Dag again"
+                f"(fewer 'generations' or strategies, a smaller model) or {other}; then trigger the Dag again"
             )
         super().execute_complete(context, event)
+        if held:
+            from palimpsest.guard import quarantine
+
+            with work() as lake:
+                for generator in held:
+                    quarantine.approve(lake, generator, study=self.study, by=person)
         self.log.info("approved by %s at %s", person, when)
         return {"approved_by": person, "at": when}
 

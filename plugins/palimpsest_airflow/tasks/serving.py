@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import os
 from typing import TYPE_CHECKING, Any
@@ -56,16 +57,25 @@ def replayed() -> bool:
 
 
 def keep_estimate(study: Study, lake: Lake, planned: Published) -> None:
-    """What the generation will cost, as a table in the log and for the tasks `approve` and `serve`."""
+    """What the generation will cost, as a table in the log and for the tasks `approve` and `serve`.
+
+    A person is also asked where the study asks a generator that is in quarantine.
+    """
     from palimpsest.generate.estimate import estimate
     from palimpsest.generate.ledger import Ledger
+    from palimpsest.guard import quarantine
 
     found = estimate(study, planned, Ledger(lake), replay=replayed())
     reason, table = found.reason(study), found.table()
+    models = {cost.strategy: cost.model for cost in found.costs if cost.left}
+    held = quarantine.asked(study, models, lake, dt.datetime.now(dt.UTC).date())
+    if held:
+        reason = "; ".join([*(entry.sentence for entry in held), reason])
     log.info("%s", reason)
     for line in table.splitlines():
         log.info("%s", line)
-    kept = {"ask": found.over_budget(study), "reason": reason, "table": table, "servers": found.servers}
+    kept = {"ask": found.over_budget(study) or bool(held), "reason": reason, "table": table, "servers": found.servers}
+    kept["quarantined"] = [entry.generator for entry in held]
     get_current_context()["ti"].xcom_push("estimate", kept)
 
 

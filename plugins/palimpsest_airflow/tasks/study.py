@@ -13,6 +13,7 @@ from palimpsest_airflow.tasks.common import Ref, keep_guard, keep_links, opened,
 log = logging.getLogger(__name__)
 Refs = dict[str, Ref]
 """Everything published so far in this run, by stage name; each task adds its own."""
+GATED = ("split", "generations", "mixes")
 
 
 @stage()
@@ -83,6 +84,17 @@ def build(study: str, so_far: Refs) -> Refs:
         return {**so_far, "mixes": published.ref}
 
 
+@stage(pool="train")
+def probe(study: str, so_far: Refs) -> Refs:
+    """What generated text costs a small neural model of real text (`guard.probe`), for the collapse guard to judge."""
+    from palimpsest.config import load_study
+    from training.probe import probe
+
+    with work() as lake:
+        published = probe(load_study(study), lake, **_open(lake, so_far, *GATED))
+        return {**so_far, "probe": published.ref}
+
+
 @stage()
 def gate(study: str, so_far: Refs) -> Refs:
     """The verdict on generations, megadocs and mixes (Great Expectations); a critical failure stops before training.
@@ -98,12 +110,13 @@ def gate(study: str, so_far: Refs) -> Refs:
     keep_guard(study)
     with work() as lake:
         try:
-            verdict = gate_study(loaded, lake, **_open(lake, so_far, "split", "generations", "mixes"))
+            verdict = gate_study(loaded, lake, **_open(lake, so_far, *gated(so_far)))
         except GateFailed as failure:
             if not failure.waivable:
                 raise
             log.warning("%s", failure)
             get_current_context()["ti"].xcom_push("breaches", failure.waivable)
+            get_current_context()["ti"].xcom_push("probes", failure.report)
             return so_far
         publish_history(loaded, lake)
         keep_guard(study, verdict.extra["data_docs"])
@@ -168,6 +181,11 @@ def corpora_versions(context, corpora: list[str], lake) -> list:
     events = {asset.name: found[-1].extra for asset, found in (context.get("triggering_asset_events") or {}).items()}
     refs = {corpus: events.get(f"corpus_{corpus}") for corpus in corpora}
     return [opened(lake, ref) if ref else admitted_documents(corpus, lake) for corpus, ref in refs.items()]
+
+
+def gated(so_far: Refs) -> tuple[str, ...]:
+    """What the gate judges: data, and what the study's own probe made of it where it has one."""
+    return (*GATED, "probe") if "probe" in so_far else GATED
 
 
 def _open(lake, refs: Refs, *names: str) -> dict[str, Any]:

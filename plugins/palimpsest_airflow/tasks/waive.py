@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowFailException
 
+from palimpsest_airflow.tasks import study as tasks
 from palimpsest_airflow.tasks.approve import QUESTIONS, ask_one_thing_only
 from palimpsest_airflow.tasks.common import keep_guard, opened, work
+
+if TYPE_CHECKING:
+    from palimpsest.config import Study
 
 DOC = """Waits for a person where the collapse guard alone stopped the gate (too little real text, depth, decoding, rare
 words); goes on by itself where it did not.
 
-The breaches are under *Required Actions*. To waive them, write why and approve: the waiver is kept in the lake with
+The breaches are under *Required Actions*, with what could be changed instead and what the probes of generated text
+found. To waive them, write why and approve: the waiver is kept in the lake with
 who, when, why and the verdicts it covers, holds for this very data and for 30 days, and stands in the report. Rejecting
 ends the run; the log then says what to change."""
 WHY = "Why the study may go on all the same; it is kept with your name and shown in the report."
 
 
-def waived(study: str, gated: Any) -> Any:
-    """What task ``gate`` returned, or returns once somebody has answered for what the guard found."""
+def checked(study: Study, mixes: Any) -> Any:
+    """The chain [probe →] gate → waive: what ``gate`` returned, or returns once somebody has answered for its finds."""
+    probed = tasks.probe(study.name, mixes) if study.guard.probe else mixes
     form = {"why": Param("", type="string", title="Why", description=WHY)}
-    return Waive(task_id="waive", study=study, so_far=gated, params=form).output
+    return Waive(task_id="waive", study=study.name, so_far=tasks.gate(study.name, probed), params=form).output
 
 
 class Waive(ApprovalOperator):
@@ -46,7 +52,9 @@ class Waive(ApprovalOperator):
         if not breaches:
             self.log.info("nothing to waive: the gate let this study through")
             return self.so_far
-        self.body = "\n\n".join(f"**{breach['gate']}** {breach['sentence']}" for breach in breaches)
+        self.body = "\n\n".join(map(_asked, breaches))
+        if report := context["ti"].xcom_pull(task_ids="gate", key="probes"):
+            self.body += f"\n\n**What the probes found**\n\n```\n{report}\n```"
         ask_one_thing_only(
             context["task_state_store"], self.body, f"study {self.study}: what the guard found is another"
         )
@@ -66,9 +74,10 @@ class Waive(ApprovalOperator):
             )
         super().execute_complete(context, event)
         why = (event.get("params_input") or {}).get("why") or ""
-        return self._gate_again(breaches, person, str(why), when)
+        report = context["ti"].xcom_pull(task_ids="gate", key="probes") or ""
+        return self._gate_again(breaches, report, person, str(why), when)
 
-    def _gate_again(self, breaches: list[dict], person: str, why: str, when: str) -> dict[str, Any]:
+    def _gate_again(self, breaches: list[dict], report: str, person: str, why: str, when: str) -> dict[str, Any]:
         from expectations.gate import gate_study
         from expectations.guard import waivers
         from expectations.guard.history import publish_history
@@ -77,10 +86,11 @@ class Waive(ApprovalOperator):
         study = load_study(self.study)
         keep_guard(self.study)
         with work() as lake:
-            inputs = {name: opened(lake, self.so_far[name]) for name in ("split", "generations", "mixes")}
+            inputs = {name: opened(lake, self.so_far[name]) for name in tasks.gated(self.so_far)}
+            data = [inputs[name] for name in tasks.GATED]
             try:
                 kept = waivers.record(
-                    study, lake, data=list(inputs.values()), covers=breaches, by=person, why=why, at=when
+                    study, lake, data=data, covers=breaches, by=person, why=why, at=when, report=report
                 )
                 self.log.info("waived by %s at %s: %s (%s)", person, when, why, kept.uri)
                 verdict = gate_study(study, lake, **inputs)
@@ -89,3 +99,8 @@ class Waive(ApprovalOperator):
                 raise AirflowFailException(str(error)) from error
             keep_guard(self.study, verdict.extra["data_docs"])
             return {**self.so_far, "gate": verdict.ref}
+
+
+def _asked(breach: dict[str, Any]) -> str:
+    response = breach["details"].get("response")
+    return f"**{breach['gate']}** {breach['sentence']}" + (f"\n\n*Instead:* {response}" if response else "")

@@ -1,4 +1,4 @@
-"""The collapse guard's page: its verdicts on the newest version of a study, and what somebody has waived."""
+"""The collapse guard's page: its verdicts on the newest version of a study, what was waived, and the quarantine."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from html import escape
 
+from palimpsest.guard import quarantine
 from palimpsest.lake import Lake, NotPublished, Published
 from palimpsest_airflow.ui.html import document, fold, table
 
@@ -27,7 +28,7 @@ def guard_page(lake: Lake, study: str) -> str:
     ]
     if good:
         body.append(fold(f"{len(good)} passed", table(HEADER, map(_row, good))))
-    body += ["<h2>Waivers</h2>", _waivers(lake, study)]
+    body += ["<h2>Waivers</h2>", _waivers(lake, study), "<h2>Generators in quarantine</h2>", _quarantine(lake)]
     return document(f"Guard: {study}", "\n".join(body))
 
 
@@ -50,7 +51,9 @@ def summary(verdicts: Sequence[dict]) -> str:
 def _row(verdict: dict) -> tuple[str, ...]:
     outcome = verdict["outcome"]
     said = f"<span class={KIND[outcome]}>{outcome.replace('_', ' ')}</span>"
-    return f"<code>{escape(verdict['gate'])}</code>", said, escape(verdict["sentence"])
+    response = verdict["details"].get("response")
+    todo = f"<br><span class=quiet>what to do: {escape(response)}</span>" if response else ""
+    return f"<code>{escape(verdict['gate'])}</code>", said, escape(verdict["sentence"]) + todo
 
 
 def _waivers(lake: Lake, study: str) -> str:
@@ -70,3 +73,24 @@ def _waivers(lake: Lake, study: str) -> str:
             for w in given
         ),
     )
+
+
+def _quarantine(lake: Lake) -> str:
+    """Of all studies: a generator that one of them found wanting is another's, too."""
+    found = quarantine.standing(lake)
+    events = [event for event in quarantine.history(lake) if event["event"] != "put"]
+    told = [
+        f"{escape(str(event['at'])[:10])}: {escape(event['generator'])} {_let(event)} by {escape(event['by'])}"
+        for event in events
+    ]
+    past = fold(f"{len(told)} times let through", "<br>".join(told)) if told else ""
+    if not found:
+        return f"<p class=quiet>None.</p>{past}"
+    rows = ((f"<code>{escape(e.generator)}</code>", escape(e.since[:10]), escape(e.sentence)) for e in found.values())
+    return table(("generator", "since", "why"), rows) + past
+
+
+def _let(event: dict) -> str:
+    if event["event"] == "approved":
+        return f"approved for a run of study {escape(event['study'])}"
+    return f"lifted ({escape(event['why'])})"

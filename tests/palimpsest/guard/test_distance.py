@@ -5,10 +5,10 @@ import pytest
 
 from palimpsest.guard.copying import Known, bleu, self_bleu
 from palimpsest.guard.distance import Detector, distance, mmd, sample, vendi
-from palimpsest.guard.judge import judge_verifier
 from palimpsest.guard.thresholds import DEFAULTS
 from palimpsest.guard.tokens import Vocabulary
 from palimpsest.guard.trends import judge_classifier, judge_distance
+from palimpsest.guard.verifier import judge_verifier
 
 HYPOTHESIS = "It is a guide to action which ensures that the military always obeys the commands of the party"
 REFERENCES = [

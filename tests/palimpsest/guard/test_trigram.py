@@ -95,7 +95,7 @@ def test_the_worst_domain_is_named(written):
     assert overall.measure == "probe" and overall.outcome == "failed"
     worst = max(probe.domains, key=probe.domains.get)
     assert domain.value == probe.domains[worst] and f"domain {worst}, its worst of 2" in domain.sentence
-    [neural] = [v for v in judge_probe(probe, DEFAULTS, "rephrases", neural=True) if v.measure == "probe"]
+    [neural] = [v for v in judge_probe(probe, DEFAULTS, "rephrases", neural=True) if v.measure == "probe_lm"]
     assert neural.limit == 1.05
 
 

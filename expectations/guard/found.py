@@ -1,0 +1,39 @@
+"""What a study's texts came to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+
+from palimpsest.guard.verdict import Verdict
+
+
+@dataclass
+class Found:
+    """What the texts of a study's strategies came to: verdicts, and figures for trends."""
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    measures: list[dict[str, object]] = field(default_factory=list)
+    detector: pd.DataFrame | None = None
+    """P(generated) of each document of unknown origin, if there are any and something to tell them by."""
+
+    def measured(self, strategy: str, model: str, metric: str, value: float | None, null: object = None) -> None:
+        if value is not None and np.isfinite(value):
+            mean, sd = (None, None) if null is None else (null.mean, null.sd)
+            row = {"strategy": strategy, "generator": model, "metric": metric, "value": float(value)}
+            self.measures.append(row | {"real_mean": mean, "real_sd": sd})
+
+
+def about(verdict: Verdict, **names: str) -> Verdict:
+    """The verdict with the names that a waiver may know it by."""
+    return replace(verdict, details={**verdict.details, **names})
+
+
+def as_warning(verdict: Verdict) -> Verdict:
+    """The verdict on a recorded text, which nobody here can write again."""
+    outcome = "warned" if verdict.outcome == "failed" else verdict.outcome
+    details: Mapping[str, object] = {**verdict.details, "recorded": True}
+    return replace(verdict, severity="warning", outcome=outcome, details=details)
