@@ -18,10 +18,11 @@ from pathlib import Path
 import pandas as pd
 
 from expectations import contracts, measure
+from expectations.guard import dashboard, real, shares, waivers
 from expectations.guard import judge as guarded
-from expectations.guard import real, shares, waivers
 from expectations.guard.limits import calibrated
 from expectations.verdicts import GateFailed, Judged, Verdict, data_docs_link, table
+from palimpsest import align
 from palimpsest.config import Corpus, Study
 from palimpsest.guard import calibration
 from palimpsest.guard.verdict import Verdict as GuardVerdict
@@ -62,9 +63,11 @@ def gate_study(study: Study, lake: Lake, *, split: Published, generations: Publi
     data = [split, generations, mixes]
     study = calibrated(study, lake)
     waived = waivers.in_force(study, lake, data, guarded.today())
+    weights = align.of_mixes(lake, mixes)
 
     def judge() -> Judged:
         from expectations import suites
+        from expectations.guard.aligned import judge_aligned
         from expectations.guard.texts import judge_texts
 
         connection = measure.connect(published)
@@ -74,9 +77,11 @@ def gate_study(study: Study, lake: Lake, *, split: Published, generations: Publi
             profiles["balances"] = measure.balances(_study_balances(split, generations))
             profiles["generations"] = measure.generations(connection, study)
             profiles["defects"] = measure.defects(connection)
-            profiles["megadocs"] = measure.megadocs(connection, study)
+            profiles["megadocs"] = measure.megadocs(connection, study, weights)
             profiles["mixes"] = measure.mixes(connection, study)
             texts = judge_texts(connection, study, lake)
+            judge_aligned(connection, study, weights, texts)
+            texts.measures += dashboard.figures(connection, study)
             found = guarded.verdicts(
                 connection, study, lake, split=split, mixes=mixes, waived=waived, measured=texts.verdicts
             )
@@ -99,7 +104,8 @@ def gate_study(study: Study, lake: Lake, *, split: Published, generations: Publi
     config["tombstones"] = digest_json(sorted(real.tombstones(study)))
     config["swept"] = shares.is_swept(study, lake)
     config["documents"] = [parent["digest"] for parent in split.manifest["parents"]]  # compared with those before (G3)
-    return _gate(lake, dataset, judge, config=config, parents=data, remedy=remedy)
+    parents = [*data, *([weights] if weights else [])]
+    return _gate(lake, dataset, judge, config=config, parents=parents, remedy=remedy)
 
 
 def _gate(

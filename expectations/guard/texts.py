@@ -15,6 +15,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
+from palimpsest.align import aligned
 from palimpsest.config import Study
 from palimpsest.guard.copying import self_bleu
 from palimpsest.guard.distance import Detector, Distance, distance
@@ -65,6 +66,20 @@ WRITTEN = """
             sum(len(text)) over (order by g, md5(document_id), document_id) - len(text) as before
         from generations
         where strategy = ? and document_id in (select document_id from guard_sources where origin = ?)
+    )
+    select document_id, text, depth, model from sized where before < ? order by before
+"""
+KEPT = """
+    with sized as (
+        select
+            document_id, text, depth, model,
+            sum(len(text)) over (order by g, md5(document_id), document_id) - len(text) as before
+        from generations
+        where
+            strategy = ? and document_id in (select document_id from guard_sources where origin = ?) and g < ?
+            and generation_id not in (
+                select generation_id from left_out where layout = ? and strategy = ? and generation_id is not null
+            )
     )
     select document_id, text, depth, model from sized where before < ? order by before
 """
@@ -137,37 +152,54 @@ class Texts:
         found = _batches(self.connection, "select text from validation where origin = 'real'")
         return (text for rows in found for (text,) in rows)
 
-    def written(self, strategy: str, origin: str = "real") -> list[tuple[str, str, int | None, str]]:
-        """Document, text, depth and generator of a strategy's sampled generations over documents of that origin."""
-        return self.connection.execute(WRITTEN, [strategy, origin, 2 * SAMPLE]).fetchall()
+    def written(
+        self, strategy: str, origin: str = "real", layout: str | None = None
+    ) -> list[tuple[str, str, int | None, str]]:
+        """Document, text, depth and generator of a strategy's sampled generations over documents of that origin.
+
+        With an aligned ``layout`` those that it keeps.
+        """
+        if layout is None:
+            return self.connection.execute(WRITTEN, [strategy, origin, 2 * SAMPLE]).fetchall()
+        most = self.study.layouts[layout].generations or self.study.strategies[strategy].generations
+        return self.connection.execute(KEPT, [strategy, origin, most, layout, strategy, 2 * SAMPLE]).fetchall()
 
 
 def judge_texts(connection: duckdb.DuckDBPyConnection, study: Study, lake: Lake) -> Found:
-    """The verdicts of G7 to G10 on each written strategy; of recorded texts, which nobody here can write again,
-    breaches are warnings. Classic augmentation is its source's text by design and is not judged.
+    """The verdicts of G7 to G10 on each written strategy, and on what each aligned layout keeps of it; of recorded
+    texts, which nobody here can write again, breaches are warnings. Classic augmentation is its source's text by design
+    and is not judged.
     """
     found = Found()
     names = [name for name, strategy in study.strategies.items() if strategy.kind != "augment"]
     if not names:
         return found
     texts = Texts(connection, study)
-    for name in names:
-        rows, others = texts.written(name), texts.written(name, "unknown")
+    judged: list[tuple[str, str | None]] = [(name, None) for name in names]
+    judged += [(name, layout) for layout, own in aligned(study).items() for name in own.strategies if name in names]
+    for name, layout in judged:
+        rows, others = (texts.written(name, origin, layout) for origin in ("real", "unknown"))
         if not rows and not others:
             continue
-        verdicts = [_of(verdict, strategy=name) for verdict in _strategy(texts, lake, name, rows, others, found)]
+        verdicts = [
+            _of(verdict, strategy=name, layout=layout)
+            for verdict in _strategy(texts, lake, name, layout, rows, others, found)
+        ]
         recorded = study.strategies[name].engine.kind == "recorded"
         found.verdicts += [_as_warning(verdict) for verdict in verdicts] if recorded else verdicts
     found.detector = _detect(connection, texts, names)
     return found
 
 
-def _strategy(texts: Texts, lake: Lake, name: str, rows: list, others: list, found: Found) -> Iterator[Verdict]:
+def _strategy(
+    texts: Texts, lake: Lake, name: str, layout: str | None, rows: list, others: list, found: Found
+) -> Iterator[Verdict]:
     """G9 and G10 of all that was written; G7, G8 and the trends of ``rows``, written over real text, and not of
     ``others``: what those say that real text does not may be their documents' own.
     """
     limits, kind = texts.study.guard.thresholds, texts.study.strategies[name].kind
-    subject = f"synthetic {PLURALS[kind]} of strategy {name}"
+    subject = f"synthetic {PLURALS[kind]} of strategy {name}" + (f" that layout {layout} keeps" if layout else "")
+    told = f"{name}/{layout}" if layout else name
     written = [text for _, text, *_ in rows]
     depth = max((deep or 1 for *_, deep, _ in [*rows, *others]), default=1)
     model = (rows or others)[0][3]
@@ -187,9 +219,9 @@ def _strategy(texts: Texts, lake: Lake, name: str, rows: list, others: list, fou
         yield verdict
     if kind in SEEDED:
         yield from _worst_tail(texts, subject, rows, depth)
-    yield from _probe(texts, learned, lacking, name, written, subject, found, model)
-    yield from _trends(texts, name, written, subject, found, model)
-    _keep(found, name, model, measured)
+    yield from _probe(texts, learned, lacking, told, written, subject, found, model)
+    yield from _trends(texts, told, written, subject, found, model)
+    _keep(found, told, model, measured)
 
 
 def _untold(texts: Texts, kind: str, rows: list, lacking: str) -> str:
@@ -323,7 +355,7 @@ def _batches(connection: duckdb.DuckDBPyConnection, query: str) -> Iterator[list
         yield rows
 
 
-def _of(verdict: Verdict, **names: str) -> Verdict:
+def _of(verdict: Verdict, **names: str | None) -> Verdict:
     """The verdict with the names that a waiver may know it by."""
     return replace(verdict, details={**verdict.details, **names})
 
