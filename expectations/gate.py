@@ -17,10 +17,11 @@ from pathlib import Path
 import pandas as pd
 
 from expectations import contracts, measure
+from expectations.guard import dashboard, ladder, real, shares, spoken, waivers
 from expectations.guard import judge as guarded
-from expectations.guard import ladder, real, shares, spoken, waivers
 from expectations.guard.limits import calibrated
 from expectations.verdicts import GateFailed, Judged, Verdict, data_docs_link, table
+from palimpsest import align
 from palimpsest.config import Corpus, Study
 from palimpsest.guard import calibration
 from palimpsest.guard.verdict import Verdict as GuardVerdict
@@ -74,9 +75,11 @@ def gate_study(
     study = calibrated(study, lake)
     waived = waivers.in_force(study, lake, data, guarded.today())
     audits = lake.versions(f"studies/{study.name}/audits")
+    weights = align.of_mixes(lake, mixes)
 
     def judge() -> Judged:
         from expectations import suites
+        from expectations.guard.aligned import judge_aligned
         from expectations.guard.texts import Known, judge_texts
         from palimpsest.guard import audit
 
@@ -87,10 +90,12 @@ def gate_study(
             profiles["balances"] = measure.balances(_study_balances(split, generations))
             profiles["generations"] = measure.generations(connection, study)
             profiles["defects"] = measure.defects(connection)
-            profiles["megadocs"] = measure.megadocs(connection, study)
+            profiles["megadocs"] = measure.megadocs(connection, study, weights)
             profiles["mixes"] = measure.mixes(connection, study)
             known = Known(probe.extra["strategies"] if probe else None, audit.answers(audits))
             texts = judge_texts(connection, study, lake, known)
+            judge_aligned(connection, study, weights, texts)
+            texts.measures += dashboard.figures(connection, study)
             found = guarded.verdicts(
                 connection, study, lake, split=split, mixes=mixes, waived=waived, measured=texts.verdicts
             )
@@ -114,8 +119,9 @@ def gate_study(
     config["swept"] = shares.is_swept(study, lake)
     config["audits"] = [published.digest for published in audits]
     config["documents"] = [parent["digest"] for parent in split.manifest["parents"]]  # compared with those before (G3)
+    parents = [*data, *(published for published in (probe, weights) if published)]
     try:
-        return _gate(lake, dataset, judge, config=config, parents=[*data, *([probe] if probe else [])], remedy=remedy)
+        return _gate(lake, dataset, judge, config=config, parents=parents, remedy=remedy)
     except GateFailed as failure:
         for entry in ladder.put_in_quarantine(study, lake, failure.record):
             log.warning("%s", entry.sentence)

@@ -12,9 +12,12 @@ from pathlib import Path
 
 import duckdb
 import pandas as pd
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from expectations.contracts import Contract, differences
 from expectations.overlap import source_overlaps, validation_leaks
+from palimpsest.align import WEIGHTS
 from palimpsest.config import Corpus, Study
 from palimpsest.generate.review import DEFECTS
 from palimpsest.generate.review.facts import NEAR_COPY_WORDS
@@ -106,7 +109,8 @@ def defects(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
     return connection.execute((SQL / "defects.sql").read_text()).df()
 
 
-def megadocs(connection: duckdb.DuckDBPyConnection, study: Study) -> pd.DataFrame:
+def megadocs(connection: duckdb.DuckDBPyConnection, study: Study, weights: Published | None = None) -> pd.DataFrame:
+    """``weights`` say what aligned layouts left out (`palimpsest.align`)."""
     asked = [
         {
             "layout": name,
@@ -119,6 +123,8 @@ def megadocs(connection: duckdb.DuckDBPyConnection, study: Study) -> pd.DataFram
         for strategy in layout.strategies or [""]
     ]
     connection.register("asked_layouts", pd.DataFrame(asked))
+    weighed = pq.read_table(weights.file("weights.parquet")) if weights else WEIGHTS.empty_table()
+    connection.register("left_out", weighed.filter(pc.invert(weighed["keeps"])))
     connection.register("leaks", validation_leaks(connection, study.gates.validation_ngram))
     return connection.execute((SQL / "megadocs.sql").read_text()).df()
 

@@ -135,11 +135,13 @@ def _plan(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from training.pretrain import train, train_together
+    from training.probes import probe
     from training.processes import joined
     from training.waves import final_runs
 
     study, lake = load_study(options.study), Lake.from_env()
     inputs = _published(study, lake)
+    split = lake.latest(f"studies/{study.name}/split")
     runs = {run["run"]: run for run in final_runs(study, lake, inputs["mixes"])}
     unknown = set(options.runs) - set(runs)
     if unknown:
@@ -152,6 +154,7 @@ def _train(options: argparse.Namespace) -> None:
             else:
                 published = train(study, lake, **order, progress=_bar(name))
             if published:
+                probe(study, lake, split=split, tokens=inputs["tokens"], run=published)
                 print(published.uri, json.dumps(published.extra["losses"]))
 
 

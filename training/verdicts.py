@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow.parquet as pq
 
 from palimpsest.config import Study
-from palimpsest.lake import NotPublished, Published
+from palimpsest.lake import Lake, NotPublished, Published
 from training import track
 
 WORST = ("failed", "warned", "not_judged", "passed")
@@ -17,28 +17,31 @@ COLUMNS = ("gate", "outcome", "subject", "measure", "value", "limit", "sentence"
 
 
 def log_verdicts(run_id: str, study: Study, gate: Published) -> None:
-    """Table guard.json, tags ``palimpsest.guard`` and ``palimpsest.guard.G1``..., metrics ``guard/<gate>/...``.
-
-    Of the figures over time, ``guard_trend/<figure>/<strategy>``, the step is the day.
+    """Table guard.json, tags ``palimpsest.guard`` and ``palimpsest.guard.G1``..., metrics ``guard/<gate>/...``; and the
+    figures over time.
     """
     verdicts = gate.extra.get("guard", [])
     if not verdicts:
         return
     tables = {"guard.json": as_table(verdicts)}
     figures = [(name, value, 0) for name, value in metrics(verdicts).items()]
+    track.add_facts(run_id, tables, figures, tags(verdicts))
+    log_history(run_id, study, gate.lake)
+
+
+def log_history(run_id: str, study: Study, lake: Lake) -> None:
+    """Table guard_metrics.json, metrics ``guard_trend/<figure>/<strategy or mix>`` and the tag of what drifts."""
     try:
-        history = gate.lake.latest(f"studies/{study.name}/guard_metrics")
+        history = lake.latest(f"studies/{study.name}/guard_metrics")
     except NotPublished:
-        history = None
-    if history:
-        rows = pq.read_table(history.file("guard_metrics.parquet")).to_pylist()
-        tables["guard_metrics.json"] = {name: [_plain(row[name]) for row in rows] for name in rows[0]}
-        figures += trends(rows)
-    track.add_facts(run_id, tables, figures, tags(verdicts) | drifts(history))
+        return
+    rows = pq.read_table(history.file("guard_metrics.parquet")).to_pylist()
+    table = {name: [_plain(row[name]) for row in rows] for name in rows[0]}
+    track.add_facts(run_id, {"guard_metrics.json": table}, trends(rows), drifts(history))
 
 
 def trends(rows: Sequence[Mapping]) -> list[tuple[str, float, int]]:
-    """Name, value and day (since 1970) of every figure of the history, and of its distance from real text."""
+    """Name, value and step, the day since 1970, of every figure of the history, and of its distance from real text."""
     found = []
     for row in rows:
         day = (row["data_until"] - dt.date(1970, 1, 1)).days
@@ -48,8 +51,8 @@ def trends(rows: Sequence[Mapping]) -> list[tuple[str, float, int]]:
     return found
 
 
-def drifts(history: Published | None) -> dict[str, str]:
-    said = history.extra["drifts"] if history else []
+def drifts(history: Published) -> dict[str, str]:
+    said = history.extra["drifts"]
     return {"palimpsest.guard.drifts": "; ".join(said)[:5000]} if said else {}
 
 

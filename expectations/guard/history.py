@@ -1,4 +1,4 @@
-"""The guard's figures of a study over time, as a mart: one row per strategy, generator, figure and interval."""
+"""The guard's figures of a study over time, as a mart: one row per strategy or mix, generator, figure and interval."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from expectations.guard import models
 from palimpsest import warehouse
 from palimpsest.config import Study
 from palimpsest.lake import Facts, Lake, Published
@@ -30,6 +31,7 @@ KEPT = pa.schema(
 )
 CODE = (
     "expectations/guard/history.py",
+    "expectations/guard/models.py",
     "plugins/palimpsest/warehouse.py",
     "dbt_project/dbt_project.yml",
     "dbt_project/macros",
@@ -38,12 +40,15 @@ CODE = (
 
 
 def publish_history(study: Study, lake: Lake) -> Published | None:
-    """``studies/<s>/guard_metrics`` over every version that the study's gate has let through; None where none measured.
+    """``studies/<s>/guard_metrics`` over every version that the study's gate has let through, and the models trained on
+    them; None where nothing was measured.
 
     Drift is an alarm: a warning in the log and in ``extra['drifts']``, it stops nothing.
     """
     gates = [gate for gate in lake.versions(f"studies/{study.name}/gate") if gate.extra.get("data_until")]
     rows = [row | {"version_number": number} for number, gate in enumerate(gates) for row in _rows(gate)]
+    probes = models.probes(study, lake, gates)
+    rows += [row for number, found in enumerate(probes) for row in models.rows(study, found, number)]
     if not rows:
         return None
     guard = {"drift_max": study.guard.thresholds.entropy_z_max}
@@ -59,7 +64,8 @@ def publish_history(study: Study, lake: Lake) -> Published | None:
         return Facts(extra={"drifts": [_said(row) for row in found if row["drifts"] and row["data_until"] == newest]})
 
     dataset = f"studies/{study.name}/guard_metrics"
-    published = lake.publish(dataset, write, config=guard, parents=gates, code=CODE)
+    parents = [*gates, *(probe for found in probes for probe in found.probes)]
+    published = lake.publish(dataset, write, config=guard, parents=parents, code=CODE)
     for sentence in published.extra["drifts"]:
         log.warning("drift: %s", sentence)
     return published
@@ -74,7 +80,8 @@ def _rows(gate: Published) -> list[dict[str, object]]:
 
 def _said(row: dict) -> str:
     other = "; another model writes now" if row["is_other_generator"] else ""
+    of = f"{models.KINDS.get(row['generator'], 'strategy')} {row['strategy']}"
     return (
-        f"{row['metric']} of strategy {row['strategy']} moved from {row['value_before']:.4g} to {row['value']:.4g} by "
-        f"{row['data_until']}, {abs(row['moved']):.1f} deviations of real text{other}"
+        f"{row['metric']} of {of} moved from {row['value_before']:.4g} to {row['value']:.4g} by {row['data_until']}, "
+        f"{abs(row['moved']):.1f} deviations of real text{other}"
     )

@@ -36,6 +36,8 @@ class Probes:
     """Why that cannot be had, or nothing."""
     neural: Mapping | None
     """What `training.probe` found of this strategy: probe, half and gains, or why it could not."""
+    layout: str | None = None
+    """The aligned layout whose choice of the text is meant; no neural model learned that by itself."""
 
     @property
     def limits(self) -> Thresholds:
@@ -43,7 +45,7 @@ class Probes:
 
     @property
     def subject(self) -> str:
-        return subject_of(self.texts.study, self.strategy)
+        return subject_of(self.texts.study, self.strategy, self.layout)
 
     @cached_property
     def real(self) -> dict[str, object]:
@@ -64,7 +66,7 @@ class Probes:
             return additive_probe(synthetic=synthetic, types=self._types, most=most, **real)
 
         yield from self._judged("probe", found, probe, lambda first: probe(first.synthetic_tokens // 2))
-        if self.texts.study.guard.probe:
+        if self.texts.study.guard.probe and not self.layout:
             yield from self._judged("probe_lm", found, self._neural_probe, self._neural_half)
 
     def _judged(
@@ -76,7 +78,8 @@ class Probes:
             why = f"what {self.subject} cost cannot be judged: {error}"
             yield not_judged("G7", measure, why, subject=self.subject)
             return
-        found.measured(self.strategy, self.model, f"{measure}_ratio", first.ratio)
+        told = f"{self.strategy}/{self.layout}" if self.layout else self.strategy
+        found.measured(told, self.model, f"{measure}_ratio", first.ratio)
         neural = measure == "probe_lm"
         verdicts = judge_probe(first, self.limits, self.subject, neural=neural)
         if any(verdict.outcome != "passed" for verdict in verdicts):

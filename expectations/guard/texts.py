@@ -10,6 +10,7 @@ import duckdb
 from expectations.guard.found import Found, about, as_warning
 from expectations.guard.probes import Probes
 from expectations.guard.trends import detect, keep, trends
+from palimpsest.align import aligned
 from palimpsest.config import Study
 from palimpsest.guard import texts as sampled
 from palimpsest.guard.judge import judge, judge_tail
@@ -33,21 +34,25 @@ class Known:
 
 
 def judge_texts(connection: duckdb.DuckDBPyConnection, study: Study, lake: Lake, known: Known | None = None) -> Found:
-    """The verdicts of G7 to G11 on each written strategy; of recorded texts, which nobody here can write again,
-    breaches are warnings. Classic augmentation is its source's text by design and is not judged.
+    """The verdicts of G7 to G11 on each written strategy, and of G7 to G10 on what each aligned layout keeps of it; of
+    recorded texts, which nobody here can write again, breaches are warnings. Classic augmentation is its source's text
+    by design and is not judged.
     """
     found = Found()
     names = [name for name, strategy in study.strategies.items() if strategy.kind != "augment"]
     if not names:
         return found
     texts = Texts(connection, study)
-    for name in names:
-        rows, others = texts.written(name), texts.written(name, "unknown")
+    judged: list[tuple[str, str | None]] = [(name, None) for name in names]
+    judged += [(name, layout) for layout, own in aligned(study).items() for name in own.strategies if name in names]
+    for name, layout in judged:
+        rows, others = (texts.written(name, origin, layout) for origin in ("real", "unknown"))
         if not rows and not others:
             continue
-        told = {"strategy": name, "generator": (rows or others)[0][3]}
-        judged = _strategy(texts, lake, name, rows, others, found, known or Known())
-        verdicts = [about(verdict, **told) for verdict in judged]
+        own = _strategy(texts, lake, name, layout, rows, others, found, known or Known())
+        # what a layout leaves out is its choice, not its generator's
+        told = {"layout": layout} if layout else {"generator": (rows or others)[0][3]}
+        verdicts = [about(verdict, strategy=name, **told) for verdict in own]
         recorded = study.strategies[name].engine.kind == "recorded"
         found.verdicts += [as_warning(verdict) for verdict in verdicts] if recorded else verdicts
     found.detector = detect(connection, texts, names)
@@ -55,13 +60,15 @@ def judge_texts(connection: duckdb.DuckDBPyConnection, study: Study, lake: Lake,
 
 
 def _strategy(
-    texts: Texts, lake: Lake, name: str, rows: list, others: list, found: Found, known: Known
+    texts: Texts, lake: Lake, name: str, layout: str | None, rows: list, others: list, found: Found, known: Known
 ) -> Iterator[Verdict]:
     """G9 and G10 of all that was written; G7, G8, G11 and the trends of ``rows``, written over real text, and not of
-    ``others``: what those say that real text does not may be their documents' own.
+    ``others``: what those say that real text does not may be their documents' own. Of what a layout keeps, all but G11
+    and the neural probe, which are the strategy's.
     """
     limits, kind = texts.study.guard.thresholds, texts.study.strategies[name].kind
-    subject = subject_of(texts.study, name)
+    subject = subject_of(texts.study, name, layout)
+    told = f"{name}/{layout}" if layout else name
     written = [text for _, text, *_ in rows]
     depth = max((deep or 1 for *_, deep, _ in [*rows, *others]), default=1)
     model = (rows or others)[0][3]
@@ -81,11 +88,13 @@ def _strategy(
         yield verdict
     if kind in SEEDED:
         yield from _worst_tail(texts, subject, rows, depth)
-    probes = Probes(texts, name, model, taught, lacking, None if known.neural is None else known.neural.get(name))
+    neural = None if known.neural is None else known.neural.get(name)
+    probes = Probes(texts, name, model, taught, lacking, neural, layout)
     yield from probes.additive(written, found)
-    yield from probes.verifier(known.audited)
-    yield from trends(texts, name, written, subject, found, model)
-    keep(found, name, model, measured)
+    if not layout:
+        yield from probes.verifier(known.audited)
+    yield from trends(texts, told, written, subject, found, model)
+    keep(found, told, model, measured)
 
 
 def _untold(texts: Texts, kind: str, rows: list, lacking: str) -> str:

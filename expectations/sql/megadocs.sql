@@ -55,18 +55,39 @@ whole as (
     group by coalesce(megadocs.layout, sums.layout)
 ),
 
+unchosen as (
+    select
+        left_out.layout,
+        count(*) as documents,
+        count(*) filter (where not train.is_reserve) as usable_documents
+    from left_out
+    inner join train on left_out.document_id = train.document_id
+    where left_out.generation_id is null
+    group by left_out.layout
+),
+
 expected as (
     select
         asked_layouts.layout,
         count(generations.document_id) as planned_parts,
         case
             when not any_value(asked_layouts.holds_real) then 0
-            when any_value(asked_layouts.holds_reserve) then (select count(*) from train)
-            else (select count(*) from train where not is_reserve)
+            when any_value(asked_layouts.holds_reserve)
+                then (select count(*) from train) - coalesce(any_value(unchosen.documents), 0)
+            else
+                (select count(*) from train where not is_reserve) - coalesce(any_value(unchosen.usable_documents), 0)
         end as planned_documents
     from asked_layouts
+    left join unchosen on asked_layouts.layout = unchosen.layout
     left join generations
         on asked_layouts.strategy = generations.strategy and generations.g < asked_layouts.generations
+        and not exists (
+            select 1 from left_out
+            where
+                left_out.layout = asked_layouts.layout
+                and left_out.generation_id = generations.generation_id
+                and left_out.strategy = generations.strategy
+        )
     group by asked_layouts.layout
 ),
 

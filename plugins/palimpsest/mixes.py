@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from palimpsest import warehouse
+from palimpsest import align, warehouse
 from palimpsest.config import Study
 from palimpsest.generate.publish import THINK_CLOSE, THINK_OPEN
 from palimpsest.lake import Facts, Lake, LakeError, Published
@@ -68,12 +68,13 @@ def build_mixes(study: Study, lake: Lake, *, split: Published, plan: Published, 
 
     The mix manifest stands in ``extra['mixes']``, what a model trained on a recipe inherits in ``extra['lineage']``.
     """
+    weights = align.weigh(study, lake, split=split, generations=generations)
     guard = study.guard.model_dump(include={"domain", "domain_min_share"})
     guard |= study.guard.thresholds.model_dump(include={"real_min", "depth_max"})
 
     def write(directory: Path) -> Facts:
         with tempfile.TemporaryDirectory() as folder:
-            inputs = tables_of(study, Path(folder), split=split, plan=plan, generations=generations)
+            inputs = tables_of(study, Path(folder), split=split, plan=plan, generations=generations, weights=weights)
             variables = {**MARKS, "guard": guard}
             warehouse.build("path:models/study path:tests/study", inputs=inputs, variables=variables, out=directory)
         mixes = pq.read_table(directory / "mixes.parquet").to_pylist()
@@ -83,18 +84,26 @@ def build_mixes(study: Study, lake: Lake, *, split: Published, plan: Published, 
 
     config = {"layouts": layout_rows(study), "recipes": recipe_rows(study), "marks": MARKS, "guard": guard}
     config["streams"] = stream_rows(study)
-    parents = [split, plan, generations]
+    parents = [split, plan, generations, *([weights] if weights else [])]
     return lake.publish(f"studies/{study.name}/mixes", write, config=config, parents=parents, code=CODE)
 
 
 def tables_of(
-    study: Study, folder: Path, *, split: Published, plan: Published, generations: Published
+    study: Study,
+    folder: Path,
+    *,
+    split: Published,
+    plan: Published,
+    generations: Published,
+    weights: Published | None = None,
 ) -> dict[str, Path]:
     """The files that the models of a study read; its layouts and recipes are written to ``folder``."""
     own = {"layouts": (layout_rows(study), LAYOUTS), "recipes": (recipe_rows(study), RECIPES)}
     own["streams"] = (stream_rows(study), STREAMS)
     for name, (rows, schema) in own.items():
         pq.write_table(pa.Table.from_pylist(rows, schema), folder / f"{name}.parquet")
+    unweighed = folder / "unweighed.parquet"
+    pq.write_table(align.WEIGHTS.empty_table(), unweighed)
     return {
         "study_documents": split.file("train.parquet"),
         "study_validation": split.file("validation.parquet"),
@@ -102,6 +111,7 @@ def tables_of(
         "study_generation_drops": generations.file("generation_drops.parquet"),
         "study_slices": plan.file("slices.parquet"),
         **{f"study_{name}": folder / f"{name}.parquet" for name in own},
+        "study_weights": weights.file("weights.parquet") if weights else unweighed,
     }
 
 

@@ -25,7 +25,13 @@ from training.analysis.sampling import Documents, holds
 from training.analysis.scaling import half_width
 from training.analysis.series import AXES, Member, Series, find_series, held_fast, mean_loss, value_on
 
-ABLATIONS = {"real": "real document", "mode": "settings", "attention": "attention", "loss_on": "loss on"}
+ABLATIONS = {
+    "real": "real document",
+    "mode": "settings",
+    "attention": "attention",
+    "loss_on": "loss on",
+    "align": "choice of generated texts",
+}
 KINDS = ("simple", "stitched", "stretched")
 NONE = Documents()
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import fmean
 
+from palimpsest.align import CLIP
 from palimpsest.config import Study
 from training import points
 from training.analysis.laws import Losses
@@ -77,6 +78,7 @@ def describe_mixes(study: Study, runs: Mapping[str, Mapping[int, Mapping]]) -> l
     usual_design = {"context": usual.context, "batch_tokens": usual.batch * usual.context}
     usual_design |= {"mode": "own", "layout_seed": 0, "model": usual.model.model_dump()}
     usual_design |= {"max_tokens": None, "max_ratio": None, "real_share": None, "also": [], "beside": {}}
+    usual_design |= {"align": "all texts"}
     usual_design |= {key: value for key, value in usual.model_dump(mode="json").items() if key not in UNASKED}
     for name, mix in study.mixes.items():
         if not runs.get(name):
@@ -93,6 +95,7 @@ def describe_mixes(study: Study, runs: Mapping[str, Mapping[int, Mapping]]) -> l
             **{key: getattr(mix, key) for key in ("max_tokens", "max_ratio", "real_share")},
             "also": layout.also,
             "beside": mix.beside,
+            "align": f"by {layout.align}, clip {layout.clip or CLIP:g}" if layout.align else "all texts",
             "layout_seed": layout.seed,
             "model": training.model.model_dump(),
         } | {key: value for key, value in training.model_dump(mode="json").items() if key not in UNASKED}
@@ -165,6 +168,8 @@ def _word(key: str, design: Mapping) -> str:
             return "controlled" if value == "those of another mix" else str(value)
         case "attention":
             return f"attention within {value}" if value != "across" else "attention across documents"
+        case "align":
+            return f"chosen {value}"
         case "also":
             return f"pooled with {', '.join(value)}"
         case "beside":

@@ -1,6 +1,7 @@
--- Layouts of the same generations differ in order only: the same multiset of rows and tokens.
+-- Layouts of the same generations differ in order only: the same multiset of rows and tokens. An aligned one chooses.
 with layouts as (
     select * from {{ ref('stg_study__layouts') }}
+    where layout not in (select layout from {{ ref('stg_study__weights') }})
 ),
 
 parts as (

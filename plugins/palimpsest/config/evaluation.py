@@ -70,3 +70,6 @@ class Judging(Strict):
     """Mixes whose seeds are also judged together: the loss of their averaged probabilities at K = 1 .. seeds."""
     tasks: dict[Name, Task] = {}
     """Downstream tasks, asked of every mix's runs once all training is done."""
+    facts: int = Field(default=500, ge=0)
+    """Questions about names and numbers of the real training text, and as many about held-out text, that every final
+    run is asked: which of four of a kind stood there (`palimpsest.guard.cloze`). Takes seconds; 0: none."""

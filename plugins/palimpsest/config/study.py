@@ -34,6 +34,13 @@ class Layout(Strict):
     """Use only the first so many (prefix-nested G); default all."""
     real: Literal["last", "first", "none"] = "last"
     """Where the real document stands in a stitched megadoc; for 'simple' only whether it takes part."""
+    align: Literal["importance"] | None = None
+    """Keep of the generated texts those that look more like real ones more often: each with a probability that
+    follows the odds, real against generated, of a classifier that has not seen its document. Documents of unknown
+    origin are chosen among in the same way. The stream gets smaller; a mix still trains for as many tokens."""
+    clip: float | None = Field(default=None, gt=1)
+    """With 'align': the most that a text may count, in means of all (default 2). A share of 1 / clip of the texts is
+    kept: of more texts to choose from, fewer are chosen, and those are more like real ones."""
     seed: Seed = 0
 
     @property
@@ -49,6 +56,10 @@ class Layout(Strict):
             raise ValueError(f"'real' has no meaning for kind '{self.kind}'; it is for 'simple' and 'stitched'")
         if self.also and (self.kind != "simple" or len({self.strategy, *self.also}) <= len(self.also)):
             raise ValueError("'also' names other strategies than 'strategy', each once, and is for kind 'simple'")
+        if self.align and self.kind == "stretched":
+            raise ValueError("'align' is not for kind 'stretched': each of its rationales has a place of its own")
+        if self.clip and not self.align:
+            raise ValueError("'clip' is a setting of 'align'; set 'align: importance' too, or take it out")
         return self
 
 
@@ -143,6 +154,8 @@ class Study(Strict):
                     raise ValueError(
                         f"layouts.{name}.also: '{other}' makes rationales, which are for 'stretched' alone"
                     )
+            if layout.align and not self.strategies:
+                raise ValueError(f"layouts.{name}.align: the study has no strategy, so nothing to tell real text from")
         if not any(layout.kind == "real" for layout in self.layouts.values()):
             raise ValueError("layouts: one of kind 'real' is needed; every mix draws on it")
         for name, mix in self.mixes.items():

@@ -56,7 +56,7 @@ class Detector:
         if len({*real, *synthetic}) < 2:
             raise ValueError("all texts are equal: there is nothing to tell apart")
         labels = np.repeat([0, 1], [len(real), len(synthetic)])
-        self._model = _classifier().fit(character_grams([*real, *synthetic]), labels)
+        self._model = classifier().fit(character_grams([*real, *synthetic]), labels)
 
     def score(self, texts: Sequence[str]) -> np.ndarray:
         """P(generated) of each text, as if both kinds were equally many; 0.5 for an empty one."""
@@ -201,11 +201,12 @@ def _auc(grams, first: np.ndarray, second: np.ndarray, random: np.random.Generat
     halves = [(side[: len(side) // 2], side[len(side) // 2 :]) for side in map(random.permutation, (first, second))]
     seen, unseen = (np.concatenate(half) for half in zip(*halves, strict=True))
     labels = [np.repeat([0, 1], [len(half) for half in part]) for part in zip(*halves, strict=True)]
-    model = _classifier(dual=not isinstance(grams, np.ndarray)).fit(grams[seen], labels[0])
+    model = classifier(dual=not isinstance(grams, np.ndarray)).fit(grams[seen], labels[0])
     return float(roc_auc_score(labels[1], model.decision_function(grams[unseen])))
 
 
-def _classifier(dual: bool = True):
+def classifier(dual: bool = True):
+    """Logistic regression for rows of character n-grams, both kinds counted equally."""
     from sklearn.linear_model import LogisticRegression
 
     # in the dual, time goes with the texts and not with the 262,144 columns

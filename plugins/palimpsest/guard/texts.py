@@ -60,6 +60,20 @@ WRITTEN = """
     )
     select document_id, text, depth, model from sized where before < ? order by before
 """
+KEPT = """
+    with sized as (
+        select
+            document_id, text, depth, model,
+            sum(len(text)) over (order by g, md5(document_id), document_id) - len(text) as before
+        from generations
+        where
+            strategy = ? and document_id in (select document_id from guard_sources where origin = ?) and g < ?
+            and generation_id not in (
+                select generation_id from left_out where layout = ? and strategy = ? and generation_id is not null
+            )
+    )
+    select document_id, text, depth, model from sized where before < ? order by before
+"""
 REVIEWED = """
     with reviewed as (
         select document_id, g, strategy, text, true as accepted from generations where verdict <> 'not_reviewed'
@@ -142,9 +156,17 @@ class Texts:
         found = batches(self.connection, "select text from validation where origin = 'real'")
         return (text for rows in found for (text,) in rows)
 
-    def written(self, strategy: str, origin: str = "real") -> list[tuple[str, str, int | None, str]]:
-        """Document, text, depth and generator of a strategy's sampled generations over documents of that origin."""
-        return self.connection.execute(WRITTEN, [strategy, origin, 2 * SAMPLE]).fetchall()
+    def written(
+        self, strategy: str, origin: str = "real", layout: str | None = None
+    ) -> list[tuple[str, str, int | None, str]]:
+        """Document, text, depth and generator of a strategy's sampled generations over documents of that origin.
+
+        With an aligned ``layout`` those that it keeps.
+        """
+        if layout is None:
+            return self.connection.execute(WRITTEN, [strategy, origin, 2 * SAMPLE]).fetchall()
+        most = self.study.layouts[layout].generations or self.study.strategies[strategy].generations
+        return self.connection.execute(KEPT, [strategy, origin, most, layout, strategy, 2 * SAMPLE]).fetchall()
 
     def reviewed(self, strategy: str) -> tuple[list[str], list[str]]:
         """What the verifier accepted of a strategy's sampled texts over real documents, and what it dropped."""
@@ -159,6 +181,7 @@ def batches(connection: duckdb.DuckDBPyConnection, query: str) -> Iterator[list[
         yield rows
 
 
-def subject_of(study: Study, strategy: str) -> str:
-    """What sentences call a strategy's texts, a plural."""
-    return f"synthetic {PLURALS[study.strategies[strategy].kind]} of strategy {strategy}"
+def subject_of(study: Study, strategy: str, layout: str | None = None) -> str:
+    """What sentences call a strategy's texts, or those of them that an aligned layout keeps; a plural."""
+    kept = f" that layout {layout} keeps" if layout else ""
+    return f"synthetic {PLURALS[study.strategies[strategy].kind]} of strategy {strategy}{kept}"

@@ -93,6 +93,12 @@ class Thresholds(BaseModel):
     mmd_warn: Above = 10.0
     """MMD, in multiples of the real-against-real mean: a warning from here."""
     mmd_alarm: Above = 30.0
+    aligned_effective_min: Share = 0.1
+    """ALIGN, a warning: effective sample size of an aligned stream's weights over its texts; below it a few texts stand
+    for all. It is 1 / clip at least."""
+    aligned_farther_max: Annotated[float, Field(ge=0)] = 2.0
+    """ALIGN, a warning: by how many deviations of the real-against-real null the AUC may be higher than that of as many
+    texts at random: choosing must not lead away from real text."""
 
     def override(self, changes: Mapping[str, object]) -> Thresholds:
         """These with other values for some keys; a `ValueError` names a key that does not exist."""

@@ -1,6 +1,7 @@
 -- The reserve (documents no mix may use) is in the real layouts alone.
 -- Every part of every layout, with its rank inside its megadoc. Layouts differ only in what makes a megadoc:
 -- real and simple: each row alone; stitched: all rows of a document; stretched: one row of slices and rationales.
+-- An aligned layout has been told what it leaves out: texts by their id, documents of unknown origin by having none.
 with layouts as (
     select * from {{ ref('stg_study__layouts') }}
 ),
@@ -17,6 +18,16 @@ slices as (
     select * from {{ ref('stg_study__slices') }}
 ),
 
+left_out as (
+    select
+        layout,
+        document_id,
+        coalesce(generation_id, '') as generation_id,
+        coalesce(strategy, '') as strategy
+    from {{ ref('stg_study__weights') }}
+    where not keeps
+),
+
 domains as (
     select * from {{ ref('int_documents_domained') }}
 ),
@@ -28,6 +39,8 @@ real_documents as (
         documents.document_id,
         'real' as kind,
         cast(null as integer) as g,
+        '' as generation_id,
+        '' as strategy,
         case layouts.real_place when 'first' then -1 else layouts.generations end as part_rank,
         documents.text,
         documents.tokens,
@@ -55,6 +68,8 @@ generated as (
         generations.document_id,
         generations.kind,
         generations.g,
+        generations.generation_id,
+        generations.strategy,
         case layouts.kind when 'stretched' then 2 * generations.g + 1 else generations.g end as part_rank,
         generations.text,
         generations.tokens,
@@ -77,6 +92,8 @@ sliced as (
         slices.document_id,
         'slice' as kind,
         slices.slice as g,
+        cast(null as varchar) as generation_id,
+        slices.strategy,
         2 * slices.slice as part_rank,
         slices.text,
         slices.tokens,
@@ -100,20 +117,32 @@ collected as (
     select * from sliced
 ),
 
+chosen as (
+    select collected.*
+    from collected
+    left join left_out
+        on
+            collected.layout = left_out.layout
+            and collected.document_id = left_out.document_id
+            and collected.generation_id = left_out.generation_id
+            and collected.strategy = left_out.strategy
+    where left_out.layout is null
+),
+
 final as (
     select
-        collected.*,
+        chosen.*,
         case
-            when collected.layout_kind in ('stitched', 'stretched') then collected.document_id
-            else collected.document_id || coalesce('/' || collected.pool, '')
-                || '/' || coalesce(cast(collected.g as varchar), 'real')
+            when chosen.layout_kind in ('stitched', 'stretched') then chosen.document_id
+            else chosen.document_id || coalesce('/' || chosen.pool, '')
+                || '/' || coalesce(cast(chosen.g as varchar), 'real')
         end as megadoc_id,
         coalesce(domains.domain, '(unknown document)') as domain,
-        case when collected.kind in ('real', 'slice') then domains.origin else collected.written_origin end as origin,
-        case when collected.kind in ('real', 'slice') then domains.depth else collected.written_depth end as depth
-    from collected
+        case when chosen.kind in ('real', 'slice') then domains.origin else chosen.written_origin end as origin,
+        case when chosen.kind in ('real', 'slice') then domains.depth else chosen.written_depth end as depth
+    from chosen
     left join domains
-        on collected.document_id = domains.document_id
+        on chosen.document_id = domains.document_id
 )
 
 select * from final
