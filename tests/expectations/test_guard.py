@@ -70,7 +70,9 @@ def test_good_data_says_so_of_every_gate_in_sentences(world):
         "G5": "passed",
         "G6": "not_judged",
         "G10": "passed",
+        "G11": "not_judged",
     }
+    assert "the review of strategy" in said(verdict, "G11")[0], "it drops nothing here"
     assert "100% of the 18 generations say where they come from; 100% is asked" in said(verdict, "G1")
     share = 0.75 * 152 / 253
     assert said(verdict, "G2", "grounded_share") == [
