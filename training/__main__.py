@@ -134,8 +134,8 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    from training import signs
     from training.pretrain import train, train_together
-    from training.probes import probe
     from training.processes import joined
     from training.waves import final_runs
 
@@ -154,7 +154,7 @@ def _train(options: argparse.Namespace) -> None:
             else:
                 published = train(study, lake, **order, progress=_bar(name))
             if published:
-                probe(study, lake, split=split, tokens=inputs["tokens"], run=published)
+                signs.read(study, lake, split=split, tokens=inputs["tokens"], run=published)
                 print(published.uri, json.dumps(published.extra["losses"]))
 
 

@@ -47,8 +47,8 @@ def publish_history(study: Study, lake: Lake) -> Published | None:
     """
     gates = [gate for gate in lake.versions(f"studies/{study.name}/gate") if gate.extra.get("data_until")]
     rows = [row | {"version_number": number} for number, gate in enumerate(gates) for row in _rows(gate)]
-    probes = models.probes(study, lake, gates)
-    rows += [row for number, found in enumerate(probes) for row in models.rows(study, found, number)]
+    trained = models.trained(study, lake, gates)
+    rows += [row for number, found in enumerate(trained) for row in models.rows(study, found, number)]
     if not rows:
         return None
     guard = {"drift_max": study.guard.thresholds.entropy_z_max}
@@ -64,7 +64,7 @@ def publish_history(study: Study, lake: Lake) -> Published | None:
         return Facts(extra={"drifts": [_said(row) for row in found if row["drifts"] and row["data_until"] == newest]})
 
     dataset = f"studies/{study.name}/guard_metrics"
-    parents = [*gates, *(probe for found in probes for probe in found.probes)]
+    parents = [*gates, *(sign for found in trained for sign in found.signs)]
     published = lake.publish(dataset, write, config=guard, parents=parents, code=CODE)
     for sentence in published.extra["drifts"]:
         log.warning("drift: %s", sentence)

@@ -1,4 +1,4 @@
-"""What the probes of trained models found (`training.probes`), as rows of the guard's history.
+"""The early signs of trained models (`training.signs`), as rows of the guard's history.
 
 A mix stands where texts have their strategy, and real text's own figure is that of the model of real text alone.
 """
@@ -23,22 +23,22 @@ FIGURES = {
     "facts_real": ("facts", "real", "share", "error"),
     "facts_held_out": ("facts", "held_out", "share", "error"),
 }
-"""By metric: where a probe's extra has its value and standard error."""
+"""By metric: where the extra has its value and standard error."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The probes of all models trained on one version of a study's data."""
+    """The signs of all models trained on one version of a study's data."""
 
     data_until: str
     version: str
-    probes: Sequence[Published]
+    signs: Sequence[Published]
 
 
-def probes(study: Study, lake: Lake, gates: Sequence[Published]) -> list[Trained]:
+def trained(study: Study, lake: Lake, gates: Sequence[Published]) -> list[Trained]:
     """One per version of the study's data that the gates let through and that models were trained on, oldest first.
 
-    Of a run that was probed more than once on the same data the newest counts.
+    Of a run that was read more than once on the same data the newest counts.
     """
     until = {
         parent["digest"]: gate.extra["data_until"]
@@ -48,19 +48,19 @@ def probes(study: Study, lake: Lake, gates: Sequence[Published]) -> list[Trained
     }
     order = {digest: number for number, digest in enumerate(until)}
     found: dict[str, dict[str, Published]] = defaultdict(dict)
-    for newest in lake.children(f"studies/{study.name}/probes"):
-        for probe in lake.versions(newest.dataset):
-            mixes = _mixes(lake, probe)
+    for newest in lake.children(f"studies/{study.name}/signs"):
+        for sign in lake.versions(newest.dataset):
+            mixes = _mixes(lake, sign)
             if mixes in until:
-                found[mixes][probe.dataset] = probe
+                found[mixes][sign.dataset] = sign
     return [Trained(until[mixes], mixes[:16], list(found[mixes].values())) for mixes in sorted(found, key=order.get)]
 
 
-def rows(study: Study, trained: Trained, number: int) -> list[dict[str, object]]:
+def rows(study: Study, of: Trained, number: int) -> list[dict[str, object]]:
     """Means over the seeds of each mix; ``number`` orders the versions."""
     by_mix = defaultdict(list)
-    for probe in trained.probes:
-        by_mix[probe.extra["recipe"]].append(probe.extra)
+    for sign in of.signs:
+        by_mix[sign.extra["recipe"]].append(sign.extra)
     made = []
     for metric in FIGURES:
         known = {mix: _mean(metric, own) for mix, own in by_mix.items()}
@@ -73,8 +73,8 @@ def rows(study: Study, trained: Trained, number: int) -> list[dict[str, object]]
                 "value": value,
                 "real_mean": usual,
                 "real_sd": error if usual is not None else own_error,
-                "data_until": dt.date.fromisoformat(trained.data_until),
-                "version": trained.version,
+                "data_until": dt.date.fromisoformat(of.data_until),
+                "version": of.version,
                 "version_number": number,
             }
             for mix, (value, own_error) in known.items()
@@ -94,9 +94,9 @@ def _mean(metric: str, extras: Sequence[dict]) -> tuple[float | None, float | No
     return fmean(values), fmean(usable) if usable else None
 
 
-def _mixes(lake: Lake, probe: Published) -> str | None:
-    """The digest of the mixes that the probed model was trained on; None where that is no longer in the lake."""
-    uri = next(parent["uri"] for parent in probe.manifest["parents"] if parent["dataset"].endswith("/tokens"))
+def _mixes(lake: Lake, sign: Published) -> str | None:
+    """The digest of the mixes that the model was trained on; None where that is no longer in the lake."""
+    uri = next(parent["uri"] for parent in sign.manifest["parents"] if parent["dataset"].endswith("/tokens"))
     try:
         parents = lake.open(uri).manifest["parents"]
     except NotPublished:

@@ -22,11 +22,10 @@ from palimpsest.ingest.stage import extract_days
 from palimpsest.lake import Lake
 from palimpsest.mixes import build_mixes
 from palimpsest.split import split
-from training import track
+from training import signs, track
 from training.analysis.report import load_table, report
 from training.pack import tokenize
 from training.pretrain import plan_runs, train
-from training.probes import metrics, of_runs, probe
 from training.verdicts import log_history, log_verdicts
 
 DAYS = [dt.date(2026, 10, day) for day in range(1, 29)]
@@ -64,12 +63,12 @@ def found(tmp_path_factory, parsed_dbt):
         for run in plan_runs(study, stages["mixes"]):
             with track.child(study, parent, run) as tracker:
                 runs.append(train(study, lake, tokens=tokens, mixes=stages["mixes"], run=run, tracker=tracker))
-                probed = probe(study, lake, split=stages["split"], tokens=tokens, run=runs[-1])
-                tracker.log_metrics(metrics(probed.extra), run["steps"])
+                read = signs.read(study, lake, split=stages["split"], tokens=tokens, run=runs[-1])
+                tracker.log_metrics(signs.metrics(read.extra), run["steps"])
         history = publish_history(study, lake)
         log_history(parent, study, lake)
         of = {name: stages[name] for name in ("generations", "mixes", "gate")}
-        judged = of_runs(study, lake, runs)
+        judged = signs.of_runs(study, lake, runs)
         stages["report"] = report(study, lake, **of, runs=runs, judged=judged, parent_run_id=parent)
         yield {**stages, "lake": lake, "history": history, "runs": runs, "parent": parent, "study": study}
 
@@ -130,8 +129,8 @@ def test_the_trends_have_texts_mixes_and_models(found):
 
 def test_the_report_shows_the_early_signs_and_the_same_mix_with_and_without(found):
     table = load_table(found["report"])
-    assert [row["mix"] for row in table["probes"]] == ["real", "simple", "random", "chosen"]
-    for row in table["probes"]:
+    assert [row["mix"] for row in table["signs"]] == ["real", "simple", "random", "chosen"]
+    for row in table["signs"]:
         assert 0 < row["ece"] < 1
         assert row["facts_real"] is not None or any("facts of real text" in why for why in row["why"])
     page = found["report"].file("report.html").read_text()

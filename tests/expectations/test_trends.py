@@ -56,7 +56,7 @@ def test_the_newest_models_stand_beside_that_of_real_text_and_drift_is_said(worl
             sure = {"ece": value, "error": 0.004}
             facts = {"real": {"share": 0.5, "error": 0.02}, "held_out": {"share": None, "error": None}}
             told = {"recipe": recipe, "calibration": sure, "facts": facts}
-            lake.publish(f"studies/toy/probes/{run}", lambda d, told=told: Facts(extra=told), config={"ece": value},
+            lake.publish(f"studies/toy/signs/{run}", lambda d, told=told: Facts(extra=told), config={"ece": value},
                          parents=[tokens])  # fmt: skip
 
     def written(directory, day):

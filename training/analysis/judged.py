@@ -1,4 +1,4 @@
-"""Ensembles, downstream tasks and probes of a study as rows of its report, read from what was published of its runs."""
+"""Ensembles, downstream tasks and early signs of a study as rows of its report, read from what its runs published."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import pyarrow.parquet as pq
 
 from palimpsest.config import Study
 from palimpsest.lake import Published
-from training.analysis import probed
+from training.analysis import signs
 
 Right = dict[tuple[str, int], float]
 """By task and question: the share of a mix's seeds that answer it rightly."""
 
 
 def read(study: Study, verdicts: Sequence[Published]) -> dict:
-    """``ensembles``: rows by mix; ``tasks``: a row per mix and task; ``probes``: a row per mix. Empty without any."""
+    """``ensembles``: rows by mix; ``tasks``: a row per mix and task; ``signs``: a row per mix. Empty without any."""
     ensembles, answers, chance = {}, defaultdict(list), {}
     for published in verdicts:
-        if "/probes/" in published.dataset:
+        if "/signs/" in published.dataset:
             continue
         if "/ensembles/" in published.dataset:
             ensembles[published.extra["mix"]] = pq.read_table(published.file("losses.parquet")).to_pylist()
@@ -33,7 +33,7 @@ def read(study: Study, verdicts: Sequence[Published]) -> dict:
     return {
         "ensembles": {mix: ensembles[mix] for mix in study.mixes if mix in ensembles},
         "tasks": _tasks(study, answers, chance),
-        "probes": probed.rows(study, [published for published in verdicts if "/probes/" in published.dataset]),
+        "signs": signs.rows(study, [published for published in verdicts if "/signs/" in published.dataset]),
     }
 
 

@@ -14,7 +14,7 @@ from training import track
 from training.analysis.markdown import HOLDS
 from training.analysis.words import TOLD, describe, loss_text, margins_text
 
-PROBES = ("ece", "facts_real", "facts_held_out")
+SIGNS = ("ece", "facts_real", "facts_held_out")
 WIDTHS = ("margin", "document_margin")
 PARTS = ("", *(f"_{name}" for name in WIDTHS))
 
@@ -58,8 +58,8 @@ def metrics(table: Mapping) -> dict[str, float]:
         name = f"gap_{gap['set']}_by_{gap['axis']}/{gap['layout']}"
         found |= {f"{name}/{point['x']:g}": point["gap"] for point in gap["points"]}
         found |= {f"{name}/slope": gap["slope"], f"{name}/mean": gap["mean"]}
-    for row in table["probes"]:
-        found |= {f"{name}/{row['mix']}": row.get(name) for name in PROBES}
+    for row in table["signs"]:
+        found |= {f"{name}/{row['mix']}": row.get(name) for name in SIGNS}
     for row in table["tasks"]:
         found |= {f"acc_{row['task']}/{row['mix']}": row["acc"]}
     found |= _totals(table)
@@ -153,8 +153,8 @@ def tables(table: Mapping) -> dict[str, dict[str, list]]:
             for law in table["laws"]
         ),
         "tasks.json": _columns(table["tasks"]),
-        "probes.json": _columns(
-            {key: value for key, value in row.items() if key not in ("why", "sentences")} for row in table["probes"]
+        "signs.json": _columns(
+            {key: value for key, value in row.items() if key not in ("why", "sentences")} for row in table["signs"]
         ),
         "ensembles.json": _columns(row for own in table["ensembles"].values() for row in own),
         "certificates.json": _columns(

@@ -35,8 +35,8 @@ from training.waves import final_runs
 CODE = [
     f"training/analysis/{name}.py"
     for name in (
-        "figures", "gaps", "judged", "laws", "pages", "panels", "plots", "probed", "report", "rows", "sampling",
-        "scaling", "series", "style", "table", "words",
+        "figures", "gaps", "judged", "laws", "pages", "panels", "plots", "report", "rows", "sampling",
+        "scaling", "series", "signs", "style", "table", "words",
     )
 ] + ["training/analysis/templates"]  # fmt: skip
 
@@ -55,7 +55,7 @@ def report(
 ) -> Published:
     """The published report; with ``parent_run_id`` also logged there in MLflow, and that run is closed.
 
-    ``search`` is ``studies/<study>/search``, ``judged`` the ensembles, probes and tasks of these runs; ``gate`` is
+    ``search`` is ``studies/<study>/search``, ``judged`` the ensembles, signs and tasks of these runs; ``gate`` is
     where the collapse guard's verdicts stand.
     """
     guard = [dict(verdict) for verdict in gate.extra.get("guard", [])] if gate else []
@@ -121,9 +121,9 @@ def _gate(study: Study, lake: Lake, mixes: Published) -> Published | None:
 
 
 def _judged(study: Study, lake: Lake, runs: Sequence[Published]) -> list[Published]:
-    """The newest ensembles, probes and tasks, as far as they are of these very runs."""
+    """The newest ensembles, signs and tasks, as far as they are of these very runs."""
     known = {run.digest for run in runs}
-    found = [v for kind in ("ensembles", "probes", "tasks") for v in lake.children(f"studies/{study.name}/{kind}")]
+    found = [v for kind in ("ensembles", "signs", "tasks") for v in lake.children(f"studies/{study.name}/{kind}")]
     return [
         published
         for published in found

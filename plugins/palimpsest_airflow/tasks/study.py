@@ -144,10 +144,10 @@ def tokenize(study: str, so_far: Refs) -> list[dict[str, Any]]:
 
 @stage(pool="train", map_index_template="{{ task.op_kwargs['order']['run']['run'] }}")
 def train(study: str, order: dict[str, Any]) -> Ref:
-    """One pre-training run from scratch, evaluated and probed, and tracked as a child of the study's MLflow run."""
+    """One pre-training run from scratch, evaluated and read for early signs; a child of the study's MLflow run."""
     from palimpsest.config import load_study
+    from training import signs
     from training.pretrain import train
-    from training.probes import metrics, probe
     from training.track import child
     from training.waves import tags as search_tags
 
@@ -159,7 +159,7 @@ def train(study: str, order: dict[str, Any]) -> Ref:
             keep_links(MLflow=f"#/runs/{tracker.run_id}")
             trained = train(loaded, lake, **inputs, run=run, tracker=tracker)
             further = _open(lake, order["refs"], "split", "tokens")
-            tracker.log_metrics(metrics(probe(loaded, lake, **further, run=trained).extra), run["steps"])
+            tracker.log_metrics(signs.metrics(signs.read(loaded, lake, **further, run=trained).extra), run["steps"])
             return trained.ref
 
 
@@ -168,8 +168,8 @@ def report(study: str, orders: list[dict[str, Any]], trained: list[Ref], judged:
     """The comparison: how many times its real tokens each mix is worth; and the newest models' place in the trends."""
     from expectations.guard.history import publish_history
     from palimpsest.config import load_study
+    from training import signs
     from training.analysis.report import report
-    from training.probes import of_runs
     from training.verdicts import log_history
 
     loaded = load_study(study)
@@ -178,7 +178,7 @@ def report(study: str, orders: list[dict[str, Any]], trained: list[Ref], judged:
     with work() as lake:
         refs, runs = orders[0]["refs"], [opened(lake, ref) for ref in trained]
         inputs = _open(lake, refs, "mixes", "generations", "gate", *(["search"] if "search" in refs else []))
-        judgements = [*(opened(lake, ref) for ref in judged), *of_runs(loaded, lake, runs)]
+        judgements = [*(opened(lake, ref) for ref in judged), *signs.of_runs(loaded, lake, runs)]
         publish_history(loaded, lake)
         log_history(parent, loaded, lake)
         return report(loaded, lake, **inputs, runs=runs, judged=judgements, parent_run_id=parent).ref

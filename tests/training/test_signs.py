@@ -13,8 +13,8 @@ from palimpsest.guard.cloze import Question
 from palimpsest.lake import Facts
 from tests.training.conftest import text
 from tests.training.judged import probabilities, publish_run
-from training import calibration, evaluate, export, facts, probes
-from training.analysis import probed
+from training import calibration, evaluate, export, facts, signs
+from training.analysis import signs as analysis
 from training.pack import tokenize
 
 
@@ -135,10 +135,10 @@ def asked(lake, small):
     return split, tokenize(small.study, lake, split=split, mixes=small.mixes)
 
 
-def test_a_run_is_probed_once_and_says_what_could_not_be_judged(lake, small, asked):
+def test_a_run_is_read_once_and_says_what_could_not_be_judged(lake, small, asked):
     split, tokens = asked
     run = publish_run(lake, small, "simple-s0")
-    found = probes.probe(small.study, lake, split=split, tokens=tokens, run=run)
+    found = signs.read(small.study, lake, split=split, tokens=tokens, run=run)
     told = found.extra
     assert (told["recipe"], told["run"], told["seed"]) == ("simple", "simple-s0", 0)
     assert told["facts"]["real"]["questions"] >= 60
@@ -148,12 +148,12 @@ def test_a_run_is_probed_once_and_says_what_could_not_be_judged(lake, small, ask
     assert "t0" not in {row["document_id"] for row in rows}
     assert told["facts"]["real"]["share"] == pytest.approx(np.mean([row["right"] for row in rows]))
     assert told["calibration"]["why"].endswith("held-out tokens are too few for 15 bins; 1,000 are needed")
-    assert probes.metrics(told).keys() == {"facts_real", "facts_real_error"}
-    assert probes.probe(small.study, lake, split=split, tokens=tokens, run=run).uri == found.uri
-    assert [p.uri for p in probes.of_runs(small.study, lake, [run])] == [found.uri]
+    assert signs.metrics(told).keys() == {"facts_real", "facts_real_error"}
+    assert signs.read(small.study, lake, split=split, tokens=tokens, run=run).uri == found.uri
+    assert [p.uri for p in signs.of_runs(small.study, lake, [run])] == [found.uri]
     other = publish_run(lake, small, "simple-s0", sharp=2.0)
-    assert probes.of_runs(small.study, lake, [other]) == []
-    (row,) = probed.rows(small.study, [found])
+    assert signs.of_runs(small.study, lake, [other]) == []
+    (row,) = analysis.rows(small.study, [found])
     assert row["mix"] == "simple"
     assert row["facts_real"] == told["facts"]["real"]["share"]
     assert "calibration of simple not judged" in row["why"][0]
@@ -169,8 +169,8 @@ class Probe:
 
 def test_what_is_worse_than_of_real_text_alone_by_more_than_chance_is_said(small):
     same = [Probe("real", 0.02, 0.6), Probe("real", 0.024, 0.62), Probe("simple", 0.023, 0.58)]
-    assert [row["sentences"] for row in probed.rows(small.study, same)] == [[], []]
-    real, simple = probed.rows(small.study, [*same[:2], Probe("simple", 0.08, 0.4)])
+    assert [row["sentences"] for row in analysis.rows(small.study, same)] == [[], []]
+    real, simple = analysis.rows(small.study, [*same[:2], Probe("simple", 0.08, 0.4)])
     assert real["ece"] == pytest.approx(0.022)
     assert real["ece_error"] == pytest.approx(0.002)
     assert simple["sentences"][0].startswith("simple is worse calibrated than real: 0.080 against 0.022, ")

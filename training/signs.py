@@ -1,4 +1,4 @@
-"""``studies/<study>/probes/<run>``: how well a trained model knows what it does not know, and which facts it kept.
+"""``studies/<study>/signs/<run>``: how well a trained model knows what it does not know, and which facts it kept.
 
 Both are early signs of collapse that held-out loss hides. They are made of a published run, so that no run has another
 key for them, and take seconds.
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 CODE = [
     f"training/{name}.py"
-    for name in ("attention", "calibration", "evaluate", "export", "facts", "loss", "model", "probes", "targets")
+    for name in ("attention", "calibration", "evaluate", "export", "facts", "loss", "model", "signs", "targets")
 ] + ["plugins/palimpsest/guard/cloze.py"]  # fmt: skip
 SOURCES = {"real": "train.parquet", "held_out": "validation.parquet"}
 """Facts of the text that mixes may hold, which a model may have read; and of text that none has."""
@@ -49,7 +49,7 @@ ANSWERS = pa.schema(
 )
 
 
-def probe(study: Study, lake: Lake, *, split: Published, tokens: Published, run: Published) -> Published:
+def read(study: Study, lake: Lake, *, split: Published, tokens: Published, run: Published) -> Published:
     """calibration.parquet (a row per bin) and facts.parquet (a row per question); ``extra`` has the figures.
 
     ``extra['calibration']`` is that of `training.calibration` without its bins, ``extra['facts']`` by source that of
@@ -80,7 +80,7 @@ def probe(study: Study, lake: Lake, *, split: Published, tokens: Published, run:
     name = run.dataset.rsplit("/", 1)[1]
     config = {"facts": asked, "context": training.context, "precision": training.precision}
     published = lake.publish(
-        f"studies/{study.name}/probes/{name}", write, config=config, parents=[split, tokens, run], code=CODE
+        f"studies/{study.name}/signs/{name}", write, config=config, parents=[split, tokens, run], code=CODE
     )
     for line in _said(published.extra):
         log.info("%s: %s", name, line)
@@ -88,11 +88,11 @@ def probe(study: Study, lake: Lake, *, split: Published, tokens: Published, run:
 
 
 def of_runs(study: Study, lake: Lake, runs: Sequence[Published]) -> list[Published]:
-    """The newest probes of these very runs, as far as there are any."""
+    """The newest signs of these very runs, as far as there are any."""
     found = []
     for run in runs:
         try:
-            latest = lake.latest(f"studies/{study.name}/probes/{run.dataset.rsplit('/', 1)[1]}")
+            latest = lake.latest(f"studies/{study.name}/signs/{run.dataset.rsplit('/', 1)[1]}")
         except NotPublished:
             continue
         if run.digest in {parent["digest"] for parent in latest.manifest["parents"]}:

@@ -1,4 +1,4 @@
-"""What the probes of a study's runs found, as a row per mix: calibration error, and facts told apart."""
+"""The early signs of a study's runs, as a row per mix: calibration error, and facts told apart."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ FARTHER = 2.0
 """Standard errors of a difference from the reference beyond which it is said to be one."""
 
 
-def rows(study: Study, probes: Sequence[Published]) -> list[dict]:
+def rows(study: Study, signs: Sequence[Published]) -> list[dict]:
     """Means over seeds; standard errors are those of documents and questions, of seeds where these differ by more.
 
     ``why`` holds what could not be judged. ``sentences`` say how the mix compares with the reference.
     """
     by_mix: dict[str, list[Mapping]] = defaultdict(list)
-    for published in probes:
+    for published in signs:
         by_mix[published.extra["recipe"]].append(published.extra)
     found = [_row(mix, by_mix[mix]) for mix in study.mixes if mix in by_mix]
     usual = next((row for row in found if row["mix"] == study.reference), None)
