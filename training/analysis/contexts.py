@@ -47,7 +47,8 @@ def compare_contexts(study: Study, verdicts: Sequence[Published], gaps: Sequence
 
     A bucket is first and last number of context tokens, tokens, documents, loss and its spread over seeds; of a pair
     gap (against minus mix), its half widths over seeds and documents. ``slope`` is what a doubling of the context adds
-    to the gap, the tokens without context left out. Both empty where no run was read so.
+    to the gap, by least squares over the tokens; those without context are left out. Both empty where no run was read
+    so.
     """
     read = _read(verdicts)
     told = [
@@ -140,8 +141,9 @@ def _slope(mega: Read, by_seed: np.ndarray, influences: Sequence[np.ndarray | No
     places = [number for number, (first, _) in enumerate(mega.buckets) if first > 0]
     if len(places) < 2:
         return dict.fromkeys(("slope", "slope_margin", "slope_document_margin"))
-    x = np.log2([mega.buckets[number][1] for number in places])
-    weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
+    x, tokens = np.log2([mega.buckets[number][1] for number in places]), mega.tokens[:, places].sum(0)
+    x -= np.average(x, weights=tokens)  # by tokens: of a book, two have one token before them, thousands have hundreds
+    weights = tokens * x / (tokens * x**2).sum()
     slopes = by_seed[:, places] @ weights
     own = [influences[number] for number in places]
     combined = None if any(one is None for one in own) else weights @ np.array(own)

@@ -173,7 +173,8 @@ def contexts(table: Mapping) -> str:
     )
     about = (
         "Loss of the simple layout minus that of the megadoc in each bucket, above 0 the megadoc is better, ± over "
-        "seeds / over documents; per doubling: what twice the context adds to the gap (0 is left out)."
+        "seeds / over documents; per doubling: what twice the context adds to the gap, by least "
+        "squares over the tokens (0 is left out)."
     )
     parts = [f"## Loss by context\n\n{said}", _table(table["contexts"], losses)]
     return "\n\n".join([*parts, *([about, _table(table["context_gaps"], gaps)] if table["context_gaps"] else [])])
