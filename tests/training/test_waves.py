@@ -261,10 +261,11 @@ def test_a_study_without_search_says_so(made, capsys):
     assert "study small has no 'search'" in capsys.readouterr().err
 
 
-def test_one_tracking_run_per_point_with_its_wave_and_the_diverged_ones_failed(made, trained):
+def test_one_tracking_run_per_point_with_its_wave_and_the_diverged_ones_failed(made, trained, empty_store):
     """What the Dag's tasks do, on MLflow: two points, each twice; the second time nothing is trained."""
     from mlflow import MlflowClient
 
+    shutil.copy(empty_store, made.study.path.parent)
     study = made.study
     parent = track.open_parent(study)
     rows = [row for row in points_of(made) if row["recipe"] == "real" and row["wave"] == 1 and row["epochs"] == 2]

@@ -159,7 +159,7 @@ def test_study_wide_metrics_have_the_same_names_in_every_study(study, lake, inpu
     assert shared[0] == shared[1] and {"best/efficiency", "reference/loss", "total/flops"} <= shared[0]
 
 
-def test_mlflow_holds_every_table_once_and_earlier_reports_beside_it(study, lake, inputs):
+def test_mlflow_holds_every_table_once_and_earlier_reports_beside_it(study, lake, store, inputs):
     from mlflow import MlflowClient
 
     first = track.open_parent(study, {"palimpsest.run_key": "first"})
@@ -199,7 +199,7 @@ def rows_of(client, run, name):
     return [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
 
 
-def test_results_page_is_written_from_lake_and_mlflow(study, lake, inputs, tmp_path, monkeypatch):
+def test_results_page_is_written_from_lake_and_mlflow(study, lake, store, inputs, tmp_path, monkeypatch):
     monkeypatch.setattr(results, "load_study", lambda name: study)
     monkeypatch.setattr(results.Lake, "from_env", classmethod(lambda cls: lake))
     published = report(study, lake, **inputs)
