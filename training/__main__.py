@@ -35,6 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from training import quote
+
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, command, text in (
@@ -52,6 +54,10 @@ def _parser() -> argparse.ArgumentParser:
         if command is _train:
             sub.add_argument("runs", nargs="*", help="only these runs, as 'plan' names them")
             sub.add_argument("--run", dest="runs", action="extend", nargs=1, help="the same, one at a time")
+    text = "what a study costs: generated and trained tokens, FLOPs, GPU hours, against its budget; needs no data"
+    sub = commands.add_parser("cost", help=text, description=text)
+    quote.add_options(sub)
+    sub.set_defaults(command=quote.show)
     sub = commands.add_parser("rounds", help="a loop's rounds so far: table, plots, page")
     sub.add_argument("loop")
     sub.add_argument("--results", action="store_true", help="also write docs/results/loop_LOOP.md")
