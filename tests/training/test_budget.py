@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from palimpsest.config import Model, Study, load_study
-from palimpsest.lake import REPOSITORY
+from palimpsest.lake import REPOSITORY, Facts
 from palimpsest.mixes import RECIPES, recipe_rows, stream_rows
 from tests.training.conftest import study_content
 from training import bill, budget, points
@@ -254,3 +257,50 @@ def test_generations_that_two_strategies_share_are_paid_once():
     assert found["many"].shared == 200 and found["fewer"].shared == 100
     assert found["many"].gpu_hours == pytest.approx(6000 / 100 / 3600)
     assert "200 more requests are those of an earlier strategy" in bill.table([*found.values()])
+
+
+def publish(lake, stage: str, extra: dict, **tables: list[dict]) -> None:
+    def write(directory: Path) -> Facts:
+        for name, rows in tables.items():
+            pq.write_table(pa.Table.from_pylist(rows), directory / f"{name}.parquet")
+        return Facts(extra=extra)
+
+    lake.publish(f"studies/demo/{stage}", write)
+
+
+def test_sizes_come_from_the_plan_then_from_what_was_made_and_the_speed_from_what_was_trained(lake, capsys):
+    """A study on a CPU, before anything is generated, before anything is trained, and after."""
+    study = load_study("demo")
+    planned = {name: {"requests": 1000 * s.generations, "expected_tokens": 0} for name, s in study.strategies.items()}
+    publish(lake, "split", {"train_documents": 1000, "train_tokens": 500_000, "vocabulary": 4096})
+    publish(lake, "plan", {"strategies": planned})
+    printed = cost(capsys, "demo")
+    assert "Sizes are expected by studies/demo/plan/" in printed
+    name, strategy = next(iter(study.strategies.items()))
+    requests = 1000 * strategy.generations
+    assert re.search(rf"^{name} +{requests:,} +{requests * 500 / 1e6:,.1f}M +no GPU +0\.0$", printed, re.MULTILINE)
+    assert "0.0 to generate, unknown to train" in printed
+
+    rows = budget.imagined(study, documents=1000, real=600_000, written=dict.fromkeys(study.strategies, 100))
+    found = [
+        {"strategy": name, "tokens": 7, "output_tokens": None},
+        {"strategy": name, "tokens": 9, "output_tokens": 5},
+    ]
+    publish(lake, "generations", {}, generations=found, generation_drops=[{"strategy": name}])
+    publish(lake, "mixes", {}, mixes=[row for rows in rows.values() for row in rows])
+    printed = cost(capsys, "demo")
+    assert "Sizes are those of studies/demo/mixes/" in printed
+    assert re.search(rf"^{name} +3 +0\.0M ", printed, re.MULTILINE)
+    assert bill.made(lake.latest("studies/demo/generations")) == {name: (3, 18)}, "7 + 5, and as long for the dropped"
+
+    def run(directory: Path) -> Facts:
+        (directory / "evaluation.json").write_text(json.dumps({"device": "cpu", "flops": 4e12, "seconds": 2.0}))
+        return Facts()
+
+    reference = points.at(study, rows["real"], points.own(study, "real"), study.training.seeds[0])["run"]
+    lake.publish(f"studies/demo/runs/{reference}", run)
+    printed = cost(capsys, "demo")
+    flops = float(re.search(r"tokens, (\S+) FLOPs$", printed, re.MULTILINE)[1])
+    said = re.search(r"Training at 2 TFLOP/s a CPU \(measured in this study's runs\): (\S+) hours", printed)
+    assert float(said[1]) == pytest.approx(flops / 2e12 / 3600, rel=0.1)
+    assert re.search(r"In all 0\.0 GPU hours, within budget_gpu_hours", printed)
