@@ -128,7 +128,7 @@ def test_however_many_processes_a_step_has_the_same_windows(odd, lake, tmp_path)
     (folder / "record.py").write_text(RECORD)
     order = {
         "study": study.model_dump(mode="json"), "lake": lake.root, "tokens": {"lake": lake.root, **odd.tokens.ref},
-        "run": planned(odd, study), "directory": str(folder), "mlflow_run_id": None,
+        "run": planned(odd, study), "directory": str(folder), "mlflow_run_id": None, "nodes": 1,
     }  # fmt: skip
     (folder / "order.json").write_text(json.dumps(order))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]

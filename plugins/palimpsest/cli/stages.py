@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 from palimpsest.cli.summary import summary
-from palimpsest.config import Corpus, load_corpus, load_study
+from palimpsest.config import Corpus, check_files, load_corpus, load_study
 from palimpsest.lake import Lake
 
 
@@ -37,6 +37,7 @@ def _split(options) -> None:
     from palimpsest.split import split
 
     study, lake = load_study(options.study), Lake.from_env()
+    check_files(study)  # those of tasks and held-out sets are read only after everything has been generated
     print(summary(split(study, lake, documents=[admitted_documents(c, lake) for c in study.corpora])))
 
 

@@ -22,10 +22,12 @@ from palimpsest.config.files import (
     load_study,
     loops_dir,
     matching,
+    missing_files,
     named_files,
     remedy,
     resolve,
     studies_dir,
+    told,
     unresolved,
 )
 from palimpsest.config.generation import Engine, Review, Sampling, Server, Strategy
@@ -83,7 +85,9 @@ __all__ = [
     "Arm",
     "BASELINE",
     "load_study",
+    "missing_files",
     "named_files",
+    "told",
     "resolve",
     "studies_dir",
 ]

@@ -19,11 +19,12 @@ GATED = ("split", "generations", "mixes")
 @stage()
 def plan(study: str) -> Refs:
     """Training and validation documents, every generation request with its content key, and what asking them costs."""
-    from palimpsest.config import load_study
+    from palimpsest.config import check_files, load_study
     from palimpsest.generate.plan import plan
     from palimpsest.split import split
 
     loaded = load_study(study)
+    check_files(loaded)  # those of tasks and held-out sets are read only after everything has been generated
     serving.keep_generation_link(study)
     if loaded.judging.tasks:  # asked after days of training; what keeps them from it is said now
         from training.downstream import require
