@@ -217,6 +217,9 @@ def test_results_page_is_written_from_lake_and_mlflow(study, lake, store, inputs
                     "What it cost", "Passes over each stream"):  # fmt: skip
         assert f"\n## {heading}\n" in text
     assert "| simple_8 | simple_8 | 86% | 259k | 0.75 | 2.80 |" in text
+    dags = [*(f"corpus_{corpus}" for corpus in study.corpora), "study_planted"]
+    switched = [text.index(f"{what} {dag}") for dag in dags for what in ("unpause -y", "trigger")]
+    assert switched == sorted(switched)
     for line in text.splitlines():
         if line.startswith("!["):
             assert (tmp_path / line.split("](")[1].rstrip(")")).stat().st_size > 10_000
