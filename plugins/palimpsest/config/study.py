@@ -133,6 +133,8 @@ class Study(Strict):
                         f"servers.{strategy.engine.server}.context of {context} tokens must hold the prompt as well; "
                         "lower the one or raise the other"
                     )
+        for name in self.guard.in_distribution if self.guard.in_distribution != "all" else ():
+            known("guard.in_distribution", name, self.strategies)
         for name, layout in self.layouts.items():
             if layout.strategy is not None:
                 known(f"layouts.{name}.strategy", layout.strategy, self.strategies)
