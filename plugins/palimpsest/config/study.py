@@ -138,6 +138,8 @@ class Study(Strict):
                     )
         for name in self.assumed.written:
             known("assumed.written", name, self.strategies)
+        for name in self.guard.in_distribution if self.guard.in_distribution != "all" else ():
+            known("guard.in_distribution", name, self.strategies)
         for name, layout in self.layouts.items():
             if layout.strategy is not None:
                 known(f"layouts.{name}.strategy", layout.strategy, self.strategies)

@@ -106,6 +106,7 @@ def gate(study: str, so_far: Refs) -> Refs:
     from expectations.guard.history import publish_history
     from expectations.verdicts import GateFailed
     from palimpsest.config import load_study
+    from training.verdicts import log_stopped
 
     loaded = load_study(study)
     keep_guard(study)
@@ -113,6 +114,7 @@ def gate(study: str, so_far: Refs) -> Refs:
         try:
             verdict = gate_study(loaded, lake, **_open(lake, so_far, *gated(so_far)))
         except GateFailed as failure:
+            log_stopped(loaded, failure.record)
             if not failure.waivable:
                 raise
             log.warning("%s", failure)
