@@ -10,12 +10,19 @@ from palimpsest.lake import Lake
 
 
 def register(add) -> None:
+    add("fetch", _fetch, "source files that lie elsewhere → the lake", "corpus")
     ingest = add("ingest", _ingest, "crawl records of some days → pages", "corpus")
     ingest.add_argument("--from", dest="start", type=dt.date.fromisoformat, help="first day (default: the corpus's)")
     ingest.add_argument("--to", dest="end", type=dt.date.fromisoformat, help="last day, inclusive")
     add("documents", _documents, "all published pages → documents and drops (dbt)", "corpus")
     add("split", _split, "documents → training and validation, and the tokenizer", "study")
     add("build", _build, "megadocs and mixes (dbt)", "study")
+
+
+def _fetch(options) -> None:
+    from palimpsest.fetch.stage import fetch_corpus
+
+    print(summary(fetch_corpus(load_corpus(options.corpus), Lake.from_env())))
 
 
 def _ingest(options) -> None:

@@ -13,8 +13,7 @@ from typing import Literal
 
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType, response
 
-from palimpsest.ingest.records import Record
-from palimpsest.ingest.sources import SourceFile
+from palimpsest.ingest.records import Record, SourceFile
 from palimpsest.lake import LakeError
 
 GZIP = b"\x1f\x8b"
@@ -46,17 +45,20 @@ def read_records(file: SourceFile, limit: int) -> Iterator[Record]:
             raise LakeError(
                 f"{file.name}: damaged after offset {last}: {error}; fetch the file again (nothing of it was published)"
             ) from None
-    _check_end(file, last, gzipped=head.startswith(GZIP))
+    check_end(file.name, file.path, last, head)
     if not records:
         raise LakeError(f"{file.name}: the file holds no record; fetch it again or remove it from source.files")
 
 
 def _record(found: WarcRecord, limit: int) -> Record:
     kind = TYPES.get(int(found.record_type), "unknown")
-    record = Record(kind, found.stream_pos, found.headers.get("WARC-Target-URI") or "", _date(found))
+    record = Record(kind, found.stream_pos, found.headers.get("WARC-Target-URI") or "", record_date(found))
+    record.url = record.url.strip("<> ")
+    if kind == "conversion":  # a crawl's own plain text of a page (WET)
+        record.content_type, record.charset, record.title = found.headers.get("Content-Type") or "", "utf-8", ""
+        record.payload = _read(found, limit + 1)
     if kind != "response":
         return record
-    record.url = record.url.strip("<> ")
     block = _read(found, limit + HEADERS)
     if not found.is_http:
         record.fault, record.payload = f"not an HTTP response ({found.headers.get('Content-Type')})", block
@@ -105,7 +107,8 @@ def _read(found: WarcRecord, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _date(found: WarcRecord) -> dt.datetime | None:
+def record_date(found: WarcRecord) -> dt.datetime | None:
+    """Its WARC-Date in UTC; None for what cannot be read as one."""
     value = found.headers.get("WARC-Date") or ""
     try:
         date = dt.datetime.fromisoformat(value.replace("Z", "+00:00"))
@@ -114,21 +117,21 @@ def _date(found: WarcRecord) -> dt.datetime | None:
         return None
 
 
-def _check_end(file: SourceFile, last: int, *, gzipped: bool) -> None:
-    """Raise unless the file ends where its last record does."""
-    size = file.path.stat().st_size
-    if gzipped:
-        complete = _gzip_ends(file.path, last) or (last > 0 and _gzip_ends(file.path, 0))
+def check_end(name: str, path: Path, last: int, head: bytes) -> None:
+    """Raise `LakeError` unless the file, which begins with ``head``, ends where its record at offset ``last`` does."""
+    size = path.stat().st_size
+    if head.startswith(GZIP):
+        complete = gzip_ends(path, last) or (last > 0 and gzip_ends(path, 0))
     else:
-        complete = _plain_ends(file.path, last)
+        complete = _plain_ends(path, last)
     if not complete:
         raise LakeError(
-            f"{file.name}: truncated: the record at offset {last} does not end before the end of the file "
+            f"{name}: truncated: the record at offset {last} does not end before the end of the file "
             f"(offset {size}); fetch the file again (nothing of it was published)"
         )
 
 
-def _gzip_ends(path: Path, start: int) -> bool:
+def gzip_ends(path: Path, start: int) -> bool:
     """Whether the bytes from ``start`` are whole gzip members; ``start`` may lie inside one (then False)."""
     with path.open("rb") as stream:
         stream.seek(start)

@@ -10,7 +10,17 @@ from palimpsest_airflow.tasks.common import Ref, keep_data_docs, opened, stage, 
 
 
 @stage()
-def extract(corpus: str) -> list[Ref]:
+def fetch(corpus: str) -> Ref:
+    """Source files that lie elsewhere, whole and checked, in the lake; what came of a file before is gone on from."""
+    from palimpsest.config import load_corpus
+    from palimpsest.fetch.stage import fetch_corpus
+
+    with work() as lake:
+        return fetch_corpus(load_corpus(corpus), lake).ref
+
+
+@stage()
+def extract(corpus: str, fetched: Ref | None = None) -> list[Ref]:
     """Pages of the run's days, parsed, repaired, redacted and scored: one dataset per day."""
     from palimpsest.config import load_corpus
     from palimpsest.ingest.stage import extract_days

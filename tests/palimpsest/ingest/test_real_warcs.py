@@ -28,7 +28,7 @@ def folder(shared):
         ("dolma_sample-0000.warc.gz", 22, 22),
         ("dolma_sample-0001.warc.gz", 15, 15),
         ("commoncrawl_whirlwind.warc.gz", 1, 1),
-        ("commoncrawl_whirlwind.warc.wet.gz", 0, 0),
+        ("commoncrawl_whirlwind.warc.wet.gz", 1, 1),
         ("commoncrawl_whirlwind.warc.wat.gz", 0, 0),
         ("warcio_example.warc", 1, 1),
         ("warcio_example.warc.gz", 1, 1),

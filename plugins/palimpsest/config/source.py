@@ -1,0 +1,111 @@
+"""Where a corpus' pages come from: files here or elsewhere, or a crawl of Common Crawl; and how they are fetched."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from palimpsest.config.base import Strict
+from palimpsest.config.table import Columns, Value
+
+URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+
+def _server(value: str) -> str:
+    if not URL.match(value):
+        raise ValueError(f"'{value}' is no address; write it with its scheme, like https://host/ or s3://bucket/")
+    return value.rstrip("/") + "/"
+
+
+Server = Annotated[str, AfterValidator(_server)]
+CrawlId = Annotated[str, Field(pattern=r"^CC-MAIN-\d{4}-\d{2,4}$")]
+Domain = Annotated[str, Field(pattern=r"^[a-z0-9-]+(\.[a-z0-9-]+)+$")]
+
+
+class Transfer(Strict):
+    """How files are fetched from elsewhere; nothing here changes what is fetched."""
+
+    connections: int = Field(default=4, ge=1, le=64)
+    attempts: int = Field(default=8, ge=1)
+    """Tries of one file in a row that brought next to nothing; then it is given up, and the run with it."""
+    backoff_s: float = Field(default=1.0, gt=0)
+    """Pause before the second try; doubled with each further one up to a minute. A server's Retry-After goes first."""
+    stall_s: float = Field(default=60.0, gt=0)
+    """A connection that brings less than 1 KiB/s over this time is cut; what it brought is kept."""
+
+
+class Segments(Strict):
+    """A run of a crawl's files, in the order of its paths file."""
+
+    first: int = Field(default=0, ge=0)
+    count: int = Field(gt=0)
+
+
+class Query(Strict):
+    """Captures that a crawl's index has of some domains."""
+
+    domains: list[Domain] = Field(min_length=1)
+    """With their subdomains."""
+    mime: str | None = "text/html"
+    """The type that the index holds for the capture; null: all."""
+    status: int | None = Field(default=200, ge=100, le=599)
+
+
+class CommonCrawl(Strict):
+    crawls: list[CrawlId] = Field(min_length=1)
+    """Crawls of the same corpus, like CC-MAIN-2024-22. A crawl added later is fetched and extracted alone."""
+    records: Literal["warc", "wet"] = "warc"
+    """'warc': pages as captured. 'wet': the crawl's own plain text of them."""
+    segments: Segments | None = None
+    """Which of its files, of each crawl; or ``query``."""
+    query: Query | None = None
+    server: Server = "https://data.commoncrawl.org/"
+    """Where the files lie: https://, or s3://commoncrawl/ (any address that fsspec opens)."""
+    index: Server = "https://index.commoncrawl.org/"
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> CommonCrawl:
+        if (self.segments is None) == (self.query is None):
+            raise ValueError("give one of 'segments' (files by number) and 'query' (captures by domain)")
+        if self.query and self.records != "warc":
+            raise ValueError("'query' finds captures, and the index knows those of WARC files only; set records: warc")
+        return self
+
+
+class Source(Strict):
+    kind: Literal["warc", "table", "cpython", "commoncrawl"] = "warc"
+    """'warc': crawl records with HTML pages. 'table': JSON lines or Parquet, a row per text that is extracted already;
+    the document rules and the gate are those of pages. 'cpython': the help topics and docstrings of the Python that
+    runs this, a corpus that every machine has. 'commoncrawl': files or captures of Common Crawl."""
+    files: list[str] = []
+    """Paths (globs allowed) relative to the repository, absolute, or in the data folder ($PALIMPSEST_DATA/...)."""
+    columns: Columns | None = None
+    """Where a table's fields stand; default: columns 'url' and 'text'."""
+    where: dict[str, Value] = {}
+    """Only rows of a table whose columns have these values."""
+    commoncrawl: CommonCrawl | None = None
+    transfer: Transfer = Transfer()
+
+    @model_validator(mode="after")
+    def _complete(self) -> Source:
+        if (self.kind in ("warc", "table")) != bool(self.files):
+            needed = "takes no 'files'" if self.files else "needs the key 'files'"
+            raise ValueError(f"source kind '{self.kind}' {needed}")
+        if (self.kind == "commoncrawl") != bool(self.commoncrawl):
+            needed = "takes no" if self.commoncrawl else "needs the"
+            raise ValueError(f"source kind '{self.kind}' {needed} key 'commoncrawl'")
+        for key in ("columns", "where"):
+            if self.kind != "table" and getattr(self, key):
+                raise ValueError(f"source kind '{self.kind}' takes no '{key}'; it is for kind 'table'")
+        return self
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it must be fetched before it can be read."""
+        return self.kind == "commoncrawl"
+
+    @property
+    def is_table(self) -> bool:
+        return self.kind in ("table", "cpython")
