@@ -71,10 +71,10 @@ def test_bytes_after_the_last_record_are_an_error(tmp_path):
         (b"", "the file is empty"),
         (gzip.compress(b"", mtime=0), "the file holds no record"),
         (b"<html><body>hello</body></html>", "not a WARC file: it begins with b'<html><bod' at offset 0"),
-        (b"filedesc://example.arc 0.0.0.0 20140216050221 text/plain 1 0\n", "not a WARC file"),
+        (b"filedesc://example.arc 0.0.0.0 20140216050221 text/plain 76\n1 0", "damaged after offset 0: 73 bytes are"),
         (gzip.compress(b"just some text, compressed\n" * 50, mtime=0), "damaged after offset 0: Invalid WARC header"),
     ],
-    ids=["empty", "no record", "html", "arc", "compressed text"],
+    ids=["empty", "no record", "html", "cut-off arc", "compressed text"],
 )
 def test_what_is_no_warc_is_named(tmp_path, content, message):
     path = tmp_path / "other.warc.gz"
