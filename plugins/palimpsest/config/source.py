@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -11,6 +12,21 @@ from palimpsest.config.base import Strict
 from palimpsest.config.table import Columns, Value
 
 URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+
+def is_url(file: str) -> bool:
+    """Whether a file is named by an address, not a path."""
+    return bool(URL.match(file))
+
+
+def _check_address(address: str, key: str) -> None:
+    parts = urlsplit(address)
+    if parts.username or parts.password:
+        raise ValueError(f"{key}: an address in a corpus file must hold no password; use the environment's credentials")
+    if parts.path.endswith("/") or not parts.path.strip("/"):
+        raise ValueError(f"{key}: '{address}' names no file")
+    if parts.scheme.lower() in ("http", "https") and "*" in parts.path:
+        raise ValueError(f"{key}: '{address}': a web server cannot say what a star matches; name each file")
 
 
 def _server(value: str) -> str:
@@ -74,18 +90,31 @@ class CommonCrawl(Strict):
         return self
 
 
+class HuggingFace(Strict):
+    """Data files (Parquet or JSON lines) of a dataset on the hub, at one commit."""
+
+    repo: str = Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")
+    revision: str = Field(pattern=r"^[0-9a-f]{40}$")
+    """The commit in full: a branch would be another dataset tomorrow."""
+    files: list[str] = Field(min_length=1)
+    """Paths in the dataset; a star also matches slashes: data/train-*.parquet."""
+
+
 class Source(Strict):
-    kind: Literal["warc", "table", "cpython", "commoncrawl"] = "warc"
+    kind: Literal["warc", "table", "cpython", "commoncrawl", "huggingface"] = "warc"
     """'warc': crawl records with HTML pages. 'table': JSON lines or Parquet, a row per text that is extracted already;
     the document rules and the gate are those of pages. 'cpython': the help topics and docstrings of the Python that
-    runs this, a corpus that every machine has. 'commoncrawl': files or captures of Common Crawl."""
+    runs this, a corpus that every machine has. 'commoncrawl': files or captures of Common Crawl. 'huggingface': tables
+    of a dataset on the hub."""
     files: list[str] = []
-    """Paths (globs allowed) relative to the repository, absolute, or in the data folder ($PALIMPSEST_DATA/...)."""
+    """Paths (globs allowed) relative to the repository, absolute, or in the data folder ($PALIMPSEST_DATA/...); or
+    addresses: https://, or any that fsspec opens (s3://bucket/*.warc.gz)."""
     columns: Columns | None = None
     """Where a table's fields stand; default: columns 'url' and 'text'."""
     where: dict[str, Value] = {}
     """Only rows of a table whose columns have these values."""
     commoncrawl: CommonCrawl | None = None
+    huggingface: HuggingFace | None = None
     transfer: Transfer = Transfer()
 
     @model_validator(mode="after")
@@ -93,19 +122,23 @@ class Source(Strict):
         if (self.kind in ("warc", "table")) != bool(self.files):
             needed = "takes no 'files'" if self.files else "needs the key 'files'"
             raise ValueError(f"source kind '{self.kind}' {needed}")
-        if (self.kind == "commoncrawl") != bool(self.commoncrawl):
-            needed = "takes no" if self.commoncrawl else "needs the"
-            raise ValueError(f"source kind '{self.kind}' {needed} key 'commoncrawl'")
+        for key in ("commoncrawl", "huggingface"):
+            if (self.kind == key) != bool(getattr(self, key)):
+                needed = "takes no" if getattr(self, key) else "needs the"
+                raise ValueError(f"source kind '{self.kind}' {needed} key '{key}'")
         for key in ("columns", "where"):
-            if self.kind != "table" and getattr(self, key):
-                raise ValueError(f"source kind '{self.kind}' takes no '{key}'; it is for kind 'table'")
+            if self.kind not in ("table", "huggingface") and getattr(self, key):
+                raise ValueError(f"source kind '{self.kind}' takes no '{key}'; it is for kinds 'table', 'huggingface'")
+        for number, file in enumerate(self.files):
+            if URL.match(file):
+                _check_address(file, f"files.{number}")
         return self
 
     @property
     def is_remote(self) -> bool:
         """Whether it must be fetched before it can be read."""
-        return self.kind == "commoncrawl"
+        return self.kind in ("commoncrawl", "huggingface") or any(is_url(file) for file in self.files)
 
     @property
     def is_table(self) -> bool:
-        return self.kind in ("table", "cpython")
+        return self.kind in ("table", "cpython", "huggingface")

@@ -15,7 +15,8 @@ from fastwarc.warc import ArchiveIterator, WarcRecord
 
 from palimpsest.config import CommonCrawl, Corpus, Query, Transfer
 from palimpsest.fetch.connection import Client
-from palimpsest.fetch.transfer import Missing, fetch_small
+from palimpsest.fetch.part import Missing
+from palimpsest.fetch.transfer import fetch_small
 from palimpsest.lake import LakeError
 
 T = TypeVar("T")
@@ -111,7 +112,7 @@ def _conditions(query: Query) -> dict[str, str]:
 def _small(url: str, client: Client, how: Transfer, parse: Callable[[bytes], T]) -> T:
     """What ``parse`` makes of the answer; one cut off without a word is asked for once more."""
     for last in (False, True):
-        body = fetch_small(url, client, how)
+        body, _ = fetch_small(url, client, how)
         try:
             return parse(body)
         except LakeError:

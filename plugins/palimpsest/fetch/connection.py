@@ -79,10 +79,18 @@ class Client:
     """Connections to any number of hosts, for any number of threads.
 
     With ``choose`` the address connected to is the one it gave, whatever the name resolves to a moment later, and the
-    proxies of the environment are not used: they would resolve names themselves.
+    proxies of the environment are not used: they would resolve names themselves. ``tokens``: Authorization headers by
+    host and port; a host that a server redirects to gets its own or none.
     """
 
-    def __init__(self, connections: int, stall_s: float, choose: Callable[[str, int], str] | None = None) -> None:
+    def __init__(
+        self,
+        connections: int,
+        stall_s: float,
+        choose: Callable[[str, int], str] | None = None,
+        tokens: Mapping[str, str] | None = None,
+    ) -> None:
+        self._tokens = tokens or {}
         options = {
             "ssl_context": httpx.create_ssl_context(),
             "max_connections": None,
@@ -110,10 +118,12 @@ class Client:
         Raises `ConnectionError` or `TimeoutError` for what trying again may mend.
         """
         scheme, host = urlsplit(url).scheme, urlsplit(url).hostname or ""
+        token = self._tokens.get(urlsplit(url).netloc)
+        sent = {"User-Agent": AGENT, **headers} | ({"Authorization": token} if token else {})
         proxied = scheme in self._proxied and not urllib.request.proxy_bypass(host)
         pool = self._proxied[scheme] if proxied else self._direct
         try:
-            with pool.stream("GET", url, headers={"User-Agent": AGENT, **headers}) as response:
+            with pool.stream("GET", url, headers=sent) as response:
                 yield response
         except httpcore.TimeoutException as error:
             raise TimeoutError(f"{url}: no answer, or too slow a one: {error or type(error).__name__}") from None

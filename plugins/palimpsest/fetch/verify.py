@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fastwarc.warc import ArchiveIterator
 
-from palimpsest.fetch.transfer import Damaged
+from palimpsest.fetch.part import Damaged
 from palimpsest.ingest.arc import is_arc
 from palimpsest.ingest.framing import CHUNK, codec, decompressed
 from palimpsest.ingest.records import PAGE_KINDS, SourceFile

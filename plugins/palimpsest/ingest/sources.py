@@ -11,7 +11,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from palimpsest.config import Corpus, remedy, resolve, unresolved
+from palimpsest.config import Corpus, is_url, remedy, resolve, unresolved
 from palimpsest.fetch.stage import fetched_files
 from palimpsest.guard.corpus import cpython_documents
 from palimpsest.ingest.records import SourceFile
@@ -23,12 +23,12 @@ def source_files(corpus: Corpus, lake: Lake) -> list[SourceFile]:
     """Every file of the corpus once, sorted by name. Raises `LakeError` for a pattern that finds nothing, and for what
     is still to be fetched.
     """
-    if corpus.source.is_remote:
-        return sorted(fetched_files(corpus, lake), key=lambda file: file.name)
     if corpus.source.kind == "cpython":
         return [SourceFile("cpython", cpython_table())]
-    found: dict[str, SourceFile] = {}
+    found = {file.name: file for file in fetched_files(corpus, lake)} if corpus.source.is_remote else {}
     for number, pattern in enumerate(corpus.source.files):
+        if is_url(pattern):
+            continue
         paths = [Path(p) for p in glob.glob(str(resolve(pattern)), recursive=True) if Path(p).is_file()]
         if not paths:
             raise LakeError(

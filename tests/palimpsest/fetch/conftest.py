@@ -48,6 +48,7 @@ class Site:
         self.pages: dict[str, Callable[[str], tuple[int, bytes]]] = {}
         self.faults: dict[str, list[Fault]] = defaultdict(list)
         self.asked: list[tuple[str, str]] = []
+        self.headers: list[dict[str, str]] = []
         self.sent = 0
         self.stopping = threading.Event()
         site = self
@@ -83,6 +84,7 @@ class Site:
         path = urlsplit(request.path).path.lstrip("/")
         asked = request.headers.get("Range", "")
         self.asked.append((path, asked))
+        self.headers.append(dict(request.headers))
         fault = self.faults[path].pop(0) if self.faults[path] else Fault()
         if path in self.pages:
             status, body = self.pages[path](urlsplit(request.path).query)
