@@ -33,7 +33,7 @@ from palimpsest.config.guard import Guard, NeuralProbe, Waiver
 from palimpsest.config.labelled import Labelled
 from palimpsest.config.loop import BASELINE, Arm, Loop
 from palimpsest.config.mixes import AXES, Match, Mix, Search
-from palimpsest.config.source import CommonCrawl, HuggingFace, Query, Segments, Source, Transfer, is_url
+from palimpsest.config.source import CommonCrawl, Crawl, HuggingFace, Query, Segments, Source, Transfer, is_url
 from palimpsest.config.study import Study
 from palimpsest.config.table import Columns, SampleColumns
 from palimpsest.config.training import Model, Optimizer, Training
@@ -41,6 +41,7 @@ from palimpsest.config.training import Model, Optimizer, Training
 __all__ = [
     "Columns",
     "CommonCrawl",
+    "Crawl",
     "HuggingFace",
     "is_url",
     "Query",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -90,6 +91,46 @@ class CommonCrawl(Strict):
         return self
 
 
+class Crawl(Strict):
+    """Sites that are crawled when the corpus runs; every page is asked for only if it has changed."""
+
+    sites: list[str] = Field(min_length=1)
+    """Where to begin, like https://host/docs/. Only pages of the same scheme, host and port are asked for; robots.txt
+    of each is obeyed, and a site that cannot say what it allows is left alone."""
+    agent: str = Field(min_length=5, max_length=200)
+    """Who asks, as servers see it: a name (the one robots.txt rules are looked up under) and where to complain, like
+    'my-corpus/1.0 (+https://host/about; me@host)'."""
+    max_pages: int = Field(default=1_000, gt=0)
+    """Requests for pages of one site and crawl, unchanged ones among them."""
+    max_bytes: int = Field(default=1_000_000_000, gt=0)
+    """Of one site and crawl; a page that was begun is finished."""
+    max_depth: int = Field(default=5, ge=0)
+    """Links from a start or a page of the sitemap."""
+    delay_s: float = Field(default=1.0, ge=0)
+    """Pause between two requests to a site; a longer one in robots.txt (Crawl-delay, Request-rate) goes first."""
+    sitemaps: bool = True
+    follow_links: bool = True
+    private_networks: list[str] = []
+    """Networks that may be connected to beside the public internet, like 10.0.0.0/8."""
+
+    @model_validator(mode="after")
+    def _askable(self) -> Crawl:
+        for number, site in enumerate(self.sites):
+            parts = urlsplit(site)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+                raise ValueError(f"sites.{number}: '{site}' is no address of a site; write it like https://host/")
+        if "@" not in self.agent and "://" not in self.agent:
+            raise ValueError("agent: say where to complain, like 'my-corpus/1.0 (+https://host/about)'")
+        if any(ord(character) < 32 or ord(character) > 126 for character in self.agent):
+            raise ValueError("agent: only printable ASCII can be sent")
+        for number, network in enumerate(self.private_networks):
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise ValueError(f"private_networks.{number}: {error}; write it like 10.0.0.0/8") from None
+        return self
+
+
 class HuggingFace(Strict):
     """Data files (Parquet or JSON lines) of a dataset on the hub, at one commit."""
 
@@ -101,11 +142,11 @@ class HuggingFace(Strict):
 
 
 class Source(Strict):
-    kind: Literal["warc", "table", "cpython", "commoncrawl", "huggingface"] = "warc"
+    kind: Literal["warc", "table", "cpython", "commoncrawl", "huggingface", "crawl"] = "warc"
     """'warc': crawl records with HTML pages. 'table': JSON lines or Parquet, a row per text that is extracted already;
     the document rules and the gate are those of pages. 'cpython': the help topics and docstrings of the Python that
     runs this, a corpus that every machine has. 'commoncrawl': files or captures of Common Crawl. 'huggingface': tables
-    of a dataset on the hub."""
+    of a dataset on the hub. 'crawl': pages of sites, fetched when the corpus runs."""
     files: list[str] = []
     """Paths (globs allowed) relative to the repository, absolute, or in the data folder ($PALIMPSEST_DATA/...); or
     addresses: https://, or any that fsspec opens (s3://bucket/*.warc.gz)."""
@@ -115,6 +156,7 @@ class Source(Strict):
     """Only rows of a table whose columns have these values."""
     commoncrawl: CommonCrawl | None = None
     huggingface: HuggingFace | None = None
+    crawl: Crawl | None = None
     transfer: Transfer = Transfer()
 
     @model_validator(mode="after")
@@ -122,7 +164,7 @@ class Source(Strict):
         if (self.kind in ("warc", "table")) != bool(self.files):
             needed = "takes no 'files'" if self.files else "needs the key 'files'"
             raise ValueError(f"source kind '{self.kind}' {needed}")
-        for key in ("commoncrawl", "huggingface"):
+        for key in ("commoncrawl", "huggingface", "crawl"):
             if (self.kind == key) != bool(getattr(self, key)):
                 needed = "takes no" if getattr(self, key) else "needs the"
                 raise ValueError(f"source kind '{self.kind}' {needed} key '{key}'")
@@ -137,7 +179,7 @@ class Source(Strict):
     @property
     def is_remote(self) -> bool:
         """Whether it must be fetched before it can be read."""
-        return self.kind in ("commoncrawl", "huggingface") or any(is_url(file) for file in self.files)
+        return self.kind in ("commoncrawl", "huggingface", "crawl") or any(is_url(file) for file in self.files)
 
     @property
     def is_table(self) -> bool:

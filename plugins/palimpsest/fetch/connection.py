@@ -89,8 +89,9 @@ class Client:
         stall_s: float,
         choose: Callable[[str, int], str] | None = None,
         tokens: Mapping[str, str] | None = None,
+        agent: str = AGENT,
     ) -> None:
-        self._tokens = tokens or {}
+        self._tokens, self._agent = tokens or {}, agent
         options = {
             "ssl_context": httpx.create_ssl_context(),
             "max_connections": None,
@@ -119,7 +120,7 @@ class Client:
         """
         scheme, host = urlsplit(url).scheme, urlsplit(url).hostname or ""
         token = self._tokens.get(urlsplit(url).netloc)
-        sent = {"User-Agent": AGENT, **headers} | ({"Authorization": token} if token else {})
+        sent = {"User-Agent": self._agent, **headers} | ({"Authorization": token} if token else {})
         proxied = scheme in self._proxied and not urllib.request.proxy_bypass(host)
         pool = self._proxied[scheme] if proxied else self._direct
         try:

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpcore
 
 from palimpsest.fetch.connection import Client, header
-from palimpsest.fetch.part import Busy, Missing, Note, forget, notes_of, read_notes, size_of
+from palimpsest.fetch.part import Busy, Missing, Note, Refused, forget, notes_of, read_notes, size_of
 from palimpsest.lake import LakeError
 
 PLAIN = {"Accept-Encoding": "identity"}
@@ -83,13 +83,13 @@ def refuse(url: str, response: httpcore.Response) -> None:
         return
     said = f"{url}: HTTP {response.status}"
     if response.status in GONE:
-        kind = Missing if response.status in (404, 410) else LakeError
+        kind = Missing if response.status in (404, 410) else Refused
         asked = "; HF_TOKEN is for datasets behind a licence click" if response.status in (401, 403) else ""
         raise kind(f"{said}: the server does not give it out; correct the corpus file or the server's address{asked}")
-    raise Busy(said, _retry_after(header(response, "retry-after")))
+    raise Busy(said, retry_after(header(response, "retry-after")))
 
 
-def _retry_after(value: str) -> float | None:
+def retry_after(value: str) -> float | None:
     """Seconds, from a number of them or a date; None for anything else."""
     if value.isdigit():
         return float(value)

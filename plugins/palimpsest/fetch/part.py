@@ -15,7 +15,11 @@ class Damaged(LakeError):
     """The bytes are all here and are not what they should be."""
 
 
-class Missing(LakeError):
+class Refused(LakeError):
+    """The server does not give it out."""
+
+
+class Missing(Refused):
     """The server does not have it."""
 
 

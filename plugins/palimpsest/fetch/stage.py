@@ -10,6 +10,7 @@ from palimpsest.config import Corpus, is_url
 from palimpsest.fetch import hub
 from palimpsest.fetch.bring import Progress, bring_all
 from palimpsest.fetch.connection import Client
+from palimpsest.fetch.crawls import crawl_corpus, crawled_files
 from palimpsest.fetch.wanted import wanted_files
 from palimpsest.ingest.records import SourceFile
 from palimpsest.lake import Facts, Lake, LakeError, NotPublished, Published
@@ -20,10 +21,13 @@ def fetch_corpus(corpus: Corpus, lake: Lake, progress: Progress | None = None) -
 
     What is there is not fetched again, whichever corpus it was fetched for. Every file or an error: raises
     `LakeError` naming those that a server does not have or has damaged, `ConnectionError` for weather (what came is
-    kept, the next run goes on from there). ``progress(files done, files in all)``.
+    kept, the next run goes on from there). Of a crawled corpus: a new crawl (`crawl_corpus`).
+    ``progress(files done, files in all)``.
     """
     if not corpus.source.is_remote:
         raise LakeError(f"{corpus.path}: source kind '{corpus.source.kind}' has nothing to fetch; go on with ingest")
+    if corpus.source.kind == "crawl":
+        return crawl_corpus(corpus, lake)
     try:
         return fetched(corpus, lake)
     except NotPublished:
@@ -56,6 +60,8 @@ def fetched(corpus: Corpus, lake: Lake) -> Published:
 
 def fetched_files(corpus: Corpus, lake: Lake) -> list[SourceFile]:
     """The files of the receipt. Raises `LakeError` where one is lost or changed."""
+    if corpus.source.kind == "crawl":
+        return crawled_files(corpus, lake)
     found = []
     for entry in json.loads(fetched(corpus, lake).file("files.json").read_text()):
         capture = lake.open(entry["uri"], entry["digest"])

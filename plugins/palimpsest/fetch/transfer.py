@@ -72,15 +72,15 @@ def fetch_range(
     return _persist(url, how, once, lambda: 0)
 
 
-def fetch_small(url: str, client: Client, how: Transfer) -> tuple[bytes, str]:
-    """The body of a small answer and its Link header. Raises as `fetch_file` does, and `LakeError` for a large one."""
+def fetch_small(url: str, client: Client, how: Transfer, most: int = LARGEST_LIST) -> tuple[bytes, str]:
+    """The body of a small answer and its Link header. Raises as `fetch_file` does; `LakeError` over ``most`` bytes."""
 
     def once() -> tuple[bytes, str]:
         if not is_http(url):
             return objects.ask(url, lambda fs, path: fs.cat_file(path)), ""
         with client.get(url, http.PLAIN) as response:
             http.refuse(url, response)
-            return read_at_most(response, LARGEST_LIST, url), header(response, "link")
+            return read_at_most(response, most, url), header(response, "link")
 
     return _persist(url, how, once, lambda: 0)
 
@@ -92,7 +92,7 @@ def read_at_most(response: httpcore.Response, most: int, url: str) -> bytes:
         parts.append(part)
         size += len(part)
         if size > most:
-            raise LakeError(f"{url}: more than {most} bytes; that is no list")
+            raise LakeError(f"{url}: more than {most} bytes, too many for what it should be")
     return b"".join(parts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mimetypes
 import os
 import socket
 import threading
@@ -36,6 +37,8 @@ class Fault:
     drip: str = ""
     """'headers' or 'body' comes a byte at a time."""
     ranges: bool = True
+    plain: bool = False
+    """An answer without ETag, whatever was asked."""
     shift: int = 0
     """Bytes by which the answered range lies elsewhere than asked."""
 
@@ -49,6 +52,9 @@ class Site:
         self.faults: dict[str, list[Fault]] = defaultdict(list)
         self.asked: list[tuple[str, str]] = []
         self.headers: list[dict[str, str]] = []
+        self.times: list[float] = []
+        self.types = False
+        """Whether answers say what they are: HTML, or by the ending of the path."""
         self.sent = 0
         self.stopping = threading.Event()
         site = self
@@ -85,6 +91,7 @@ class Site:
         asked = request.headers.get("Range", "")
         self.asked.append((path, asked))
         self.headers.append(dict(request.headers))
+        self.times.append(time.monotonic())
         fault = self.faults[path].pop(0) if self.faults[path] else Fault()
         if path in self.pages:
             status, body = self.pages[path](urlsplit(request.path).query)
@@ -95,14 +102,18 @@ class Site:
         if fault.change:
             body = fault.change(body)
         etag = f'"{hashlib.md5(body).hexdigest()}"'
-        headers = [("ETag", etag)] if status == 200 else []
+        headers = [("ETag", etag)] if status == 200 and not fault.plain else []
+        if self.types:
+            headers.append(("Content-Type", mimetypes.guess_type(path)[0] or "text/html; charset=utf-8"))
+        if request.headers.get("If-None-Match") == etag and not fault.plain:
+            status, body = 304, b""
         fresh = request.headers.get("If-Range") in (None, etag)
         if asked and fault.ranges and fresh and status == 200:
             first, last = asked.removeprefix("bytes=").split("-")
             start, end = int(first) + fault.shift, min(int(last) + 1 if last else len(body), len(body))
             headers.append(("Content-Range", f"bytes {start}-{end - 1}/{len(body)}"))
             status, body = (206, body[start:end]) if start < len(body) else (416, b"")
-        if fault.status:
+        if fault.status and fault.status != status:
             status, body, headers = fault.status, b"", []
         body = body if fault.truncate is None else body[: fault.truncate]
         headers += [*fault.headers, ("Content-Length", str(len(body) if fault.announce is None else fault.announce))]
