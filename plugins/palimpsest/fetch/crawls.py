@@ -83,7 +83,7 @@ def crawls(corpus: Corpus, lake: Lake) -> list[Published]:
 
 
 def crawled_files(corpus: Corpus, lake: Lake) -> list[SourceFile]:
-    """The archives of all crawls. Raises `LakeError` where one is lost or changed, and where there is none."""
+    """The archives of all crawls, unchecked: whoever reads one checks it. Raises `LakeError` where there is none."""
     found = []
     made = crawls(corpus, lake)
     if not made:
@@ -91,7 +91,7 @@ def crawled_files(corpus: Corpus, lake: Lake) -> list[SourceFile]:
     for crawl in made:
         [entry] = [file for file in crawl.manifest["files"] if file["name"] == "pages.warc.gz"]
         name = f"{crawl.dataset.rsplit('/', 1)[-1]}/pages.warc.gz"
-        found.append(SourceFile(name, crawl.file("pages.warc.gz"), entry["sha256"], crawl.extra["days"]))
+        found.append(SourceFile(name, lake.fetch(crawl) / "pages.warc.gz", entry["sha256"], crawl.extra["days"]))
     return found
 
 

@@ -59,7 +59,7 @@ def fetched(corpus: Corpus, lake: Lake) -> Published:
 
 
 def fetched_files(corpus: Corpus, lake: Lake) -> list[SourceFile]:
-    """The files of the receipt. Raises `LakeError` where one is lost or changed."""
+    """The files of the receipt, unchecked: whoever reads one checks it. Raises `NotPublished` where one is missing."""
     if corpus.source.kind == "crawl":
         return crawled_files(corpus, lake)
     found = []
@@ -67,7 +67,7 @@ def fetched_files(corpus: Corpus, lake: Lake) -> list[SourceFile]:
         capture = lake.open(entry["uri"], entry["digest"])
         [held] = capture.manifest["files"]
         days = capture.extra.get("days")
-        found.append(SourceFile(entry["name"], capture.file(held["name"]), held["sha256"], days))
+        found.append(SourceFile(entry["name"], lake.fetch(capture) / held["name"], held["sha256"], days))
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from palimpsest.lake import digest_file
+from palimpsest.lake import Corrupt, digest_file
 
 PAGE_KINDS = ("response", "conversion", "row")
 """Records that become a page or are quarantined; the other kinds are only counted."""
@@ -27,6 +27,11 @@ class SourceFile:
     @property
     def fingerprint(self) -> dict[str, str]:
         return {"name": self.name, "sha256": self.sha256 or digest_file(self.path)}
+
+    def check(self) -> None:
+        """Raise `Corrupt` unless it still is what was fetched; a file of the user's own may be anything."""
+        if self.sha256 and (not self.path.exists() or digest_file(self.path) != self.sha256):
+            raise Corrupt(f"{self.path} no longer matches its manifest; delete {self.path.parent} and fetch it again")
 
     def may_hold(self, days: Iterable[dt.date], first: dt.date) -> bool:
         """Whether pages of one of the days may be in it; those without a date belong to the corpus' ``first``."""

@@ -125,6 +125,8 @@ class _Spool:
         """Pages by day of capture, also of days not wanted here."""
 
     def fill(self, corpus: Corpus, files: Sequence[SourceFile], progress: Progress | None) -> None:
+        for file in files:
+            file.check()
         total = sum(file.path.stat().st_size for file in files)
         before, started, reported = 0, time.monotonic(), time.monotonic()
         with Worker(examine, corpus.limits.page_timeout_s) as worker:

@@ -18,7 +18,7 @@ from fastwarc.warc import ArchiveIterator, WarcRecordType
 from palimpsest.config import CommonCrawl, ConfigError, Corpus, Query, Segments, Source, Transfer, load_corpus
 from palimpsest.fetch.stage import fetch_corpus
 from palimpsest.ingest.stage import extract_days
-from palimpsest.lake import REPOSITORY, Lake, LakeError, NotPublished
+from palimpsest.lake import REPOSITORY, Corrupt, Lake, LakeError, NotPublished
 from tests.palimpsest.fetch.conftest import Fault
 
 CRAWL, LATER = "CC-MAIN-2024-22", "CC-MAIN-2024-26"
@@ -138,7 +138,8 @@ def test_bad_weather_changes_nothing_but_the_time(crawl, corpus, lake):
         crawl.faults[path_of(CRAWL, name)] = [Fault(cut=5_000), Fault(status=503), Fault(truncate=9_000)]
     crawl.faults[f"crawl-data/{CRAWL}/warc.paths.gz"] = [Fault(cut=20), Fault(truncate=30)]
     other = Lake(f"{lake.root}-other")
-    assert {row["page_id"]: row for row in pages(corpus(), other)} == calm
+    patient = Transfer(connections=2, attempts=6, backoff_s=0.01, stall_s=2)
+    assert {row["page_id"]: row for row in pages(corpus(transfer=patient), other)} == calm
 
 
 def test_a_missing_file_is_an_error_and_the_others_are_kept(crawl, corpus, lake):
@@ -171,6 +172,17 @@ def test_a_crawl_added_later_leaves_the_pages_of_the_first_alone(crawl, corpus, 
         extract_days(both, days, lake)
     assert len(days_of(fetch_corpus(both, lake))) > len(days)
     assert [p.uri for p in extract_days(both, days, lake)] == before
+
+
+def test_a_fetched_file_that_was_changed_or_lost_is_an_error_when_it_is_read(corpus, lake):
+    receipt = fetch_corpus(corpus(segments=Segments(count=1)), lake)
+    [capture] = [lake.open(parent["uri"]) for parent in receipt.manifest["parents"]]
+    file, [day] = capture.file(FILES[CRAWL][0]), days_of(receipt)
+    content = file.read_bytes()
+    for spoil in (lambda: file.write_bytes(content[:-1] + b"x"), file.unlink):
+        spoil()
+        with pytest.raises(Corrupt, match=rf"{file.name} no longer matches its manifest; delete .* and fetch it again"):
+            extract_days(corpus(segments=Segments(count=1)), [day], lake)
 
 
 def test_more_files_than_a_crawl_has_are_an_error(corpus, lake):
