@@ -444,7 +444,10 @@ def table_corpus(tmp_path: Path, **source: object) -> Path:
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ({"kind": "csv"}, "source.kind: Input should be 'warc', 'table' or 'cpython'"),
+        (
+            {"kind": "csv"},
+            "source.kind: Input should be 'warc', 'table', 'cpython', 'commoncrawl', 'huggingface' or 'crawl'",
+        ),
         ({"kind": "warc", "columns": {"text": "body"}}, "source kind 'warc' takes no 'columns'"),
         ({"kind": "warc", "where": {"language": "en"}}, "source kind 'warc' takes no 'where'"),
         ({"columns": {"txt": "body"}}, "source.columns.txt: unknown key; did you mean 'text'?"),

@@ -7,7 +7,7 @@ wrong and what is allowed. ``json_schema`` gives editors completion.
 from __future__ import annotations
 
 from palimpsest.config.base import ConfigError
-from palimpsest.config.corpus import Corpus, DocumentRules, Limits, Source
+from palimpsest.config.corpus import Corpus, DocumentRules, Limits
 from palimpsest.config.evaluation import HeldOutSet, Judging, Task, Validation
 from palimpsest.config.files import (
     check_files,
@@ -35,12 +35,20 @@ from palimpsest.config.guard import Guard, NeuralProbe, Waiver
 from palimpsest.config.labelled import Labelled
 from palimpsest.config.loop import BASELINE, Arm, Loop
 from palimpsest.config.mixes import AXES, Match, Mix, Search
+from palimpsest.config.source import CommonCrawl, Crawl, HuggingFace, Query, Segments, Source, Transfer, is_url
 from palimpsest.config.study import Study
 from palimpsest.config.table import Columns, SampleColumns
 from palimpsest.config.training import Model, Optimizer, Training
 
 __all__ = [
     "Columns",
+    "CommonCrawl",
+    "Crawl",
+    "HuggingFace",
+    "is_url",
+    "Query",
+    "Segments",
+    "Transfer",
     "SampleColumns",
     "data_dir",
     "remedy",

@@ -16,6 +16,7 @@ from palimpsest.config.base import ConfigError, suggest
 from palimpsest.config.corpus import Corpus
 from palimpsest.config.labelled import Labelled
 from palimpsest.config.loop import Loop
+from palimpsest.config.source import is_url
 from palimpsest.config.study import Study
 from palimpsest.lake import REPOSITORY
 
@@ -115,6 +116,7 @@ def named_files(loaded: Corpus | Study | Labelled) -> dict[str, str]:
     """The files (or globs) a corpus or study names, by key."""
     if isinstance(loaded, Corpus | Labelled):
         found = {f"source.files[{number}]": file for number, file in enumerate(loaded.source.files)}
+        found = {key: file for key, file in found.items() if not is_url(file)}
         audit = loaded.verification.audit_file if isinstance(loaded, Labelled) else None
         return found | ({"verification.audit_file": audit} if audit else {})
     found = {"validation.urls_file": loaded.validation.urls_file, "tokenizer.path": loaded.tokenizer.path}
