@@ -215,7 +215,8 @@ def test_torchrun_by_hand_trains_and_publishes_once(odd, lake, tmp_path, monkeyp
 
     (tmp_path / "corpora").mkdir()
     (tmp_path / "corpora" / "sample.yaml").touch()
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(settings().model_dump(mode="json")))
+    study = settings().model_dump(mode="json") | {"judging": {"facts": 0}}  # its split has no text to ask about
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(study))
     monkeypatch.setenv("PALIMPSEST_CORPORA", str(tmp_path / "corpora"))
     monkeypatch.setenv("PALIMPSEST_STUDIES", str(tmp_path))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
