@@ -39,7 +39,7 @@ def found(tmp_path_factory, parsed_dbt):
     for mix in content["mixes"].values():
         mix["epochs"] /= 8
     content["training"] |= {"model": {"layers": 1, "width": 32, "mlp": 64, "heads": 2}, "seeds": [0]}
-    (folder / "aligned.yaml").write_text(yaml.safe_dump(content))
+    (folder / "aligned.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     (folder / "dbt").symlink_to(parsed_dbt)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PALIMPSEST_STATE", str(folder))
