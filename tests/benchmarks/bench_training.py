@@ -1,9 +1,9 @@
 """Our training loop beside two others: the same model, batches, optimizer settings, machine and precision.
 
-One peer is Hugging Face's ``Trainer`` on `LlamaForCausalLM`, the other a plain loop in nanoGPT's style (`Plain`). All three
-train in turns, so that a busy machine slows all alike: each in its faster precision, and all in fp32. On a GPU the model
-has 100M to 300M parameters, in bf16, and the share of the GPU's peak that the model's own arithmetic makes use of (MFU)
-is printed.
+One peer is Hugging Face's ``Trainer`` on `LlamaForCausalLM`, the other a plain loop in nanoGPT's style (`Plain`). All
+three train in turns, so that a busy machine slows all alike: each in its faster precision, and all in fp32. On a GPU
+the model has 100M to 300M parameters, in bf16, and the share of the GPU's peak that the model's own arithmetic makes
+use of (MFU) is printed.
 
 MFU = tokens/s x FLOP per token / peak, with FLOP per token = 6 x (parameters that multiply, without the embedding)
 + 6 x layers x context x width (causal attention: half of the full square), as `Decoder.flops_per_token`. On a CPU
