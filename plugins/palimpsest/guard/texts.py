@@ -58,24 +58,14 @@ WRITTEN = """
             document_id, text, depth, model,
             sum(len(text)) over (order by g, md5(document_id), document_id) - len(text) as before
         from generations
-        where strategy = ? and document_id in (select document_id from guard_sources where origin = ?)
+        where strategy = ? and document_id in (select document_id from guard_sources where origin = ?) {kept}
     )
     select document_id, text, depth, model from sized where before < ? order by before
 """
-KEPT = """
-    with sized as (
-        select
-            document_id, text, depth, model,
-            sum(len(text)) over (order by g, md5(document_id), document_id) - len(text) as before
-        from generations
-        where
-            strategy = ? and document_id in (select document_id from guard_sources where origin = ?) and g < ?
-            and generation_id not in (
-                select generation_id from left_out where layout = ? and strategy = ? and generation_id is not null
-            )
-    )
-    select document_id, text, depth, model from sized where before < ? order by before
-"""
+KEPT = """and g < ? and generation_id not in (
+            select generation_id from left_out where layout = ? and strategy = ? and generation_id is not null
+        )"""
+"""Of what is written, what an aligned layout keeps."""
 REVIEWED = """
     with reviewed as (
         select document_id, g, strategy, text, true as accepted from generations where verdict <> 'not_reviewed'
@@ -189,10 +179,12 @@ class Texts:
 
         With an aligned ``layout`` those that it keeps.
         """
-        if layout is None:
-            return self.connection.execute(WRITTEN, [strategy, origin, 2 * SAMPLE]).fetchall()
-        most = self.study.layouts[layout].generations or self.study.strategies[strategy].generations
-        return self.connection.execute(KEPT, [strategy, origin, most, layout, strategy, 2 * SAMPLE]).fetchall()
+        kept, asked = "", [strategy, origin]
+        if layout is not None:
+            kept = KEPT
+            asked += [self.study.layouts[layout].generations or self.study.strategies[strategy].generations]
+            asked += [layout, strategy]
+        return self.connection.execute(WRITTEN.format(kept=kept), [*asked, 2 * SAMPLE]).fetchall()
 
     def reviewed(self, strategy: str) -> tuple[list[str], list[str]]:
         """What the verifier accepted of a strategy's sampled texts over real documents, and what it dropped."""
