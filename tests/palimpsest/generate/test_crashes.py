@@ -24,7 +24,24 @@ from palimpsest.split import split
 CONTROL = {"augment": {"kind": "augment", "generations": 1024, "engine": {"kind": "augment"}}}
 LAYOUTS = {"real": {"kind": "real"}}
 MIXES = {"real": {"layout": "real", "epochs": 1}}
-FUSED = """
+FORKED = """
+import os, traceback
+
+def forked():
+    # everything is imported: a process is at work at once
+    child = os.fork()
+    if child == 0:
+        try:
+            generate()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return child
+"""
+FUSED = (
+    FORKED
+    + """
 import json, os, signal, sys
 from palimpsest.config import load_study
 from palimpsest.generate import drive, run
@@ -49,19 +66,14 @@ def generate():
 
 ended = []
 for fuse in map(int, sys.argv[3:]):
-    child = os.fork()  # everything is imported: a process is at work at once
-    if child == 0:
-        try:
-            generate()
-        except BaseException:
-            import traceback
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
+    child = forked()
     ended.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 print(json.dumps(ended))
 """
-KILLER = """
+)
+KILLER = (
+    FORKED
+    + """
 import json, os, random, signal, sys, time
 from palimpsest.catalog import Catalog
 from palimpsest.config import load_study
@@ -80,15 +92,7 @@ def generate():
 
 ended = []
 while True:
-    child = os.fork()  # everything is imported: a process is at work at once
-    if child == 0:
-        try:
-            generate()
-        except BaseException:
-            import traceback
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
+    child = forked()
     if len(ended) < kills:
         time.sleep(chance.uniform(0.0, longest))
         os.kill(child, signal.SIGKILL)
@@ -97,6 +101,7 @@ while True:
         break
 print(json.dumps(ended))
 """
+)
 ENVIRONMENT = {"PYTHONPATH": str(REPOSITORY / "plugins")}
 
 
