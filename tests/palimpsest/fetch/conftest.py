@@ -149,7 +149,7 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture
 def how() -> Transfer:
-    return Transfer(connections=2, attempts=3, backoff_s=0.01, stall_s=0.4)
+    return Transfer(connections=2, attempts=3, backoff_s=0.01, stall_s=1)
 
 
 @pytest.fixture

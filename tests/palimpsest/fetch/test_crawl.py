@@ -58,10 +58,10 @@ def web(site):
 
 @pytest.fixture
 def corpus(site, tmp_path):
-    def make(limits=None, **crawl) -> Corpus:
+    def make(limits=None, stall_s=10, **crawl) -> Corpus:
         crawl = {"sites": [site.url], "agent": "tests/1 (+mail@host)", "delay_s": 0} | crawl
         crawl.setdefault("private_networks", LOOPBACK)
-        transfer = {"attempts": 2, "backoff_s": 0.01, "stall_s": 0.4}
+        transfer = {"attempts": 2, "backoff_s": 0.01, "stall_s": stall_s}
         days = {"start": dt.date(2020, 1, 1), "end": dt.date(2099, 1, 1), "path": tmp_path / "site.yaml"}
         source = {"kind": "crawl", "crawl": crawl, "transfer": transfer}
         return Corpus(name="site", description="Made for a test.", source=source, limits=limits or {}, **days)
@@ -174,7 +174,7 @@ def test_a_page_of_a_bad_server_is_one_visit_and_the_crawl_goes_on(web, corpus, 
     web.faults["busy"] = [Fault(status=503, headers=(("Retry-After", "1"),))]
     web.faults["loop"] = [Fault(status=301, headers=(("Location", f"/loop?{n}"),)) for n in range(9)]
     web.faults["broken"] = [Fault(status=302, headers=(("Location", "http://[::1"),))]
-    found = outcomes(crawl_corpus(corpus({"max_page_bytes": 50_000}, sitemaps=False), lake), web)
+    found = outcomes(crawl_corpus(corpus({"max_page_bytes": 50_000}, stall_s=1, sitemaps=False), lake), web)
     expected = {"cut": "no_answer", "drip": "no_answer", "busy": "captured", "huge": "too_large", "poison": "captured"}
     expected |= {
         "": "captured",

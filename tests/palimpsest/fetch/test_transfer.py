@@ -68,7 +68,7 @@ def test_a_connection_that_drips_is_cut(site, serve, client, how, target, drip):
     site.faults[SMALL] = [Fault(drip=drip)]
     started = time.monotonic()
     fetch_file(site.url + SMALL, target, client, how, check_warc)
-    assert time.monotonic() - started < 5  # dripping all of it takes minutes
+    assert time.monotonic() - started < 20  # dripping all of it takes minutes
     assert target.read_bytes() == content
     assert len(site.asked) == 2
     assert (site.ranges(SMALL)[1] != "") == (drip == "body")
