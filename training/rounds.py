@@ -124,7 +124,7 @@ def compare(loop: Loop, found: Sequence[Round]) -> dict:
     rows, sets, texts = [], set(), None
     continual = loop.continual is not None
     for one in found:
-        texts = _Texts(one, texts)
+        texts, people = _Texts(one, texts), _by_people(one.split)
         for arm in [BASELINE, *(loop.arms if one.number else ())]:
             evaluations = [
                 json.loads(run.file("evaluation.json").read_text(encoding="utf-8"))
@@ -135,7 +135,7 @@ def compare(loop: Loop, found: Sequence[Round]) -> dict:
             sets |= losses.keys()
             tokens = {kind: fmean(e["tokens"][kind] for e in evaluations) for kind in ("real", "synthetic")}
             row = {"round": one.number, "arm": arm, "policy": loop.arms[arm].policy if arm != BASELINE else BASELINE}
-            row |= {"seeds": len(evaluations), "real_share": tokens["real"] / sum(tokens.values())}
+            row |= {"seeds": len(evaluations), "real_share": people * tokens["real"] / sum(tokens.values())}
             row |= {f"loss_{name}": loss for name, loss in losses.items()}
             row |= {"perplexity": math.exp(losses["iid"])}
             rows.append(row | texts.measures(arm, same_source=not continual))
@@ -144,6 +144,14 @@ def compare(loop: Loop, found: Sequence[Round]) -> dict:
     table = {"loop": loop.name, "rounds": found[-1].number, "arms": list(loop.arms), "sets": sorted(sets), "rows": rows}
     table |= {"base": "its real text alone" if continual else "round 0"}
     return table | {"headline": headline(table, loop.rounds)}
+
+
+def _by_people(split: Published) -> float:
+    """Share of the real stream's words that are known to be people's: text of unknown origin counts as synthetic."""
+    train = pq.read_table(split.file("train.parquet"), columns=["origin", "words", "is_reserve"])
+    train = train.filter(pc.invert(train["is_reserve"]))
+    known = pc.sum(train.filter(pc.equal(train["origin"], "real"))["words"]).as_py() or 0
+    return known / (pc.sum(train["words"]).as_py() or 1)
 
 
 def headline(table: Mapping, planned: int) -> str:

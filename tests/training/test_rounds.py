@@ -38,12 +38,14 @@ def texts(seed: int, words: int) -> list[str]:
     return [" ".join(WORDS[place] for place in row) for row in places]
 
 
-def planted(lake, loop, number, losses):
+def planted(lake, loop, number, losses, unknown=0):
     """A round that has run: ``losses`` by arm and seed; arm 'replace' writes with an eighth of the words."""
 
     def publish(name, write):
         return lake.publish(
-            f"studies/{loop.studies[number]}/{name}", lambda d: write(d) or Facts(), config={"n": number}
+            f"studies/{loop.studies[number]}/{name}",
+            lambda d: write(d) or Facts(),
+            config={"n": number, "unknown": unknown},
         )
 
     def evaluation(directory, loss, real):
@@ -56,7 +58,8 @@ def planted(lake, loop, number, losses):
         }
         (directory / "evaluation.json").write_text(json.dumps(found))
 
-    real = pa.table({"text": texts(0, 4000), "is_reserve": [False] * 60})
+    origins = ["unknown"] * unknown + ["real"] * (60 - unknown)
+    real = pa.table({"text": texts(0, 4000), "is_reserve": [False] * 60, "words": [120] * 60, "origin": origins})
     written = [
         (f"{arm}_{number}", text) for arm, words in (("replace", 500), ("half", 4000)) for text in texts(5, words)
     ]
@@ -90,7 +93,7 @@ def found(lake, loop):
     ]
 
 
-def test_each_arm_is_compared_with_round_0_over_its_seeds(loop, found):
+def test_each_arm_is_compared_with_round_0_over_its_seeds(lake, loop, found):
     table = rounds.compare(loop, found)
     rows = {(row["round"], row["arm"]): row for row in table["rows"]}
     assert list(rows) == [(0, "real"), *((k, arm) for k in (1, 2) for arm in ("real", "replace", "half"))]
@@ -101,6 +104,9 @@ def test_each_arm_is_compared_with_round_0_over_its_seeds(loop, found):
     assert table["headline"] == (
         "After 2 rounds perplexity on real text is 4.95 times that of round 0 in arm ‘replace’, 1.22 times in ‘half’."
     )
+    crawled = planted(lake, loop, 1, {"real": [4.1, 4.1], "replace": [4.6, 4.8], "half": [4.2, 4.2]}, unknown=15)
+    shares = {row["arm"]: row["real_share"] for row in rounds.compare(loop, [found[0], crawled])["rows"][1:]}
+    assert shares == {"real": 0.75, "replace": 0, "half": 0.375}  # text of unknown origin counts as synthetic
     assert rounds.compare(loop, found[:2])["headline"].startswith("After 1 of 2 rounds ")
     assert "2 more are to come" in rounds.compare(loop, found[:1])["headline"]
 
