@@ -22,9 +22,13 @@ from palimpsest.guard.measure import Reference, watch
 from palimpsest.guard.tail import sampled, subsampled
 from palimpsest.lake import Facts, Lake, LakeError, NotPublished, Published
 from training import track
+from training.analysis.words import seeds_span
 from training.pretrain import plan_runs
 
-CODE = ["training/rounds.py", *(f"training/analysis/{name}.py" for name in ("loops", "pages", "plots", "style"))]
+CODE = [
+    "training/rounds.py",
+    *(f"training/analysis/{name}.py" for name in ("loops", "pages", "plots", "style", "words")),
+]
 CODE += ["training/analysis/templates", "plugins/palimpsest/guard"]
 CODE += [f"plugins/palimpsest/{name}.py" for name in ("ingest/minhash", "words")]
 TEXT = ("texts", "tokens", "entropy", "compression", "distinct_3", "rare_recall", "rare_kept")
@@ -138,6 +142,7 @@ def compare(loop: Loop, found: Sequence[Round]) -> dict:
             row |= {"seeds": len(evaluations), "real_share": people * tokens["real"] / sum(tokens.values())}
             row |= {f"loss_{name}": loss for name, loss in losses.items()}
             row |= {"perplexity": math.exp(losses["iid"])}
+            row |= {"perplexities": sorted(math.exp(e["losses"]["iid"]) for e in evaluations)}
             rows.append(row | texts.measures(arm, same_source=not continual))
     alone = {row["round"]: row["perplexity"] for row in rows if row["arm"] == BASELINE}
     rows = [row | {"times_base": row["perplexity"] / alone[row["round"] if continual else 0]} for row in rows]
@@ -247,10 +252,11 @@ def render(table: Mapping) -> str:
     lines = [
         table["headline"],
         "",
-        f"{'round':<6}{'arm':<24}{'perplexity':>11}{'times':>8}{'real':>7}{'rare kept':>11}",
+        f"{'round':<6}{'arm':<24}{'perplexity':>11}{'times':>8}{'real':>7}{'rare kept':>11}{'over seeds':>20}",
     ]
     for row in table["rows"]:
         rare = "" if row["rare_kept"] is None else f"{row['rare_kept']:.0%}"
         figures = f"{row['perplexity']:>11,.1f}{row['times_base']:>8.2f}{row['real_share']:>7.0%}{rare:>11}"
+        figures += f"{seeds_span(row):>20}"
         lines.append(f"{row['round']:<6}{row['arm']:<24}{figures}")
     return "\n".join(lines)

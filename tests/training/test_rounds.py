@@ -100,6 +100,8 @@ def test_each_arm_is_compared_with_round_0_over_its_seeds(lake, loop, found):
     assert rows[2, "replace"]["perplexity"] == pytest.approx(math.exp(5.7))
     assert rows[2, "replace"]["times_base"] == pytest.approx(math.exp(5.7 - 4.1))
     assert [rows[1, arm]["real_share"] for arm in ("real", "replace", "half")] == [1, 0, 0.5]
+    assert rows[2, "replace"]["perplexities"] == pytest.approx([math.exp(5.6), math.exp(5.8)])
+    assert f"{math.exp(5.6):,.1f} to {math.exp(5.8):,.1f}" in rounds.render(table)
     assert "loss_long" not in rows[1, "half"]  # no document is that long
     assert table["headline"] == (
         "After 2 rounds perplexity on real text is 4.95 times that of round 0 in arm ‘replace’, 1.22 times in ‘half’."
@@ -150,7 +152,8 @@ def test_the_results_page_says_what_became_of_each_arm_and_what_it_cost(lake, st
         loop_results.write(loop, lake, published, tmp_path)
 
     sentence = "mix replace: 0% of what is trained on was written by people; at least 50% is asked"
-    verdicts = [{"gate": "G2", "outcome": "warned", "sentence": sentence}, {"gate": "G5", "outcome": "passed"}]
+    broken = {"gate": "G2", "outcome": "warned", "sentence": sentence}
+    verdicts = [broken, broken | {"sentence": "mix half: so too"}, {"gate": "G5", "outcome": "passed"}]
     lake.publish("studies/ring_round_1/gate", lambda directory: Facts(extra={"guard": verdicts}))
     parent = track.open_parent(loop)
     rounds.report(loop, lake, found=found, parent_run_id=parent)
@@ -158,8 +161,8 @@ def test_the_results_page_says_what_became_of_each_arm_and_what_it_cost(lake, st
     text = page.read_text(encoding="utf-8")
     assert page.name == "loop_ring.md" and published.extra["headline"] in text and parent in text
     assert "- `half`: the newest model's text, 50% real" in text
-    assert "| 2 | replace | 298.9 | 4.95x | 0% |" in text
-    assert f"- round 1, G2: {sentence}" in text and "G5" not in text
+    assert "| 2 | replace | 298.9 | 270.4 to 330.3 | 4.95x | 0% |" in text
+    assert f"- round 1, G2: {sentence} (and 1 more like it)" in text and "G5" not in text
     assert "- Models trained: 14, 7 min 0 s of training together" in text and "Wall clock" in text
     drawn = [line.split("](")[1].rstrip(")") for line in text.splitlines() if line.startswith("![")]
     assert len(drawn) == 4 and all((tmp_path / file).stat().st_size > 10_000 for file in drawn)

@@ -142,6 +142,12 @@ def tokens_seen(bucket: Mapping) -> str:
     return f"{first:g}" if first == last else f"{first:g}–{last:g}"
 
 
+def seeds_span(row: Mapping) -> str:
+    """The lowest and the highest perplexity of the arm's seeds; empty for a single one."""
+    found = row["perplexities"]
+    return f"{found[0]:,.1f} to {found[-1]:,.1f}" if len(found) > 1 else ""
+
+
 def over_documents(claim: Mapping) -> str:
     """Whether what seeds show of a mix's loss or a gap also stands over held-out documents; empty if not known."""
     words = {True: "also holds over held-out documents", False: "is not shown over held-out documents", None: ""}
