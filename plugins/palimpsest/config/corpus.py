@@ -20,6 +20,9 @@ class Source(Strict):
     runs this, a corpus that every machine has."""
     files: list[str] = []
     """Paths (globs allowed) relative to the repository, absolute, or in the data folder ($PALIMPSEST_DATA/...)."""
+    damaged: Literal["error", "quarantine"] = "error"
+    """What a damaged crawl file is. 'error': nothing is published until it has been fetched again. 'quarantine': what
+    can be read becomes pages, and each stretch that cannot a row of the quarantine."""
     columns: Columns | None = None
     """Where a table's fields stand; default: columns 'url' and 'text'."""
     where: dict[str, Value] = {}
@@ -30,6 +33,8 @@ class Source(Strict):
         if (self.kind == "cpython") != (not self.files):
             needed = "takes no 'files'" if self.files else "needs the key 'files'"
             raise ValueError(f"source kind '{self.kind}' {needed}")
+        if self.damaged != "error" and self.kind != "warc":
+            raise ValueError(f"source kind '{self.kind}' takes no 'damaged'; it is for kind 'warc'")
         for key in ("columns", "where"):
             if self.kind != "table" and getattr(self, key):
                 raise ValueError(f"source kind '{self.kind}' takes no '{key}'; it is for kind 'table'")

@@ -106,7 +106,7 @@ def examine(
 
 def page_row(record: Record, warc_file: str, corpus: Corpus, worker: Worker) -> dict[str, Any]:
     """The row of ``pages``. Raises `Quarantined`."""
-    _check(record, corpus.limits)
+    check(record, corpus.limits)
     asked = (record.charset, corpus.documents.shingle_words, record.title, corpus.extraction.profile)
     try:
         examined = worker(record.payload, *asked)
@@ -146,9 +146,11 @@ def quarantine_row(record: Record, warc_file: str, day: object, why: Quarantined
     }
 
 
-def _check(record: Record, limits: Limits) -> None:
+def check(record: Record, limits: Limits) -> None:
     """Raise `Quarantined` for what must not reach the parser; cheapest look first."""
     payload, media = record.payload, record.content_type.split(";")[0].strip()
+    if record.kind == "damage":
+        raise Quarantined(record.cause, record.fault)
     if record.date is None:
         raise Quarantined("bad_date", "the record has no readable date")
     try:

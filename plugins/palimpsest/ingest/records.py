@@ -5,13 +5,16 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
+ENDS_AS_PAGE = ("response", "row", "damage")
+"""Kinds that become a page or are quarantined. 'damage': a stretch of a file that cannot be read."""
+
 
 @dataclass
 class Record:
     """``payload`` of a response is its body, decoded as its HTTP headers say, at most limit + 1 bytes."""
 
     kind: str
-    """'response' and 'row' become a page or are quarantined; the other kinds are only counted."""
+    """One of `ENDS_AS_PAGE`; the other kinds are only counted."""
     offset: int
     """Where a reader finds it again: a byte of the file as it lies on disk, or the row's number from 1."""
     url: str
@@ -30,4 +33,4 @@ class Record:
 
     @property
     def is_page(self) -> bool:
-        return self.kind in ("response", "row")
+        return self.kind in ENDS_AS_PAGE

@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 from palimpsest.config import Corpus
 from palimpsest.ingest.pages import QUARANTINE, Quarantined, examine, page_row, pages_schema, quarantine_row
 from palimpsest.ingest.profiles import load
-from palimpsest.ingest.records import Record
+from palimpsest.ingest.records import ENDS_AS_PAGE, Record
 from palimpsest.ingest.rows import read_rows
+from palimpsest.ingest.salvage import salvage_records
 from palimpsest.ingest.sources import SourceFile, source_files
 from palimpsest.ingest.warc import read_records
 from palimpsest.ingest.worker import Worker
@@ -52,7 +53,9 @@ def extract_days(
         "undated": corpus.start.isoformat(),
     }
     if corpus.source.kind != "warc":
-        config["source"] = corpus.source.model_dump(exclude={"files"})
+        config["source"] = corpus.source.model_dump(exclude={"files", "damaged"})
+    elif corpus.source.damaged != "error":
+        config["damaged"] = corpus.source.damaged
     if corpus.extraction.profile != "resiliparse":
         config["extraction"] = corpus.extraction.model_dump()
     published = []
@@ -168,7 +171,7 @@ class _Spool:
         found = self.days[day]
         for file in sorted(found.folder.iterdir()):
             shutil.copyfile(file, directory / file.name)
-        pages = found.kinds["response"] + found.kinds["row"]
+        pages = sum(count for kind, count in found.kinds.items() if kind in ENDS_AS_PAGE)
         rows = Rows(pages, found.kept, quarantined=dict(sorted(found.causes.items())))
         return Facts(rows, {"day": day.isoformat(), "records": dict(sorted(found.kinds.items()))})
 
@@ -176,7 +179,8 @@ class _Spool:
 def _records(file: SourceFile, corpus: Corpus) -> Iterator[Record]:
     if corpus.source.kind != "warc":
         return read_rows(file, corpus)
-    return read_records(file, corpus.limits.max_page_bytes)
+    read = salvage_records if corpus.source.damaged == "quarantine" else read_records
+    return read(file, corpus.limits.max_page_bytes)
 
 
 def _report(done: int, total: int, seconds: float, progress: Progress | None) -> None:

@@ -19,6 +19,7 @@ from palimpsest.lake import LakeError
 
 GZIP = b"\x1f\x8b"
 CHUNK = 1 << 20
+SHORT = "short"  # cause of a record whose declared length runs over the end of the file
 HEADERS = 1 << 16  # bytes a record may hold beside its body
 TYPES = {int(getattr(WarcRecordType, n)): n for n in (
     "warcinfo", "response", "resource", "request", "metadata", "revisit", "conversion", "continuation", "unknown",
@@ -27,7 +28,7 @@ TYPES = {int(getattr(WarcRecordType, n)): n for n in (
 
 def read_records(file: SourceFile, limit: int) -> Iterator[Record]:
     """Every record in file order. ``offset`` is where a reader can start: a byte of the file as it lies on disk."""
-    last, records = 0, 0
+    last, records, short = 0, 0, ""
     with file.path.open("rb") as stream:
         head = stream.read(10)
         if not head:
@@ -41,12 +42,18 @@ def read_records(file: SourceFile, limit: int) -> Iterator[Record]:
         try:
             for found in ArchiveIterator(stream, parse_http=False):
                 last, records = found.stream_pos, records + 1
-                yield _record(found, limit)
+                record = _record(found, limit)
+                short = record.fault if record.cause == SHORT else short
+                yield record
         except OSError as error:
             raise LakeError(
                 f"{file.name}: damaged after offset {last}: {error}; fetch the file again (nothing of it was published)"
             ) from None
     _check_end(file, last, gzipped=head.startswith(GZIP))
+    if short:  # the reader took what followed for the record's own bytes
+        raise LakeError(
+            f"{file.name}: damaged after offset {last}: {short}; fetch the file again (nothing of it was published)"
+        )
     if not records:
         raise LakeError(f"{file.name}: the file holds no record; fetch it again or remove it from source.files")
 
@@ -58,6 +65,10 @@ def _record(found: WarcRecord, limit: int) -> Record:
         return record
     record.url = record.url.strip("<> ")
     block = _read(found, limit + HEADERS)
+    if len(block) < min(found.content_length, limit + HEADERS):
+        record.cause = SHORT
+        record.fault = f"the record says it has {found.content_length} bytes, but only {len(block)} follow"
+        return record
     if not found.is_http:
         record.fault, record.payload = f"not an HTTP response ({found.headers.get('Content-Type')})", block
         return record
