@@ -15,6 +15,7 @@ import pyarrow as pa
 CODECS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\x04\x22\x4d\x18": "lz4"}
 CHUNK = 1 << 20
 LINE = 1 << 16
+DIGITS = 18  # of a length; more is none, and Python refuses to read thousands
 
 
 def codec(head: bytes) -> str | None:
@@ -76,7 +77,7 @@ def _passes(content: BinaryIO) -> bool:
             raise OSError("cut off in a header")
         if line.lower().startswith(b"content-length:"):
             value = line.split(b":", 1)[1].strip()
-            length = int(value) if value.isdigit() else None
+            length = int(value) if value.isdigit() and len(value) <= DIGITS else None
     if length is None:
         raise OSError("a record without its length")
     while length:
