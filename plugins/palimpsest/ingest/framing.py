@@ -23,12 +23,15 @@ def codec(head: bytes) -> str | None:
     return next((name for magic, name in CODECS.items() if head.startswith(magic)), None)
 
 
-def ends_whole(path: Path, last: int) -> bool:
-    """Whether the WARC file ends where a record does; ``last``: the offset of its last one, as fastwarc gives it.
+def ends_whole(path: Path, last: int, records: int) -> bool:
+    """Whether the WARC file ends where a record does, and fastwarc gave as many ``records`` as it has; ``last``: the
+    offset of its last one, as fastwarc gives it.
 
     Of a file compressed as one stream fastwarc gives no offset that a reader can start at: all of it is read again.
     """
-    return _records_from(path, last) or (last > 0 and codec(_head(path)) is not None and _records_from(path, 0))
+    if last > 0 and _records_from(path, last) == 1:
+        return True
+    return records > 0 and (last == 0 or codec(_head(path)) is not None) and _records_from(path, 0) == records
 
 
 def is_empty(path: Path) -> bool:
@@ -52,7 +55,8 @@ def _head(path: Path) -> bytes:
         return stream.read(4)
 
 
-def _records_from(path: Path, start: int) -> bool:
+def _records_from(path: Path, start: int) -> int:
+    """How many records follow; 0 if the file does not end with one of them."""
     with path.open("rb") as stream:
         stream.seek(start)
         head = stream.read(4)
@@ -62,9 +66,9 @@ def _records_from(path: Path, start: int) -> bool:
             found = 0
             while _passes(content):
                 found += 1
-            return found > 0 and not content.read(1)
+            return 0 if content.read(1) else found
         except OSError:
-            return False
+            return 0
 
 
 def _passes(content: BinaryIO) -> bool:
