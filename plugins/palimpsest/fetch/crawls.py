@@ -44,7 +44,7 @@ def crawl_corpus(corpus: Corpus, lake: Lake) -> Published:
         try:
             with (
                 Client(8, how.stall_s, chooser(wanted.private_networks), agent=wanted.agent) as client,
-                Worker(read_page, corpus.limits.page_timeout_s) as worker,
+                Worker(read_page, corpus.limits.page_timeout_s, corpus.limits.page_memory_mb) as worker,
             ):
                 Crawler(corpus, client, journal, known, worker).run()
         finally:

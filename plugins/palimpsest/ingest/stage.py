@@ -16,9 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from palimpsest.config import Corpus
-from palimpsest.ingest.pages import PAGES, QUARANTINE, Quarantined, examine, page_row, quarantine_row
+from palimpsest.ingest.pages import QUARANTINE, Quarantined, examine, page_row, pages_schema, quarantine_row
+from palimpsest.ingest.profiles import load
 from palimpsest.ingest.records import PAGE_KINDS, Record, SourceFile
 from palimpsest.ingest.rows import read_rows
+from palimpsest.ingest.salvage import salvage_records
 from palimpsest.ingest.sources import source_files
 from palimpsest.ingest.warc import read_records
 from palimpsest.ingest.worker import Worker
@@ -52,6 +54,10 @@ def extract_days(
     }
     if corpus.source.is_table:
         config["source"] = corpus.source.model_dump(include={"kind", "columns", "where"})
+    if corpus.source.damaged != "error":
+        config["damaged"] = corpus.source.damaged
+    if corpus.extraction.profile != "resiliparse":
+        config["extraction"] = corpus.extraction.model_dump()
     prints = {file.name: file.fingerprint for file in files}
     published = []
     with tempfile.TemporaryDirectory(prefix="palimpsest-pages-") as scratch:
@@ -61,7 +67,7 @@ def extract_days(
             def write(directory: Path, day: dt.date = day, number: int = number) -> Facts:
                 nonlocal spool
                 if spool is None:
-                    spool = _Spool(Path(scratch), sorted(set(days))[number:])
+                    spool = _Spool(Path(scratch), sorted(set(days))[number:], pages_schema(corpus.extraction.profile))
                     spool.fill(corpus, [file for file in files if file.may_hold(spool.days, corpus.start)], progress)
                 return spool.hand_over(day, directory)
 
@@ -86,14 +92,14 @@ def _check_known(corpus: Corpus, files: Sequence[SourceFile]) -> None:
 class _Day:
     """The rows of one day on their way to disk."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, pages: pa.Schema) -> None:
         self.folder = folder
         self.kinds: Counter[str] = Counter()
         self.causes: Counter[str] = Counter()
         self.kept = 0
         self.ids: set[str] = set()
         folder.mkdir()
-        self._tables = {"pages": PAGES, "quarantine": QUARANTINE}
+        self._tables = {"pages": pages, "quarantine": QUARANTINE}
         self._rows: dict[str, list[dict[str, Any]]] = {name: [] for name in self._tables}
         self._writers: dict[str, pq.ParquetWriter] = {}
 
@@ -119,8 +125,8 @@ class _Day:
 class _Spool:
     """All wanted days, filled in one pass; rows leave memory a row group at a time."""
 
-    def __init__(self, scratch: Path, days: Sequence[dt.date]) -> None:
-        self.days = {day: _Day(scratch / day.isoformat()) for day in days}
+    def __init__(self, scratch: Path, days: Sequence[dt.date], pages: pa.Schema) -> None:
+        self.days = {day: _Day(scratch / day.isoformat(), pages) for day in days}
         self.captured: Counter[dt.date] = Counter()
         """Pages by day of capture, also of days not wanted here."""
 
@@ -128,8 +134,9 @@ class _Spool:
         for file in files:
             file.check()
         total = sum(file.path.stat().st_size for file in files)
+        load(corpus.extraction.profile)
         before, started, reported = 0, time.monotonic(), time.monotonic()
-        with Worker(examine, corpus.limits.page_timeout_s) as worker:
+        with Worker(examine, corpus.limits.page_timeout_s, corpus.limits.page_memory_mb) as worker:
             for file in files:
                 for record in _records(file, corpus):
                     self._take(record, file.name, corpus, worker)
@@ -154,7 +161,7 @@ class _Spool:
         if not record.is_page:
             return
         try:
-            row = page_row(record, file, corpus.limits, corpus.documents.shingle_words, worker)
+            row = page_row(record, file, corpus, worker)
             if row["page_id"] in day.ids:
                 raise Quarantined("duplicate_record", f"page {row['page_id']} was captured twice at this very time")
             day.ids.add(row["page_id"])
@@ -189,7 +196,8 @@ class _Spool:
 def _records(file: SourceFile, corpus: Corpus) -> Iterator[Record]:
     if corpus.source.is_table:
         return read_rows(file, corpus)
-    return read_records(file, corpus.limits.max_page_bytes)
+    read = salvage_records if corpus.source.damaged == "quarantine" else read_records
+    return read(file, corpus.limits.max_page_bytes)
 
 
 def _report(done: int, total: int, seconds: float, progress: Progress | None) -> None:

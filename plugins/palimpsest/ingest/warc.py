@@ -48,7 +48,7 @@ def read_records(file: SourceFile, limit: int) -> Iterator[Record]:
     if not records and (arc or is_empty(file.path)):
         raise LakeError(f"{file.name}: the file holds no record; fetch it again or remove it from source.files")
     if not arc:
-        check_end(file.name, file.path, last)
+        check_end(file.name, file.path, last, records)
 
 
 def _records(stream: BinaryIO, limit: int) -> Iterator[Record]:
@@ -83,10 +83,10 @@ def record_date(found: WarcRecord) -> dt.datetime | None:
         return None
 
 
-def check_end(name: str, path: Path, last: int) -> None:
-    """Raise `LakeError` unless the file ends where its record at offset ``last`` does."""
-    if not ends_whole(path, last):
+def check_end(name: str, path: Path, last: int, records: int) -> None:
+    """Raise `LakeError` unless the file ends where its record at offset ``last``, of so many ``records``, does."""
+    if not ends_whole(path, last, records):
         raise LakeError(
-            f"{name}: truncated: the record at offset {last} does not end before the end of the file "
-            f"(offset {path.stat().st_size}); fetch the file again (nothing of it was published)"
+            f"{name}: truncated: the last record that can be read (at offset {last} of the file) does not end where "
+            f"the file does (offset {path.stat().st_size}); fetch the file again (nothing of it was published)"
         )
