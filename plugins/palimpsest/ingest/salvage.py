@@ -2,9 +2,9 @@
 
 Reading takes up again at the next place that begins a WARC record: its header, or a gzip member, zstd or LZ4 frame that
 holds one. Behind the damage of an ARC file, or of one compressed as one stream, nothing marks a record: the stretch is
-the rest of it. The record before the damage is not trusted, since
-a reader notices a cut only after it: it comes as damage with its bytes. So a file ends in pages and in quarantine, and
-what the quarantine names can be looked at, whatever happened to the file.
+the rest of it. The record before the damage is not trusted, since a reader notices a cut only after it: it comes as
+damage with its bytes. So a file ends in pages and in quarantine, and what the quarantine names can be looked at,
+whatever happened to the file.
 """
 
 from __future__ import annotations
