@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -144,6 +145,12 @@ def quarantine_row(record: Record, warc_file: str, day: object, why: Quarantined
         "detail": str(why),
         "payload": record.payload[:PAYLOAD_CAP],
     }
+
+
+def withheld_row(of: Mapping[str, Any], cause: str, detail: str) -> dict[str, Any]:
+    """The row of ``quarantine`` of a record of which nothing may be kept but where it stands."""
+    row = {name: of[name] for name in ("fetched_at", "day", "warc_file", "warc_offset")}
+    return dict.fromkeys(QUARANTINE.names) | row | {"cause": cause, "detail": detail}
 
 
 def check(record: Record, limits: Limits) -> None:

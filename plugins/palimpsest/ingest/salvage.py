@@ -88,14 +88,14 @@ def _next_record(path: Path, start: int) -> int | None:
         if is_arc(stream):
             return None
         head = stream.read(4)
-        mark = next((magic for magic in CODECS if head.startswith(magic)), PLAIN_RECORD)
+        mark = mark_of(head)
         stream.seek(start)
         at, kept = start, b""
         while block := stream.read(CHUNK):
             window = kept + block
             found = window.find(mark)
             while found >= 0:
-                if _begins(path, at - len(kept) + found, mark):
+                if begins(path, at - len(kept) + found, mark):
                     return at - len(kept) + found
                 found = window.find(mark, found + 1)
             at += len(block)
@@ -103,7 +103,13 @@ def _next_record(path: Path, start: int) -> int | None:
     return None
 
 
-def _begins(path: Path, offset: int, mark: bytes) -> bool:
+def mark_of(head: bytes) -> bytes:
+    """What a record, or the frame around it, begins with in a file that begins with ``head``."""
+    return next((magic for magic in CODECS if head.startswith(magic)), PLAIN_RECORD)
+
+
+def begins(path: Path, offset: int, mark: bytes) -> bool:
+    """Whether a WARC record, or a frame that holds one, begins at this byte of the file."""
     with path.open("rb") as stream:
         stream.seek(offset)
         head = stream.read(4096)

@@ -58,8 +58,7 @@ def _records(stream: BinaryIO, limit: int) -> Iterator[Record]:
 
 def _record(found: WarcRecord, limit: int) -> Record:
     kind = TYPES.get(int(found.record_type), "unknown")
-    record = Record(kind, found.stream_pos, found.headers.get("WARC-Target-URI") or "", record_date(found))
-    record.url = record.url.strip("<> ")
+    record = Record(kind, found.stream_pos, record_url(found), record_date(found))
     if kind == "conversion":  # a crawl's own plain text of a page (WET)
         record.content_type, record.charset, record.title = found.headers.get("Content-Type") or "", "utf-8", ""
         record.payload = read_at_most(found, limit + 1)
@@ -71,6 +70,11 @@ def _record(found: WarcRecord, limit: int) -> Record:
         return record
     read_message(record, block, limit)
     return record
+
+
+def record_url(found: WarcRecord) -> str:
+    """Its WARC-Target-URI; empty where it has none."""
+    return (found.headers.get("WARC-Target-URI") or "").strip("<> ")
 
 
 def record_date(found: WarcRecord) -> dt.datetime | None:
