@@ -24,7 +24,7 @@ from palimpsest.fetch.visits import Visit, rows_of
 from palimpsest.generate.segments import SCHEMA, Segments, serialized
 from palimpsest.generate.segments import rows_of as rows_in
 from palimpsest.ingest.day import Day
-from palimpsest.ingest.pages import withheld_row
+from palimpsest.ingest.pages import pages_schema, withheld_row
 from palimpsest.lake import MANIFEST, Lake, NotPublished, Published, Rows
 from palimpsest.manifest import describe_files
 from palimpsest.takedown import archive, tombstones
@@ -99,14 +99,17 @@ def _day(folder: Path, published: Published, who: Identity) -> Facts:
     def withheld(row: dict) -> dict:
         return withheld_row(row, tombstones.CAUSE, f"see {graves[row['url']].order} of the lake")
 
-    day = Day(folder.with_name("day"), pq.read_schema(folder / "pages.parquet"))
+    known = pages_schema("best")
+    stored = pq.read_schema(folder / "pages.parquet")  # of another version of the code, perhaps
+    schema = pa.schema([known.field(one.name) if one.name in known.names else one for one in stored])
+    day = Day(folder.with_name("day"), schema)
     # what the quarantine had taken up before this was interrupted
-    known = {_record(row) for row in _rows(folder / "quarantine.parquet") if row["cause"] == tombstones.CAUSE}
+    counted = {_record(row) for row in _rows(folder / "quarantine.parquet") if row["cause"] == tombstones.CAUSE}
     gone = []
     for row in _rows(folder / "pages.parquet"):
         if row["url"] not in who.urls:
             day.keep(row)
-        elif _record(row) not in known:
+        elif _record(row) not in counted:
             gone.append(withheld(row))
     held = (withheld(row) if row["url"] in who.urls else row for row in _rows(folder / "quarantine.parquet"))
     for row in heapq.merge(held, gone, key=lambda row: _record(row)[:2]):
@@ -114,8 +117,8 @@ def _day(folder: Path, published: Published, who: Identity) -> Facts:
     day.close()
     for file in day.folder.iterdir():
         shutil.move(file, folder / file.name)
-    counted = Rows(day.kept + day.causes.total(), day.kept, quarantined=dict(sorted(day.causes.items())))
-    return {"rows": counted.as_dict()}
+    rows = Rows(day.kept + day.causes.total(), day.kept, quarantined=dict(sorted(day.causes.items())))
+    return {"rows": rows.as_dict()}
 
 
 def _crawl(folder: Path, published: Published, who: Identity) -> Facts:

@@ -100,15 +100,15 @@ def world(made, tmp_path, state, monkeypatch) -> World:
     shutil.copytree(made, folder)
     monkeypatch.setenv("PALIMPSEST_LAKE", str(folder / "lake"))
     monkeypatch.setenv("PALIMPSEST_STUDIES", str(folder))
+    monkeypatch.setenv("PALIMPSEST_DATA", str(folder))
     return World(folder, Lake.from_env(), _corpus(folder))
 
 
 def _corpus(folder: Path) -> Corpus:
-    files = ["crawl.warc.gz", "later.warc.gz"]
     return Corpus(
         name="sample",
         description="Made for a test.",
-        source=Source(files=[str(folder / file) for file in files if (folder / file).exists()]),
+        source=Source(files=["$PALIMPSEST_DATA/*.warc.gz"]),  # by a name that is the same wherever the folder lies
         start=DAYS[0],
         end=DAYS[1],
         path=folder / "sample.yaml",
@@ -123,6 +123,7 @@ def _make(folder: Path, parsed_dbt: Path) -> None:
         (folder / "state").mkdir()
         (folder / "state" / "dbt").symlink_to(parsed_dbt)
         patch.setenv("PALIMPSEST_STATE", str(folder / "state"))
+        patch.setenv("PALIMPSEST_DATA", str(folder))
         patch.setenv("PALIMPSEST_CATALOG", f"sqlite:///{folder / 'state' / 'catalog.db'}")
         _study(world, extract_days(_corpus(folder), DAYS, world.lake))
     shutil.rmtree(folder / "state")

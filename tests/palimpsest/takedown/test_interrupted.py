@@ -45,7 +45,7 @@ def test_killed_anywhere_it_is_gone_on_from(world):
 
 
 def _die_at_change(number: int, world) -> bool:
-    """Take the page down in a child that is killed at its n-th change to the lake; False if it came to its end first."""
+    """Take the page down in a child, killed at its n-th change to the lake; False if it came to its end first."""
     child = os.fork()
     if child == 0:
         seen = 0
