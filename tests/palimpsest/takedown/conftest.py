@@ -27,6 +27,8 @@ from palimpsest.ingest.stage import extract_days
 from palimpsest.lake import Facts, Lake, Published
 from palimpsest.mixes import build_mixes
 from palimpsest.split import split
+from palimpsest.takedown import order
+from palimpsest.takedown.order import Done
 from tests.conftest import made_once
 from tests.palimpsest.conftest import document, write_study
 from tests.palimpsest.ingest.conftest import response
@@ -35,6 +37,7 @@ from training.pack import tokenize
 VICTIM, COPY = 3, 23
 URL, COPY_URL = document(VICTIM)["url"], document(COPY)["url"]
 DAYS = [dt.date(2026, 10, 1), dt.date(2026, 10, 2)]
+WHY = "its author asked for it"
 TRACES = re.compile(rf"Note {VICTIM}\.|of page {VICTIM}:|{re.escape(URL)}(?!\d)")
 """What only the page's text, what was written over it, and its address have in them."""
 
@@ -49,25 +52,32 @@ class World:
     def catalog(self) -> Catalog:
         return Catalog.from_env()
 
-    def traces(self) -> dict[str, int]:
-        """Files of the lake, but the list of takedowns, that hold something of the page."""
-        found = {}
-        for name, text in texts_of(Path(self.lake.base)):
-            if not name.startswith("takedowns/") and (count := len(TRACES.findall(text))):
-                found[name] = count
-        return found
-
-    def datasets(self) -> list[str]:
-        return [published.dataset for published in self.lake.all_latest() if published.dataset != "takedowns"]
-
     def warc(self, *records: bytes, name: str = "crawl.warc.gz") -> Path:
         file = self.folder / name
         file.write_bytes(b"".join(gzip.compress(record, mtime=0) for record in records))
         return file
 
 
-def texts_of(base: Path) -> Iterator[tuple[str, str]]:
+@dataclass
+class Taken:
+    world: World
+    before: Lake
+    done: Done
+
+
+def traces(lake: Lake) -> dict[str, int]:
+    """Files of the lake, but the list of takedowns, that hold something of the page."""
+    found = {name: len(TRACES.findall(text)) for name, text in texts_of(lake) if not name.startswith("takedowns/")}
+    return {name: count for name, count in found.items() if count}
+
+
+def datasets(lake: Lake) -> list[str]:
+    return [published.dataset for published in lake.all_latest() if published.dataset != "takedowns"]
+
+
+def texts_of(lake: Lake) -> Iterator[tuple[str, str]]:
     """Everything that can be read in a lake: rows, archives, token files as their words."""
+    base = Path(lake.base)
     for file in sorted(one for one in base.rglob("*") if one.is_file()):
         name = str(file.relative_to(base))
         if file.suffix == ".parquet":
@@ -96,12 +106,37 @@ def made(tmp_path_factory, parsed_dbt) -> Path:
 
 @pytest.fixture
 def world(made, tmp_path, state, monkeypatch) -> World:
-    folder = tmp_path / "world"
+    """A copy of its own, before anything is taken down."""
+    return _copy(made, tmp_path / "world", monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def taken(made, tmp_path_factory) -> Iterator[Taken]:
+    """The world after its page was taken down, to be looked at only."""
+    folder = tmp_path_factory.mktemp("taken")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PALIMPSEST_STATE", str(folder / "state"))
+        patch.delenv("PALIMPSEST_CATALOG", raising=False)
+        world = _copy(made, folder / "world", patch)
+        before = Lake(shutil.copytree(world.lake.base, folder / "before"))
+        catalog = world.catalog
+        catalog.migrate()
+        catalog.sync(world.lake)
+        asked = {"study": "small", "strategy": "rephrase", "shard": 0, "g": 0, "part": 0, "cause": "x", "detail": ""}
+        catalog.record_failures([asked | {"key": "of it", "url": URL}, asked | {"key": "of another", "url": COPY_URL}])
+        assert catalog.quarantined(URL)
+        yield Taken(world, before, take_down(world))
+
+
+def take_down(world: World, name: str = URL, **options) -> Done:
+    return order.take_down(world.lake, world.catalog, name, **{"reason": WHY, **options})
+
+
+def _copy(made: Path, folder: Path, patch: pytest.MonkeyPatch) -> World:
     shutil.copytree(made, folder)
-    monkeypatch.setenv("PALIMPSEST_LAKE", str(folder / "lake"))
-    monkeypatch.setenv("PALIMPSEST_STUDIES", str(folder))
-    monkeypatch.setenv("PALIMPSEST_DATA", str(folder))
-    return World(folder, Lake.from_env(), _corpus(folder))
+    for name, place in (("LAKE", folder / "lake"), ("STUDIES", folder), ("DATA", folder)):
+        patch.setenv(f"PALIMPSEST_{name}", str(place))
+    return World(folder, Lake(folder / "lake"), _corpus(folder))
 
 
 def _corpus(folder: Path) -> Corpus:
