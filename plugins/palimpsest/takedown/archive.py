@@ -13,6 +13,7 @@ from palimpsest.durable import partial_beside
 from palimpsest.fetch.warcfile import record
 from palimpsest.ingest.salvage import begins, mark_of
 from palimpsest.ingest.warc import record_url
+from palimpsest.lake import LakeError
 
 Spans = list[tuple[int, int, str]]
 """Of each record its first byte in the file, the byte behind it, and its address."""
@@ -35,7 +36,9 @@ def is_warc(path: Path) -> bool:
 
 
 def cut(path: Path, urls: Container[str]) -> None:
-    """Rewrite the file without the records of these addresses."""
+    """Rewrite the file without the records of these addresses. Raises `LakeError` where they cannot be cut out."""
+    if not is_warc(path) or not held(path, urls)[1]:
+        raise LakeError(f"{path.name}: no WARC file whose records can be cut out; it was left as it is")
     kept = [(start, end) for start, end, url in _spans(path) if url not in urls]
     partial = partial_beside(path)
     with path.open("rb") as source, partial.open("wb") as out:

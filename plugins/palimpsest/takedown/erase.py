@@ -45,7 +45,8 @@ def remove(lake: Lake, uri: str) -> None:
             with contextlib.suppress(FileNotFoundError):
                 lake.fs.rm(place, recursive=place == folder)
     if lake.local:
-        fsync(Path(folder).parent)
+        with contextlib.suppress(FileNotFoundError):
+            fsync(Path(folder).parent)
     _forget_copy(lake, uri)
 
 
@@ -61,9 +62,9 @@ def rewrite(lake: Lake, published: Published, who: Identity) -> None:
             file.unlink()
         facts = change(folder, published, who)
         manifest = {**published.manifest, **describe_files(folder), **facts}
-        # Last names first: the quarantine takes up the rows of pages before pages lose them.
         for left in Path(lake.base, published.uri).rglob(".*.partial") if lake.local else ():
             sweep(left)
+        # Last names first: the quarantine takes up the rows of pages before pages lose them.
         for file in sorted((one for one in folder.rglob("*") if one.is_file()), reverse=True):
             _put(lake, f"{published.uri}/{file.relative_to(folder)}", file)
     lake.write_file(f"{published.uri}/{MANIFEST}", json.dumps(manifest, indent=1, sort_keys=True).encode())

@@ -180,14 +180,14 @@ def find(lake: Lake, who: Identity) -> Plan:
 
 def mentions(version: Published, who: Identity) -> tuple[int, str]:
     """Rows, records and texts that name the page, and what keeps them from being removed, if anything does."""
-    count = 0
+    count, kind = 0, kind_of(version.dataset)
     for name in _files(version):
-        if name.endswith(".parquet"):
+        if name.endswith(".parquet") and kind != "captures":  # a source's own table: `_sources` names it
             count += _rows_naming(version, name, who)
-        elif name.endswith(TEXTS) and kind_of(version.dataset) != "captures":
+        elif name.endswith(TEXTS) and kind != "captures":
             content = _read(version, name)
             count += any(_is_quoted(url, content) for url in who.urls)
-        elif kind_of(version.dataset) in ("captures", "crawls"):
+        elif kind in ("captures", "crawls"):
             found, can_be_cut = archive.held(version.lake.fetch(version) / name, who.urls)
             if found and not can_be_cut:
                 return count, (
@@ -232,7 +232,7 @@ def _rows_naming(version: Published, file: str, who: Identity) -> int:
 
 
 def _sources(lake: Lake, who: Identity, held: Iterable[Published]) -> list[str]:
-    """Source files outside the lake, and tables inside, whose rows or records the pages come from."""
+    """Where the pages stand in source files outside the lake, and in fetched ones that are no WARC."""
     own, found = set(), set()
     for version in held:
         if kind_of(version.dataset) == "crawls":
@@ -246,7 +246,7 @@ def _sources(lake: Lake, who: Identity, held: Iterable[Published]) -> list[str]:
                     if row["url"] in who.urls:
                         found.add((row["warc_file"], row["warc_offset"]))
     return [
-        f"source file {name}, record or row at {offset}: not the lake's to change; extraction leaves it out"
+        f"source file {name}, record or row at {offset}: the file stays as it is; extraction leaves the page out"
         for name, offset in sorted(found)
         if name not in own
     ]

@@ -8,6 +8,7 @@ import pytest
 
 from palimpsest.ingest.records import SourceFile
 from palimpsest.ingest.warc import read_records
+from palimpsest.lake import LakeError
 from palimpsest.takedown import archive
 from tests.palimpsest.ingest.conftest import record, response
 from tests.palimpsest.ingest.damage import frame
@@ -48,7 +49,11 @@ def test_what_stays_is_what_it_was(tmp_path, records, suffix):
 def test_a_file_of_one_stream_cannot_be_cut(tmp_path, records):
     path = tmp_path / "crawl.warc.gz"
     path.write_bytes(gzip.compress(b"".join(records)))
+    before = path.read_bytes()
     assert archive.held(path, {GONE}) == (3, False)
+    with pytest.raises(LakeError, match="left as it is"):
+        archive.cut(path, {GONE})
+    assert path.read_bytes() == before
 
 
 def test_a_file_that_loses_all_its_records_is_still_a_crawl_file(tmp_path):
@@ -63,3 +68,5 @@ def test_tables_hold_no_records(tmp_path):
     path.write_bytes(gzip.compress(b'{"url": "https://a.example/1"}\n' * 9))
     assert archive.held(path, {GONE}) == (0, True)
     assert not archive.is_warc(path)
+    with pytest.raises(LakeError, match="no WARC file"):
+        archive.cut(path, {GONE})
