@@ -17,7 +17,7 @@ COMPILE := env -u UV_FIND_LINKS $(BIN)/uv pip compile --quiet --universal --pyth
 # A GPU machine's torch brings its own CUDA packages; the CPU build needs none.
 CUDA := ^(nvidia-|cuda-|triton==)
 
-.PHONY: help demo up down status airflow reset vllm tasks test test-vllm bench screenshots lint format lock env clean \
+.PHONY: help demo up down status airflow reset vllm tasks test test-vllm bench fuzz screenshots lint format lock env clean \
 	runtime-environment dev-environment
 
 help: ## List the targets
@@ -58,6 +58,9 @@ test-vllm: dev-environment ## Run the tests that need a real vLLM, on this CPU (
 
 bench: dev-environment ## Run the benchmarks against their peers; writes .bench/results.json
 	@$(BIN)/python tests/benchmarks/run.py $(ARGS)
+
+fuzz: dev-environment ## Damage crawl files and pages at random for 20 minutes (ARGS="--seconds 60" for fewer)
+	@$(BIN)/python tests/palimpsest/ingest/fuzz.py $(ARGS)
 
 screenshots: dev-environment ## Take the README's pictures of the stack that `make up` started (needs chromium)
 	@infra/with-env.sh $(BIN)/python docs/screenshots.py

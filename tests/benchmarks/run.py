@@ -30,7 +30,7 @@ class Row:
     peer: float | None
     """The same work by the tool one would use otherwise; none where there is no such tool."""
     unit: str
-    """Such as 'pages/s', 'hit rate' or 's'; a unit without '/s' or 'rate' is a cost: less is better."""
+    """Such as 'pages/s', 'hit rate' or 's'; a unit without '/s', 'rate', 'F1' or 'words/' is a cost: less is better."""
     ratio: float | None
     machine: str
 
@@ -77,7 +77,8 @@ def main(names: Sequence[str]) -> int:
 
 def _row(measured: dict, here: str) -> Row:
     ours, peer, unit = measured["ours"], measured.get("peer"), measured["unit"]
-    ratio = None if peer is None else ours / peer if "/s" in unit or unit.endswith("rate") else peer / ours
+    more_is_better = "/s" in unit or "words/" in unit or unit.endswith(("rate", "F1"))
+    ratio = None if peer is None else ours / peer if more_is_better else peer / ours
     return Row(measured["name"], ours, peer, unit, ratio, here)
 
 

@@ -16,7 +16,7 @@ import logging
 import os
 import sys
 
-from palimpsest.cli import files, generation, guard, index, labelled, ledger, serving, stages
+from palimpsest.cli import files, generation, guard, index, labelled, ledger, serving, stages, takedown
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -53,6 +53,6 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         return sub
 
-    for module in (files, stages, generation, guard, labelled, ledger, serving, index):
+    for module in (files, stages, generation, guard, labelled, ledger, serving, index, takedown):
         module.register(add)
     return parser

@@ -7,7 +7,7 @@ wrong and what is allowed. ``json_schema`` gives editors completion.
 from __future__ import annotations
 
 from palimpsest.config.base import ConfigError
-from palimpsest.config.corpus import Corpus, DocumentRules, Limits
+from palimpsest.config.corpus import Corpus, DocumentRules, Extraction, Limits
 from palimpsest.config.evaluation import HeldOutSet, Judging, Task, Validation
 from palimpsest.config.files import (
     check_files,
@@ -67,6 +67,7 @@ __all__ = [
     "Corpus",
     "DocumentRules",
     "Engine",
+    "Extraction",
     "Limits",
     "Model",
     "NeuralProbe",

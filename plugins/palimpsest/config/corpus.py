@@ -18,6 +18,16 @@ class Limits(Strict):
     max_depth: int = Field(default=2_000, gt=0)
     """HTML nesting beyond this is quarantined, not parsed."""
     page_timeout_s: float = Field(default=20.0, gt=0)
+    """Processor time of one page, not time on the clock: how busy the machine is decides about no page."""
+    page_memory_mb: int = Field(default=2_048, ge=64)
+    """What examining one page may take on top of what the process holds before its first page."""
+
+
+class Extraction(Strict):
+    profile: Literal["resiliparse", "fast", "best"] = "resiliparse"
+    """Who finds the main text of a page. 'resiliparse': that extractor alone, as plain text. 'fast': the same with
+    headings, lists and code marked, and the whole page where it finds nothing usable. 'best': trafilatura and jusText
+    beside it, and the text chosen by stated rules; the choice and all candidates' lengths are columns."""
 
 
 class DocumentRules(Strict):
@@ -83,6 +93,7 @@ class Corpus(Strict):
     end: dt.date
     """Last interval, inclusive."""
     limits: Limits = Limits()
+    extraction: Extraction = Extraction()
     documents: DocumentRules = DocumentRules()
     origin: Literal["real", "unknown"] = "real"
     """'unknown': nobody vouches that people wrote it (a crawl of after 2022). It counts as synthetic in every share."""
@@ -92,4 +103,9 @@ class Corpus(Strict):
     def _ordered(self) -> Corpus:
         if self.end < self.start:
             raise ValueError(f"end ({self.end}) lies before start ({self.start})")
+        if self.source.is_text and self.extraction.profile != "resiliparse":
+            raise ValueError(
+                f"extraction.profile is '{self.extraction.profile}', but the texts of source kind '{self.source.kind}' "
+                "are extracted already; leave the key out"
+            )
         return self

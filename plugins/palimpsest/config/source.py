@@ -150,6 +150,10 @@ class Source(Strict):
     files: list[str] = []
     """Paths (globs allowed) relative to the repository, absolute, or in the data folder ($PALIMPSEST_DATA/...); or
     addresses: https://, or any that fsspec opens (s3://bucket/*.warc.gz)."""
+    damaged: Literal["error", "quarantine"] = "error"
+    """What a damaged crawl file is. 'error': nothing is published until it has been fetched again. 'quarantine': what
+    can be read becomes pages, and each stretch that cannot a row of the quarantine. Files that are fetched from an
+    address are checked as they arrive, and are an error there either way."""
     columns: Columns | None = None
     """Where a table's fields stand; default: columns 'url' and 'text'."""
     where: dict[str, Value] = {}
@@ -168,6 +172,8 @@ class Source(Strict):
             if (self.kind == key) != bool(getattr(self, key)):
                 needed = "takes no" if getattr(self, key) else "needs the"
                 raise ValueError(f"source kind '{self.kind}' {needed} key '{key}'")
+        if self.damaged != "error" and self.kind != "warc":
+            raise ValueError(f"source kind '{self.kind}' takes no 'damaged'; it is for kind 'warc'")
         for key in ("columns", "where"):
             if self.kind not in ("table", "huggingface") and getattr(self, key):
                 raise ValueError(f"source kind '{self.kind}' takes no '{key}'; it is for kinds 'table', 'huggingface'")
@@ -184,3 +190,8 @@ class Source(Strict):
     @property
     def is_table(self) -> bool:
         return self.kind in ("table", "cpython", "huggingface")
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is known to hold texts that are extracted already, not pages."""
+        return self.is_table or (self.commoncrawl is not None and self.commoncrawl.records == "wet")

@@ -19,6 +19,7 @@ from palimpsest.ingest.records import SourceFile
 from palimpsest.ingest.worker import Worker
 from palimpsest.lake import Facts, Lake, LakeError, NotPublished, Published, digest_json
 from palimpsest.state import state_dir
+from palimpsest.takedown.tombstones import standing
 
 HELD_S = 10.0
 NAME = "%Y%m%dT%H%M%S%fZ"
@@ -44,9 +45,11 @@ def crawl_corpus(corpus: Corpus, lake: Lake) -> Published:
         try:
             with (
                 Client(8, how.stall_s, chooser(wanted.private_networks), agent=wanted.agent) as client,
-                Worker(read_page, corpus.limits.page_timeout_s) as worker,
+                Worker(read_page, corpus.limits.page_timeout_s, corpus.limits.page_memory_mb) as worker,
             ):
-                Crawler(corpus, client, journal, known, worker).run()
+                crawler = Crawler(corpus, client, journal, known, worker)
+                crawler.seen |= standing(lake).keys()  # what was taken down is not asked for
+                crawler.run()
         finally:
             journal.close()
         if not any(visit.outcome in (KEPT, "unchanged", "identical", "redirect") for visit in journal.visits):

@@ -41,11 +41,11 @@ def _kinds_and_dates(path: Path) -> Iterator[tuple[str, dt.datetime | None]]:
         if is_arc(stream):  # no checksums in it
             yield from ((record.kind, record.date) for record in read_records(SourceFile(path.name, path), 0))
             return
-        head, last = stream.read(10), None
+        head, last, records = stream.read(10), None, 0
         stream.seek(0)
         try:
             for record in ArchiveIterator(stream, parse_http=False):
-                last = record.stream_pos
+                last, records = record.stream_pos, records + 1
                 expected = record.headers.get(DIGEST) or ""
                 if expected.startswith("sha1:") and not record.verify_block_digest():
                     raise Damaged(f"the record at offset {last} has not the {DIGEST} {expected} that it names")
@@ -54,7 +54,7 @@ def _kinds_and_dates(path: Path) -> Iterator[tuple[str, dt.datetime | None]]:
             raise Damaged(f"damaged after offset {last or 0}: {error}") from None
     if last is None:
         raise Damaged(f"not a WARC file, or without a record: it begins with {head!r}")
-    check_end(path.name, path, last)
+    check_end(path.name, path, last, records)
 
 
 def check_table(path: Path) -> dict[str, Any]:

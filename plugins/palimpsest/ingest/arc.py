@@ -9,7 +9,7 @@ import datetime as dt
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from palimpsest.ingest.framing import Members
+from palimpsest.ingest.framing import DIGITS, Members
 from palimpsest.ingest.http import HEADERS, read_message
 from palimpsest.ingest.records import Record
 
@@ -40,10 +40,10 @@ def read_arc(stream: BinaryIO, limit: int) -> Iterator[Record]:
             continue
         offset = members.offset
         parts = line.rstrip(b"\r\n").rsplit(b" ", fields - 1)  # an address may hold spaces
-        if len(parts) != fields or not parts[-1].isdigit():
-            if not line.startswith(MAGIC):
-                raise OSError(f"no ARC record at offset {offset}: {line[:60]!r}")
+        if line.startswith(MAGIC) and len(parts) != fields:
             parts = line.split()  # a head in the layout of the other version
+        if len(parts) not in FIELDS.values() or not parts[-1].isdigit() or len(parts[-1]) > DIGITS:
+            raise OSError(f"no ARC record at offset {offset}: {line[:60]!r}")
         length = int(parts[-1])
         block = members.read(length, limit + HEADERS)
         url = parts[0].decode(errors="replace")

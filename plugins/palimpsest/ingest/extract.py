@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import codecs
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import ftfy
-from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.encoding import detect_encoding, detect_mime, map_encoding_to_html5
 from resiliparse.parse.html import HTMLTree
+
+from palimpsest.ingest import profiles
 
 META = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_:.-]{2,40})""", re.IGNORECASE)
 TAG = re.compile(rb"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
@@ -40,6 +41,9 @@ class Extracted:
     title: str
     charset: str
     repaired: bool
+    extractor: str = ""
+    words: dict[str, int] = field(default_factory=dict)
+    """Of each candidate text that was made of the page, before repair."""
 
 
 def is_binary(payload: bytes) -> bool:
@@ -80,13 +84,17 @@ def find_charset(payload: bytes, declared: str) -> str:
     return detect_encoding(payload) or "windows-1252"
 
 
-def extract(payload: bytes, declared_charset: str) -> Extracted:
+def extract(payload: bytes, declared_charset: str, profile: profiles.Profile = "resiliparse") -> Extracted:
     charset = find_charset(payload, declared_charset)
-    tree = HTMLTree.parse(payload.decode(_python_name(charset), errors="replace"))
-    text = extract_plain_text(tree, main_content=True, alt_texts=False, links=False, list_bullets=False)
-    text, repaired = repair(text)
+    page = payload.decode(_python_name(charset), errors="replace")
+    tree = HTMLTree.parse(page)
+    if profile == "resiliparse":
+        found = profiles.Chosen(profiles.main_text(tree), profile)
+    else:
+        found = profiles.choose(profiles.Candidates(page, tree), profile)
+    text, repaired = repair(found.text)
     title, _ = repair(" ".join((tree.title or "").split()))
-    return Extracted(text, title, charset, repaired)
+    return Extracted(text, title, charset, repaired, found.extractor, found.words)
 
 
 def plain(payload: bytes, charset: str, title: str) -> Extracted:

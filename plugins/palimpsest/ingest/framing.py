@@ -15,6 +15,7 @@ import pyarrow as pa
 CODECS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\x04\x22\x4d\x18": "lz4"}
 CHUNK = 1 << 20
 LINE = 1 << 16
+DIGITS = 18  # of a length; more is none, and Python refuses to read thousands
 
 
 def codec(head: bytes) -> str | None:
@@ -22,12 +23,15 @@ def codec(head: bytes) -> str | None:
     return next((name for magic, name in CODECS.items() if head.startswith(magic)), None)
 
 
-def ends_whole(path: Path, last: int) -> bool:
-    """Whether the WARC file ends where a record does; ``last``: the offset of its last one, as fastwarc gives it.
+def ends_whole(path: Path, last: int, records: int) -> bool:
+    """Whether the WARC file ends where a record does, and fastwarc gave as many ``records`` as it has; ``last``: the
+    offset of its last one, as fastwarc gives it.
 
     Of a file compressed as one stream fastwarc gives no offset that a reader can start at: all of it is read again.
     """
-    return _records_from(path, last) or (last > 0 and codec(_head(path)) is not None and _records_from(path, 0))
+    if last > 0 and _records_from(path, last) == 1:
+        return True
+    return records > 0 and (last == 0 or codec(_head(path)) is not None) and _records_from(path, 0) == records
 
 
 def is_empty(path: Path) -> bool:
@@ -51,7 +55,8 @@ def _head(path: Path) -> bytes:
         return stream.read(4)
 
 
-def _records_from(path: Path, start: int) -> bool:
+def _records_from(path: Path, start: int) -> int:
+    """How many records follow; 0 if the file does not end with one of them."""
     with path.open("rb") as stream:
         stream.seek(start)
         head = stream.read(4)
@@ -61,9 +66,9 @@ def _records_from(path: Path, start: int) -> bool:
             found = 0
             while _passes(content):
                 found += 1
-            return found > 0 and not content.read(1)
+            return 0 if content.read(1) else found
         except OSError:
-            return False
+            return 0
 
 
 def _passes(content: BinaryIO) -> bool:
@@ -76,7 +81,7 @@ def _passes(content: BinaryIO) -> bool:
             raise OSError("cut off in a header")
         if line.lower().startswith(b"content-length:"):
             value = line.split(b":", 1)[1].strip()
-            length = int(value) if value.isdigit() else None
+            length = int(value) if value.isdigit() and len(value) <= DIGITS else None
     if length is None:
         raise OSError("a record without its length")
     while length:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import pyarrow as pa
 
-from palimpsest.config import Limits
-from palimpsest.ingest import extract, langid, minhash, pii, scores
+from palimpsest.config import Corpus, Limits
+from palimpsest.ingest import extract, langid, minhash, pii, profiles, scores
 from palimpsest.ingest.records import Record
 from palimpsest.ingest.worker import Poisoned, Worker
 
@@ -46,6 +47,8 @@ PAGES = pa.schema(
         ("minhash_bands", pa.list_(pa.int64())),
     ]
 )
+CHOICE = pa.schema([("extractor", pa.string()), *((f"{name}_words", pa.int64()) for name in profiles.EXTRACTORS)])
+"""How a profile chose the text: words of each candidate, null for one that was not made."""
 QUARANTINE = pa.schema(
     [
         ("url", pa.string()),
@@ -70,9 +73,20 @@ class Quarantined(Exception):
         self.cause = cause
 
 
-def examine(payload: bytes, charset: str, shingle_words: int, title: str | None = None) -> dict[str, Any]:
+def pages_schema(profile: profiles.Profile) -> pa.Schema:
+    """Of ``pages.parquet``: one extractor alone has nothing to choose."""
+    return PAGES if profile == "resiliparse" else pa.unify_schemas([PAGES, CHOICE])
+
+
+def examine(
+    payload: bytes, charset: str, shingle_words: int, title: str | None = None,
+    profile: profiles.Profile = "resiliparse",
+) -> dict[str, Any]:  # fmt: skip
     """Everything that takes looking at the page; runs in the worker. With a ``title`` the payload is its text."""
-    found = extract.extract(payload, charset) if title is None else extract.plain(payload, charset, title)
+    if title is None:
+        found = extract.extract(payload, charset, profile)
+    else:
+        found = extract.plain(payload, charset, title)
     redacted, counts = pii.redact(found.text)
     title, _ = pii.redact(found.title)
     language, confidence = langid.identify(redacted)
@@ -86,14 +100,17 @@ def examine(payload: bytes, charset: str, shingle_words: int, title: str | None 
         **{f"pii_{kind}": count for kind, count in counts.items()},
         **scores.score(redacted),
         "minhash_bands": minhash.bands(redacted, shingle_words),
+        "extractor": found.extractor,
+        **{f"{name}_words": found.words.get(name) for name in profiles.EXTRACTORS},
     }
 
 
-def page_row(record: Record, warc_file: str, limits: Limits, shingle_words: int, worker: Worker) -> dict[str, Any]:
+def page_row(record: Record, warc_file: str, corpus: Corpus, worker: Worker) -> dict[str, Any]:
     """The row of ``pages``. Raises `Quarantined`."""
-    _check(record, limits)
+    check(record, corpus.limits)
+    asked = (record.charset, corpus.documents.shingle_words, record.title, corpus.extraction.profile)
     try:
-        examined = worker(record.payload, record.charset, shingle_words, record.title)
+        examined = worker(record.payload, *asked)
     except Poisoned as poison:
         raise Quarantined(poison.cause, str(poison)) from None
     if not examined["text"].strip():
@@ -130,9 +147,17 @@ def quarantine_row(record: Record, warc_file: str, day: object, why: Quarantined
     }
 
 
-def _check(record: Record, limits: Limits) -> None:
+def withheld_row(of: Mapping[str, Any], cause: str, detail: str) -> dict[str, Any]:
+    """The row of ``quarantine`` of a record of which nothing may be kept but where it stands."""
+    row = {name: of[name] for name in ("fetched_at", "day", "warc_file", "warc_offset")}
+    return dict.fromkeys(QUARANTINE.names) | row | {"cause": cause, "detail": detail}
+
+
+def check(record: Record, limits: Limits) -> None:
     """Raise `Quarantined` for what must not reach the parser; cheapest look first."""
     payload, media = record.payload, record.content_type.split(";")[0].strip()
+    if record.kind == "damage":
+        raise Quarantined(record.cause, record.fault)
     if record.date is None:
         raise Quarantined("bad_date", "the record has no readable date")
     try:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from palimpsest.lake import Corrupt, digest_file
 
-PAGE_KINDS = ("response", "conversion", "row")
-"""Records that become a page or are quarantined; the other kinds are only counted."""
+PAGE_KINDS = ("response", "conversion", "row", "damage")
+"""Records that become a page or are quarantined; the other kinds are only counted. 'damage': a stretch of a file that
+cannot be read."""
 
 
 @dataclass(frozen=True)

@@ -8,23 +8,24 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from palimpsest.config import Corpus
-from palimpsest.ingest.pages import PAGES, QUARANTINE, Quarantined, examine, page_row, quarantine_row
+from palimpsest.ingest.day import Day
+from palimpsest.ingest.pages import Quarantined, examine, page_row, pages_schema, quarantine_row, withheld_row
+from palimpsest.ingest.profiles import load
 from palimpsest.ingest.records import PAGE_KINDS, Record, SourceFile
 from palimpsest.ingest.rows import read_rows
+from palimpsest.ingest.salvage import salvage_records
 from palimpsest.ingest.sources import source_files
 from palimpsest.ingest.warc import read_records
 from palimpsest.ingest.worker import Worker
 from palimpsest.lake import Facts, Lake, LakeError, Published, Rows
+from palimpsest.takedown import tombstones
 
-ROW_GROUP = {"pages": 1_000, "quarantine": 100}  # rows in memory per day and table; quarantine holds payloads
 REPORT_S = 5.0
 CODE = ("plugins/palimpsest/ingest", "plugins/palimpsest/table.py")
 Progress = Callable[[int, int], None]
@@ -52,6 +53,10 @@ def extract_days(
     }
     if corpus.source.is_table:
         config["source"] = corpus.source.model_dump(include={"kind", "columns", "where"})
+    if corpus.source.damaged != "error":
+        config["damaged"] = corpus.source.damaged
+    if corpus.extraction.profile != "resiliparse":
+        config["extraction"] = corpus.extraction.model_dump()
     prints = {file.name: file.fingerprint for file in files}
     published = []
     with tempfile.TemporaryDirectory(prefix="palimpsest-pages-") as scratch:
@@ -61,8 +66,11 @@ def extract_days(
             def write(directory: Path, day: dt.date = day, number: int = number) -> Facts:
                 nonlocal spool
                 if spool is None:
-                    spool = _Spool(Path(scratch), sorted(set(days))[number:])
+                    left, schema = sorted(set(days))[number:], pages_schema(corpus.extraction.profile)
+                    spool = _Spool(Path(scratch), left, schema, tombstones.standing(lake))
                     spool.fill(corpus, [file for file in files if file.may_hold(spool.days, corpus.start)], progress)
+                if tombstones.standing(lake).keys() - spool.taken_down:
+                    raise ConnectionError(f"{corpus.path}: a page was taken down meanwhile; run the extraction again")
                 return spool.hand_over(day, directory)
 
             held = {"files": [prints[file.name] for file in files if file.may_hold([day], corpus.start)]}
@@ -83,44 +91,14 @@ def _check_known(corpus: Corpus, files: Sequence[SourceFile]) -> None:
         )
 
 
-class _Day:
-    """The rows of one day on their way to disk."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.kinds: Counter[str] = Counter()
-        self.causes: Counter[str] = Counter()
-        self.kept = 0
-        self.ids: set[str] = set()
-        folder.mkdir()
-        self._tables = {"pages": PAGES, "quarantine": QUARANTINE}
-        self._rows: dict[str, list[dict[str, Any]]] = {name: [] for name in self._tables}
-        self._writers: dict[str, pq.ParquetWriter] = {}
-
-    def add(self, table: str, row: dict[str, Any]) -> None:
-        self._rows[table].append(row)
-        if len(self._rows[table]) == ROW_GROUP[table]:
-            self._flush(table)
-
-    def close(self) -> None:
-        for table in self._tables:
-            self._flush(table)
-            self._writers.pop(table).close()
-
-    def _flush(self, table: str) -> None:
-        schema = self._tables[table]
-        if table not in self._writers:
-            self._writers[table] = pq.ParquetWriter(self.folder / f"{table}.parquet", schema, compression="zstd")
-        if self._rows[table]:
-            self._writers[table].write_table(pa.Table.from_pylist(self._rows[table], schema=schema))
-            self._rows[table] = []
-
-
 class _Spool:
     """All wanted days, filled in one pass; rows leave memory a row group at a time."""
 
-    def __init__(self, scratch: Path, days: Sequence[dt.date]) -> None:
-        self.days = {day: _Day(scratch / day.isoformat()) for day in days}
+    def __init__(
+        self, scratch: Path, days: Sequence[dt.date], pages: pa.Schema, taken_down: Mapping[str, tombstones.Tombstone]
+    ) -> None:
+        self.taken_down = taken_down
+        self.days = {day: Day(scratch / day.isoformat(), pages) for day in days}
         self.captured: Counter[dt.date] = Counter()
         """Pages by day of capture, also of days not wanted here."""
 
@@ -128,8 +106,9 @@ class _Spool:
         for file in files:
             file.check()
         total = sum(file.path.stat().st_size for file in files)
+        load(corpus.extraction.profile)
         before, started, reported = 0, time.monotonic(), time.monotonic()
-        with Worker(examine, corpus.limits.page_timeout_s) as worker:
+        with Worker(examine, corpus.limits.page_timeout_s, corpus.limits.page_memory_mb) as worker:
             for file in files:
                 for record in _records(file, corpus):
                     self._take(record, file.name, corpus, worker)
@@ -153,16 +132,17 @@ class _Spool:
         day.kinds[record.kind] += 1
         if not record.is_page:
             return
+        if grave := self.taken_down.get(record.url):
+            why = Quarantined(tombstones.CAUSE, f"see {grave.order} of the lake")
+            day.quarantine(withheld_row(quarantine_row(record, file, date, why), why.cause, str(why)))
+            return
         try:
-            row = page_row(record, file, corpus.limits, corpus.documents.shingle_words, worker)
+            row = page_row(record, file, corpus, worker)
             if row["page_id"] in day.ids:
                 raise Quarantined("duplicate_record", f"page {row['page_id']} was captured twice at this very time")
-            day.ids.add(row["page_id"])
-            day.kept += 1
-            day.add("pages", row)
+            day.keep(row)
         except Quarantined as why:
-            day.causes[why.cause] += 1
-            day.add("quarantine", quarantine_row(record, file, date, why))
+            day.quarantine(quarantine_row(record, file, date, why))
 
     def _check_range(self, corpus: Corpus) -> None:
         """Refuse a corpus whose days cannot have a page: its start and end were not set for these files."""
@@ -189,7 +169,8 @@ class _Spool:
 def _records(file: SourceFile, corpus: Corpus) -> Iterator[Record]:
     if corpus.source.is_table:
         return read_rows(file, corpus)
-    return read_records(file, corpus.limits.max_page_bytes)
+    read = salvage_records if corpus.source.damaged == "quarantine" else read_records
+    return read(file, corpus.limits.max_page_bytes)
 
 
 def _report(done: int, total: int, seconds: float, progress: Progress | None) -> None:

@@ -48,7 +48,7 @@ def read_records(file: SourceFile, limit: int) -> Iterator[Record]:
     if not records and (arc or is_empty(file.path)):
         raise LakeError(f"{file.name}: the file holds no record; fetch it again or remove it from source.files")
     if not arc:
-        check_end(file.name, file.path, last)
+        check_end(file.name, file.path, last, records)
 
 
 def _records(stream: BinaryIO, limit: int) -> Iterator[Record]:
@@ -58,8 +58,7 @@ def _records(stream: BinaryIO, limit: int) -> Iterator[Record]:
 
 def _record(found: WarcRecord, limit: int) -> Record:
     kind = TYPES.get(int(found.record_type), "unknown")
-    record = Record(kind, found.stream_pos, found.headers.get("WARC-Target-URI") or "", record_date(found))
-    record.url = record.url.strip("<> ")
+    record = Record(kind, found.stream_pos, record_url(found), record_date(found))
     if kind == "conversion":  # a crawl's own plain text of a page (WET)
         record.content_type, record.charset, record.title = found.headers.get("Content-Type") or "", "utf-8", ""
         record.payload = read_at_most(found, limit + 1)
@@ -73,6 +72,11 @@ def _record(found: WarcRecord, limit: int) -> Record:
     return record
 
 
+def record_url(found: WarcRecord) -> str:
+    """Its WARC-Target-URI; empty where it has none."""
+    return (found.headers.get("WARC-Target-URI") or "").strip("<> ")
+
+
 def record_date(found: WarcRecord) -> dt.datetime | None:
     """Its WARC-Date in UTC; None for what cannot be read as one."""
     value = found.headers.get("WARC-Date") or ""
@@ -83,10 +87,10 @@ def record_date(found: WarcRecord) -> dt.datetime | None:
         return None
 
 
-def check_end(name: str, path: Path, last: int) -> None:
-    """Raise `LakeError` unless the file ends where its record at offset ``last`` does."""
-    if not ends_whole(path, last):
+def check_end(name: str, path: Path, last: int, records: int) -> None:
+    """Raise `LakeError` unless the file ends where its record at offset ``last``, of so many ``records``, does."""
+    if not ends_whole(path, last, records):
         raise LakeError(
-            f"{name}: truncated: the record at offset {last} does not end before the end of the file "
-            f"(offset {path.stat().st_size}); fetch the file again (nothing of it was published)"
+            f"{name}: truncated: the last record that can be read (at offset {last} of the file) does not end where "
+            f"the file does (offset {path.stat().st_size}); fetch the file again (nothing of it was published)"
         )

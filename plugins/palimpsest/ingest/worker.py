@@ -1,21 +1,32 @@
-"""Pages examined in a forked child with a deadline, so that no page can hang or kill the stage.
+"""Pages examined in a forked child with bounds, so that no page can hang, exhaust or kill the stage.
 
 A C extension that loops cannot be interrupted from Python, only its process can be ended. Forking shares what is
 already imported: about 10 ms once, and 0.1 ms a page for the pipe.
+
+The bound is processor time, which the kernel counts: on a machine that is busy, stopped or asleep a healthy page takes
+longer and is still kept. Only a child that sleeps of its own accord, which examining a page never does, is ended by
+the clock.
 """
 
 from __future__ import annotations
 
+import math
 import multiprocessing
+import resource
 import signal
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
 
+import psutil
+
+LOOK_S = 0.5  # between two looks at a child that has not answered
+
 
 class Poisoned(Exception):
-    """The page that was asked about took too long or ended the child; ``cause`` is 'timeout' or 'crashed'."""
+    """The page that was asked about broke a bound or ended the child; ``cause`` is 'timeout', 'memory' or 'crashed'."""
 
     def __init__(self, cause: str, detail: str) -> None:
         super().__init__(detail)
@@ -25,9 +36,10 @@ class Poisoned(Exception):
 class Worker:
     """Calls ``function`` in a child process; a new child takes over after a poisonous argument."""
 
-    def __init__(self, function: Callable[..., Any], timeout_s: float) -> None:
+    def __init__(self, function: Callable[..., Any], timeout_s: float, memory_mb: int) -> None:
         self._function = function
         self._timeout_s = timeout_s
+        self._memory_mb = memory_mb
         self._child: multiprocessing.process.BaseProcess | None = None
         self._pipe: Connection | None = None
 
@@ -42,23 +54,40 @@ class Worker:
             self._start()
         try:
             self._pipe.send(arguments)
-            if not self._pipe.poll(self._timeout_s):
-                self._end()
-                raise Poisoned("timeout", f"no result within {self._timeout_s:g} s (limits.page_timeout_s)")
+            self._wait()
             result = self._pipe.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError):
             child = self._child
             child.join(5)
             self._end()
+            if child.exitcode == -signal.SIGXCPU:
+                said = f"no result within {self._timeout_s:g} s of processor time (limits.page_timeout_s)"
+                raise Poisoned("timeout", said) from None
             raise Poisoned("crashed", f"the extraction process ended with code {child.exitcode}") from None
+        if isinstance(result, MemoryError):
+            self._end()  # what it holds may be in pieces
+            raise Poisoned("memory", f"more than {self._memory_mb} MB (limits.page_memory_mb)")
         if isinstance(result, Exception):
             raise Poisoned("crashed", f"{type(result).__name__}: {result}"[:500])
         return result
 
+    def _wait(self) -> None:
+        """Until the child has answered or died. Raises `Poisoned` if it sleeps for the whole of the timeout."""
+        asleep_since = None
+        while not self._pipe.poll(min(LOOK_S, self._timeout_s / 4)):
+            if not _is_asleep(self._child.pid):
+                asleep_since = None
+            elif asleep_since is None:
+                asleep_since = time.monotonic()
+            elif time.monotonic() - asleep_since > self._timeout_s:
+                self._end()
+                raise Poisoned("timeout", f"asleep for {self._timeout_s:g} s (limits.page_timeout_s)")
+
     def _start(self) -> None:
         context = multiprocessing.get_context("fork")
         self._pipe, theirs = context.Pipe()
-        self._child = context.Process(target=_serve, args=(theirs, self._pipe, self._function), daemon=True)
+        bounds = (self._timeout_s, self._memory_mb)
+        self._child = context.Process(target=_serve, args=(theirs, self._pipe, self._function, *bounds), daemon=True)
         self._child.start()
         theirs.close()
 
@@ -70,17 +99,36 @@ class Worker:
             self._child = self._pipe = None
 
 
-def _serve(pipe: Connection, parents_end: Connection, function: Callable[..., Any]) -> None:
+def _is_asleep(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_SLEEPING
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _serve(
+    pipe: Connection, parents_end: Connection, function: Callable[..., Any], timeout_s: float, memory_mb: int
+) -> None:
     parents_end.close()  # else the child would never see the parent die
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _bound(resource.RLIMIT_AS, psutil.Process().memory_info().vms + memory_mb * 2**20)
+    _bound(resource.RLIMIT_CORE, 0)
     while True:
         try:
             arguments = pipe.recv()
         except (EOFError, OSError):
             return
+        _bound(resource.RLIMIT_CPU, math.ceil(time.process_time() + timeout_s))
         try:
             answer = function(*arguments)
+        except MemoryError:
+            answer = MemoryError()
         except Exception as error:
             answer = RuntimeError(f"{type(error).__name__}: {error}")
         pipe.send(answer)
+
+
+def _bound(what: int, soft: int) -> None:
+    hard = resource.getrlimit(what)[1]
+    resource.setrlimit(what, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))

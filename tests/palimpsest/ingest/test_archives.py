@@ -99,6 +99,20 @@ def test_a_record_cut_off_before_it_was_compressed_is_an_error(tmp_path, sample,
             read(path)
 
 
+def test_records_behind_an_empty_member_are_not_lost_in_silence(tmp_path, sample):
+    empty = packed([b""], "gzip")
+    path = tmp_path / "gap.warc.gz"
+    for content in (
+        packed(sample[:2], "gzip") + empty + packed(sample[2:], "gzip"),
+        empty * 3 + packed(sample, "gzip"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(LakeError, match=r"gap\.warc\.gz: truncated"):
+            read(path)
+    path.write_bytes(packed(sample, "gzip") + empty)
+    assert len(read(path)) == 4
+
+
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("form", ["plain", "gzip", "gzip-one"])
 def test_the_records_of_an_arc_file(tmp_path, form, version):

@@ -55,9 +55,9 @@ def test_depth_is_estimated_without_parsing():
     assert extract.depth_at_most(b"<div>" * 100_000, 2_000) == 100_000
     flat = b"<ul>" + b"<li>item<p>text<br>" * 5_000 + b"</ul>"
     assert extract.depth_at_most(flat, 2_000) == 1
-    began = time.monotonic()
+    began = time.process_time()
     extract.depth_at_most(b"<a" * 1_000_000, 2_000)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize(

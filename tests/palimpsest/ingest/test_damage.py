@@ -1,0 +1,93 @@
+"""Damaged crawl files end in pages or in a named quarantine: never a crash, a hang, or a record that is nowhere."""
+
+from __future__ import annotations
+
+import datetime as dt
+import gzip
+
+import pyarrow.parquet as pq
+import pytest
+
+from palimpsest.config import Source
+from palimpsest.ingest.records import SourceFile
+from palimpsest.ingest.salvage import salvage_records
+from palimpsest.ingest.stage import extract_days
+from tests.palimpsest.ingest.damage import GOOD, damaged_files, frame
+
+LIMIT = 1_000_000
+
+
+def salvaged(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    return list(salvage_records(SourceFile(name, tmp_path / name), LIMIT))
+
+
+def test_every_damaged_file_ends_in_pages_or_in_quarantine(tmp_path, lake, response, record, make_corpus):
+    files = damaged_files(response, record)
+    assert len(files) > 50
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    corpus = make_corpus(*(tmp_path / name for name in files), max_page_bytes=LIMIT)
+    corpus = corpus.model_copy(update={"source": corpus.source.model_copy(update={"damaged": "quarantine"})})
+    (published,) = extract_days(corpus, [dt.date(2026, 10, 1)], lake)
+    pages, quarantine = (
+        pq.read_table(published.file(f"{table}.parquet")).to_pylist() for table in ("pages", "quarantine")
+    )
+    named = {row["warc_file"].rsplit("/", 1)[-1] for row in pages + quarantine}
+    assert named == set(files)
+    assert published.manifest["rows"]["input"] == len(pages) + len(quarantine)
+    for row in quarantine:
+        assert row["cause"] in {"damaged", "duplicate_record", "bad_http", "bad_url", "too_large", "binary", "no_text"}
+        assert row["detail"]
+        assert row["payload"] is not None
+
+
+@pytest.mark.parametrize("suffix", [".warc", ".warc.gz"])
+def test_what_lies_before_and_behind_the_damage_is_kept(tmp_path, response, record, suffix):
+    files = damaged_files(response, record)
+    for length in ("none", "abc", "-5", "3", "1000000", "9" * 20):
+        found = salvaged(tmp_path, f"length-{length}{suffix}", files[f"length-{length}{suffix}"])
+        kept = [r for r in found if r.kind == "response" and r.url == GOOD and not r.fault]
+        assert [r.kind for r in found].count("damage") == 1, length
+        assert len(kept) == 2, length
+
+
+@pytest.mark.parametrize("suffix", [".zst", ".lz4"])
+def test_frames_behind_a_damaged_one_are_found(tmp_path, response, record, suffix):
+    content = damaged_files(response, record)[f"header.warc{suffix}"]
+    size = len(frame(response(GOOD), suffix))
+    found = salvaged(tmp_path, f"header.warc{suffix}", content)
+    assert [(r.kind, r.offset) for r in found if r.kind == "response"] == [
+        ("response", 2 * size), ("response", 3 * size)
+    ]  # fmt: skip
+    assert {r.offset for r in found if r.kind == "damage"} <= {0, size}
+
+
+def test_an_arc_file_is_read_up_to_its_damage(tmp_path, response, record):
+    files = damaged_files(response, record)
+    found = salvaged(tmp_path, "line.arc", files["line.arc"])
+    assert [r.kind for r in found] == ["warcinfo", "damage"]  # the record before the damage is not trusted
+    assert found[1].url == "https://a.example/arc"
+    assert "no ARC record at offset" in found[1].fault
+    assert "no record that can be read begins behind it" in found[1].fault
+
+
+def test_a_damage_says_where_it_is_and_carries_its_bytes(tmp_path, response):
+    good = response(GOOD)
+    content = good + b"\0garbage" * 9 + good + good
+    found = salvaged(tmp_path, "x.warc", content)
+    assert [(r.kind, r.offset) for r in found] == [
+        ("damage", 0), ("response", len(good) + 72), ("response", 2 * len(good) + 72)
+    ]  # fmt: skip
+    assert found[0].payload == content
+    assert "damaged after offset 0" in found[0].fault
+
+
+def test_a_whole_file_is_read_as_without_salvage(tmp_path, response):
+    content = b"".join(gzip.compress(response(f"https://a.example/{n}")) for n in range(4))
+    assert [r.url[-1] for r in salvaged(tmp_path, "whole.warc.gz", content)] == list("0123")
+
+
+def test_only_crawl_files_can_be_salvaged():
+    with pytest.raises(ValueError, match="source kind 'table' takes no 'damaged'"):
+        Source(kind="table", files=["a.jsonl"], damaged="quarantine")
