@@ -11,6 +11,7 @@ from pathlib import Path
 from palimpsest.config import Study
 from palimpsest.lake import Published
 from training import track
+from training.analysis import selected
 from training.analysis.markdown import HOLDS
 from training.analysis.words import TOLD, describe, loss_text, margins_text
 
@@ -62,6 +63,7 @@ def metrics(table: Mapping) -> dict[str, float]:
         found |= {f"{name}/{row['mix']}": row.get(name) for name in SIGNS}
     for row in table["tasks"]:
         found |= {f"acc_{row['task']}/{row['mix']}": row["acc"]}
+    found |= selected.metrics(table)
     found |= _totals(table)
     return {
         re.sub(r"[^\w\-. :/]+ ?", "_", name): value
@@ -156,6 +158,7 @@ def tables(table: Mapping) -> dict[str, dict[str, list]]:
         "signs.json": _columns(
             {key: value for key, value in row.items() if key not in ("why", "sentences")} for row in table["signs"]
         ),
+        "selection.json": _columns(selected.as_table(table)),
         "ensembles.json": _columns(row for own in table["ensembles"].values() for row in own),
         "certificates.json": _columns(
             {"mix": recipe, **(found["centre"] or {})}

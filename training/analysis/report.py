@@ -36,7 +36,7 @@ CODE = [
     f"training/analysis/{name}.py"
     for name in (
         "figures", "gaps", "judged", "laws", "pages", "panels", "plots", "report", "rows", "sampling",
-        "scaling", "series", "signs", "style", "table", "words",
+        "scaling", "selected", "series", "signs", "style", "table", "words",
     )
 ] + ["training/analysis/templates"]  # fmt: skip
 

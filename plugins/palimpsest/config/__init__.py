@@ -33,6 +33,7 @@ from palimpsest.config.guard import Guard, NeuralProbe, Waiver
 from palimpsest.config.labelled import Labelled
 from palimpsest.config.loop import BASELINE, Arm, Loop
 from palimpsest.config.mixes import AXES, Match, Mix, Search
+from palimpsest.config.selection import Method, Select, Selection
 from palimpsest.config.study import Study
 from palimpsest.config.table import Columns, SampleColumns
 from palimpsest.config.training import Model, Optimizer, Training
@@ -61,7 +62,10 @@ __all__ = [
     "Model",
     "NeuralProbe",
     "Optimizer",
+    "Method",
     "Review",
+    "Select",
+    "Selection",
     "Sampling",
     "Server",
     "Source",
