@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from palimpsest import tokenizer
 from palimpsest.choice import lot
 from palimpsest.config import Study
+from palimpsest.lake import Published
 from training.selection import classifier, commonness, likelihood
 from training.selection.found import Scores, by_rank, ranks
 from training.selection.pool import Pool
@@ -15,13 +17,17 @@ from training.selection.pool import Pool
 CHEAP = {"commonness": commonness.score, "likelihood": likelihood.score, "classifier": classifier.score}
 
 
-def score(method: str, pool: Pool, found: Mapping[str, Scores], study: Study) -> Scores:
+def score(method: str, pool: Pool, found: Mapping[str, Scores], study: Study, split: Published) -> Scores:
     """The scores of one method; ``found`` are those so far, of which 'rank' takes the average."""
     match method:
         case "random":
             return at_random(pool)
         case "rank":
             return average({name: found[name] for name in study.selection.rank}, pool.origin)
+        case "pvm":
+            from training.selection import pvm  # torch is loaded where something is trained
+
+            return pvm.score(pool, study, tokenizer.load(split.file("tokenizer.json")))
     return CHEAP[method](pool)
 
 

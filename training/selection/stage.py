@@ -24,6 +24,9 @@ CODE = (
     "plugins/palimpsest/words.py",
     *(f"plugins/palimpsest/guard/{name}.py" for name in ("importance", "tokens", "trigram")),
 )
+TRAINER = tuple(
+    f"training/{name}.py" for name in ("attention", "data", "evaluate", "loss", "model", "optim", "run", "step")
+)
 WEIGHTS = pa.schema(
     [
         ("id", pa.string()),  # of the generation, or of the document
@@ -69,7 +72,7 @@ def select(study: Study, lake: Lake, *, split: Published, generations: Published
             for method in asked:
                 began, spent = time.monotonic(), time.process_time()
                 try:
-                    found[method] = score(method, pool, found, study)
+                    found[method] = score(method, pool, found, study, split)
                 except ValueError as error:
                     raise LakeError(f"study {study.name}: selection by {method}: {error} ({study.path})") from None
                 told[method] = {
@@ -96,8 +99,11 @@ def select(study: Study, lake: Lake, *, split: Published, generations: Published
         )
 
     config: dict[str, object] = {"methods": asked, "averaged": averaged}
+    code = [*CODE, *(TRAINER if "pvm" in asked else ())]
+    if "pvm" in asked:
+        config["pvm"] = {**study.selection.pvm.model_dump(mode="json"), "precision": study.training.precision}
     dataset = f"studies/{study.name}/selection"
-    return lake.publish(dataset, write, config=config, parents=[split, generations], code=CODE)
+    return lake.publish(dataset, write, config=config, parents=[split, generations], code=code)
 
 
 def told(selection: Published) -> str:

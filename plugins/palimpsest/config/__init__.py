@@ -33,7 +33,7 @@ from palimpsest.config.guard import Guard, NeuralProbe, Waiver
 from palimpsest.config.labelled import Labelled
 from palimpsest.config.loop import BASELINE, Arm, Loop
 from palimpsest.config.mixes import AXES, Match, Mix, Search
-from palimpsest.config.selection import Method, Select, Selection
+from palimpsest.config.selection import PVM, Method, Select, Selection
 from palimpsest.config.study import Study
 from palimpsest.config.table import Columns, SampleColumns
 from palimpsest.config.training import Model, Optimizer, Training
@@ -63,6 +63,7 @@ __all__ = [
     "NeuralProbe",
     "Optimizer",
     "Method",
+    "PVM",
     "Review",
     "Select",
     "Selection",

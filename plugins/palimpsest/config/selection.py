@@ -7,11 +7,12 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from palimpsest.config.base import Seed, Strict
+from palimpsest.config.training import Model, Optimizer
 
 Cheap = Literal["commonness", "likelihood", "classifier"]
 """Scores that a pass over the text gives, without any training of a model of this platform."""
-Method = Literal["commonness", "likelihood", "classifier", "rank", "random"]
-METHODS: tuple[Method, ...] = ("commonness", "likelihood", "classifier", "rank", "random")
+Method = Literal["commonness", "likelihood", "classifier", "pvm", "rank", "random"]
+METHODS: tuple[Method, ...] = ("commonness", "likelihood", "classifier", "pvm", "rank", "random")
 """In the order they are computed; 'rank' is the average rank of others."""
 Part = Annotated[float, Field(gt=0, lt=1)]
 
@@ -22,7 +23,8 @@ class Select(Strict):
     by: Method
     """'commonness' prefers what is unlike other texts (SoftDedup, 2407.06654), 'likelihood' what a word trigram of
     real text predicts well, 'classifier' what a classifier of real against generated words takes for real (DCLM,
-    2406.11794), 'rank' the average of such ranks ('selection.rank'), 'random' nothing: as many tokens by lot."""
+    2406.11794), 'pvm' what a short training on the target would rather have than one on the pool (2610.02092; needs
+    'selection.pvm'), 'rank' the average of such ranks ('selection.rank'), 'random' nothing: as many tokens by lot."""
     share: Part | None = None
     """Keep the best texts, up to this share of the tokens."""
     threshold: float | None = None
@@ -54,6 +56,23 @@ class Select(Strict):
         return f"{by}, {self.sample:g} of the tokens drawn by weight{drawn}"
 
 
+class PVM(Strict):
+    """Two short trainings of a small model, of the pool and of the target, whose losses a regression learns."""
+
+    model: Model
+    steps: int = Field(ge=1)
+    """Of each training."""
+    context: int = Field(default=256, ge=16)
+    batch: int = Field(default=16, ge=1)
+    """Sequences per step."""
+    optimizer: Optimizer = Optimizer()
+    alpha: float = Field(default=0.1, gt=0)
+    """How much the pool counts beside the target, in the second training; results hang on it, so try several."""
+    ridge: float = Field(default=1.0, gt=0)
+    """Penalty of the regression: higher where there are few texts."""
+    seed: Seed = 0
+
+
 class Selection(Strict):
     """Of all scores of a study; which of them decide is said by the layouts that 'select'."""
 
@@ -61,6 +80,9 @@ class Selection(Strict):
     """Scores to have beside those that layouts ask for, to look at."""
     rank: list[Cheap] = ["likelihood", "classifier"]
     """What 'rank' averages. Likelihood alone prefers generic text, a classifier alone what merely looks real."""
+
+    pvm: PVM | None = None
+    """What 'pvm' trains."""
 
     @field_validator("methods", "rank")
     @classmethod

@@ -167,6 +167,8 @@ class Study(Strict):
                 raise ValueError(f"layouts.{name}.align: the study has no strategy, so nothing to tell real text from")
         if self.selects and not self.strategies:
             raise ValueError("'select' and 'selection.methods': the study has no strategy, so nothing to choose from")
+        if "pvm" in self.selects and not self.selection.pvm:
+            raise ValueError("selection.pvm: selecting by 'pvm' trains two models; name 'model' and 'steps' there")
         if not any(layout.kind == "real" for layout in self.layouts.values()):
             raise ValueError("layouts: one of kind 'real' is needed; every mix draws on it")
         for name, mix in self.mixes.items():
