@@ -24,6 +24,8 @@ without them for {start} to {end}. Backfill: in the UI, or `airflow backfill cre
 {start} --to-date {end}` (locally `make airflow ARGS="backfill create …"`). Days already extracted cost nothing.
 
 **When it is red** Open the failed task's log; its last line names the file and the fix.
+`fetch` (of a corpus whose files lie elsewhere): the log names each file that is missing or damaged, and where. What
+came is kept: clear the task and it goes on from there.
 `extract`: a source file is missing or damaged; correct `source.files`, clear the task.
 `documents`: a dbt test failed; its name and rows are in the log.
 `gate`: the table in the log says what was expected and found; see Data Docs, then change the rule or the data.
@@ -56,7 +58,7 @@ def build(c):
         tags=["corpus", c.name],
     )
     def pipeline():
-        pages = corpus.extract(c.name)
+        pages = corpus.extract(c.name, corpus.fetch(c.name)) if c.source.is_remote else corpus.extract(c.name)
         documents = corpus.documents(c.name, pages)
         verdict = corpus.gate(c.name, documents)
         asset = Asset(f"corpus_{c.name}", uri=f"palimpsest://lake/corpora/{c.name}/documents", group="corpus")

@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from expectations import contracts, measure
-from expectations.guard import dashboard, ladder, real, shares, spoken, waivers
+from expectations.guard import dashboard, ladder, real, shares, spoken, tasks, waivers
 from expectations.guard import judge as guarded
 from expectations.guard.limits import calibrated
 from expectations.verdicts import GateFailed, Judged, Verdict, data_docs_link, table
@@ -25,7 +25,7 @@ from palimpsest import align
 from palimpsest.config import Corpus, Study
 from palimpsest.guard import calibration
 from palimpsest.guard.verdict import Verdict as GuardVerdict
-from palimpsest.lake import Facts, Lake, Published, digest_json
+from palimpsest.lake import Facts, Lake, Published, digest_file, digest_json
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +117,8 @@ def gate_study(
     config["waived"] = waivers.as_rows(waived)
     config["tombstones"] = digest_json(sorted(real.tombstones(study)))
     config["swept"] = shares.is_swept(study, lake)
+    if study.judging.tasks:
+        config["tasks"] = {name: digest_file(file) for name, file in tasks.files(study).items()}
     config["audits"] = [published.digest for published in audits]
     config["documents"] = [parent["digest"] for parent in split.manifest["parents"]]  # compared with those before (G3)
     parents = [*data, *(published for published in (probe, weights) if published)]

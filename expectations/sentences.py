@@ -385,6 +385,26 @@ class VerifierBeatsChance(EveryVerdict):
     sentence = "What decides on generated text selects better than chance (breaches: {asked})"
 
 
+class TextDeclaredAlikeIsAlike(EveryVerdict):
+    gate = "C2ST"
+    sentence = "No classifier tells text from real text that is declared to be like it (breaches: {asked})"
+
+
+class TextLiesNearRealText(EveryVerdict):
+    gate = "MMD"
+    sentence = "Generated text lies about as far from real text as its halves from each other (breaches: {asked})"
+
+
+class ChoosingLeadsToRealText(EveryVerdict):
+    gate = "ALIGN"
+    sentence = "What an aligned layout keeps counts for much, and lies no farther from real text (breaches: {asked})"
+
+
+class UnknownTextIsScored(EveryVerdict):
+    gate = "ORIGIN"
+    sentence = "A detector says which documents of unknown origin look generated (breaches: {asked})"
+
+
 GUARD = (
     TextsSayWhereTheyComeFrom,
     EnoughIsWrittenByPeople,
@@ -397,4 +417,8 @@ GUARD = (
     DiversityIsThatOfRealText,
     GeneratedTextIsNew,
     VerifierBeatsChance,
+    TextDeclaredAlikeIsAlike,
+    TextLiesNearRealText,
+    ChoosingLeadsToRealText,
+    UnknownTextIsScored,
 )

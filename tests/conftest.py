@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,11 @@ for name, value in {
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that need a real vLLM run when they are asked for (-m vllm): a server takes half a minute to start."""
+    """Tests that need a real vLLM run when they are asked for (-m vllm): a server takes half a minute to start.
+
+    Files that take minutes come first: one that begins last leaves the other processes without work.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("e2e") is None)
     python = Path(os.environ.get("PALIMPSEST_VLLM_PYTHON") or REPOSITORY / ".venv-vllm-cpu" / "bin" / "python")
     why = None if python.exists() else f"needs vLLM ({python} is missing): make test-vllm"
     if "vllm" not in config.getoption("markexpr").split():
@@ -31,6 +37,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason=why))
             if not item.get_closest_marker("timeout"):
                 item.add_marker(pytest.mark.timeout(900))  # the first of a session waits for the server
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that ``make`` has filled for the first of this run's processes that asked; tests work on copies."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            unfinished = folder.with_suffix(f".{os.getpid()}")
+            unfinished.mkdir()
+            make(unfinished)
+            unfinished.rename(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

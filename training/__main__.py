@@ -2,8 +2,8 @@
 
 Every command reads what the stage before it published last, and does nothing when its output is already there.
 
-Over several machines that see one lake, on each of them: ``torchrun --nnodes 2 --nproc-per-node 8
---rdzv-backend c10d --rdzv-endpoint HOST:PORT -m training train STUDY RUN``.
+Over several machines that see one lake: PALIMPSEST_NODES and PALIMPSEST_RENDEZVOUS set on all of them, and on all but
+the first ``python -m training join NUMBER`` (docs/pretraining.md).
 ``python -m training rounds LOOP`` reports on a loop, ``python -m training collapse`` on the loops of word trigrams,
 ``python -m training labelled NAME`` on a labelled study.
 ``python -m training export CHECKPOINT FOLDER`` turns a checkpoint into a Hugging Face Llama folder.
@@ -27,14 +27,15 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        options.command(options)
+        return options.command(options) or 0
     except (ValueError, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
+    from training import quote
+
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, command, text in (
@@ -53,6 +54,10 @@ def _parser() -> argparse.ArgumentParser:
         if command is _train:
             sub.add_argument("runs", nargs="*", help="only these runs, as 'plan' names them")
             sub.add_argument("--run", dest="runs", action="extend", nargs=1, help="the same, one at a time")
+    text = "what a study costs: generated and trained tokens, FLOPs, GPU hours, against its budget; needs no data"
+    sub = commands.add_parser("cost", help=text, description=text)
+    quote.add_options(sub)
+    sub.set_defaults(command=quote.show)
     sub = commands.add_parser("rounds", help="a loop's rounds so far: table, plots, page")
     sub.add_argument("loop")
     sub.add_argument("--results", action="store_true", help="also write docs/results/loop_LOOP.md")
@@ -62,6 +67,12 @@ def _parser() -> argparse.ArgumentParser:
     sub = commands.add_parser("labelled", help="a labelled study's report card: table, plots, page")
     sub.add_argument("name")
     sub.set_defaults(command=_labelled)
+    text = "take part, as machine NUMBER of PALIMPSEST_NODES, in the runs that machine 0 starts"
+    sub = commands.add_parser("join", help=text, description=text)
+    sub.add_argument("number", type=int, help="which machine this is: 1, 2, ...")
+    sub.add_argument("--processes", type=int, help="of each run on this machine (default: one per GPU, else 1)")
+    sub.add_argument("--once", action="store_true", help="end after one run")
+    sub.set_defaults(command=_join)
     sub = commands.add_parser("export", help="a checkpoint → a Hugging Face Llama folder")
     sub.add_argument("checkpoint", help="its folder, or its path in the lake as the log names it")
     sub.add_argument("folder")
@@ -73,6 +84,12 @@ def _rounds(options: argparse.Namespace) -> None:
     from training.rounds import main
 
     main(options.loop, results=options.results)
+
+
+def _join(options: argparse.Namespace) -> int:
+    from training.nodes import join
+
+    return join(options.number, options.processes, once=options.once)
 
 
 def _collapse(options: argparse.Namespace) -> None:

@@ -1,32 +1,19 @@
-"""What a study's training costs before anything is trained: ``python -m training.budget STUDY``.
-
-Steps, tokens, passes and FLOPs of every recipe at the point the study file writes, from the mixes in the lake; or,
-before there are any, from sizes given by hand::
-
-    python -m training.budget megadocs_paper --documents 164000 --real 203867748 --written 669
-
-``--real`` are the tokens of all real documents, ``--written`` those of one generation ('thought_2=395' for one
-strategy, a bare number for the others).
-"""
+"""What a study trains: steps, tokens, passes and FLOPs of every recipe at the point the study file writes."""
 
 from __future__ import annotations
 
-import argparse
 import math
-import sys
 from collections.abc import Mapping, Sequence
 
-from palimpsest.config import Model, Study, load_study
-from palimpsest.lake import Lake, NotPublished
+from palimpsest.config import Model, Study
 from palimpsest.mixes import recipe_rows
-from palimpsest.settings import read_env_file
 from training import points
 
 Rows = dict[str, list[dict]]
 
 
 def budget(study: Study, recipes: Mapping[str, Sequence[Mapping]], vocabulary: int) -> list[dict]:
-    """One row per recipe: runs, steps and tokens of one run, passes by layout, FLOPs of all its seeds.
+    """One row per recipe: runs, steps and tokens of one run, passes by layout, FLOPs of one run.
 
     ``recipes`` holds the rows of ``mixes.parquet`` by recipe, one per stream. A search comes on top: at least its
     centre and their neighbours once each, which ``searched`` counts.
@@ -86,64 +73,34 @@ def _row(row: Mapping, layout: str, tokens: int, synthetic: int) -> dict:
 
 def _box(study: Study, recipe: str) -> int:
     """Points a search looks at if it starts at the best one: the centre and what lies beside it on each axis."""
-    axes = study.search.axes(study.mix_of(recipe))
-    if study.search.method == "grid":
-        return math.prod(len(getattr(study.search, axis)) for axis in axes)
+    search = study.search_of(recipe)
+    axes = search.axes(study.mix_of(recipe))
+    if search.method == "grid":
+        return math.prod(len(getattr(search, axis)) for axis in axes)
     start = points.own(study, recipe)._asdict()
-    values = [(getattr(study.search, axis), start[axis]) for axis in axes]
+    values = [(getattr(search, axis), start[axis]) for axis in axes]
     return 1 + sum((at > listed[0]) + (at < listed[-1]) for listed, at in values)
 
 
-def _written(study: Study, given: Sequence[str]) -> dict[str, int]:
-    named = dict(entry.split("=", 1) for entry in given if "=" in entry)
-    rest = next((entry for entry in given if "=" not in entry), None)
-    missing = sorted(study.strategies.keys() - named.keys())
-    if missing and rest is None:
-        raise ValueError(f"--written: how many tokens a generation of '{missing[0]}' has is missing")
-    return {name: int(named.get(name, rest)) for name in study.strategies}
-
-
-def _table(rows: Sequence[dict]) -> str:
+def table(rows: Sequence[dict]) -> str:
     lines = [f"{'recipe':<28}{'steps':>9}{'tokens':>12}{'passes':>16}{'runs':>12}{'FLOPs a run':>13}"]
     for row in rows:
         passes = " + ".join(f"{value:.1f}" for value in row["passes"].values())
         runs = f"{row['searched']} + {row['seeds']}" if row["searched"] else str(row["seeds"])
         tokens = f"{row['tokens'] / 1e6:,.1f}M"
         lines.append(f"{row['recipe']:<28}{row['steps']:>9,}{tokens:>12}{passes:>16}{runs:>12}{row['flops']:>13.2e}")
-    counts = [row["seeds"] + max(row["searched"] - 1, 0) for row in rows]  # one seed runs in the search
-    tokens, flops = (sum(n * row[key] for n, row in zip(counts, rows, strict=True)) for key in ("tokens", "flops"))
+    counts = [_runs(row) for row in rows]
+    tokens, flops = sum(_runs(row) * row["tokens"] for row in rows), flops_of(rows)
     lines.append(f"{sum(counts):,} runs, {tokens / 1e6:,.1f}M tokens, {flops:.2e} FLOPs")
     if any(row["searched"] for row in rows):
         lines.append("A search counts with its last box, each point of it as long as the one its mix is written with.")
     return "\n".join(lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m training.budget", description=__doc__)
-    parser.add_argument("study")
-    parser.add_argument("--documents", type=int, help="real training documents")
-    parser.add_argument("--real", type=int, help="their tokens")
-    parser.add_argument("--written", action="append", default=[], metavar="[STRATEGY=]TOKENS")
-    options = parser.parse_args(arguments)
-    try:
-        study = load_study(options.study)
-        if options.real and options.documents:
-            sizes = {"documents": options.documents, "real": options.real, "written": _written(study, options.written)}
-            recipes, vocabulary = imagined(study, **sizes), study.tokenizer.vocab_size
-        else:
-            mixes = Lake.from_env().latest(f"studies/{study.name}/mixes")
-            split = Lake.from_env().latest(f"studies/{study.name}/split")
-            recipes, vocabulary = points.recipes(mixes), split.extra["vocabulary"]
-        print(_table(budget(study, recipes, vocabulary)))
-    except NotPublished as error:
-        print(f"{error}; or give --documents, --real and --written", file=sys.stderr)
-        return 1
-    except (ValueError, OSError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    return 0
+def flops_of(rows: Sequence[dict]) -> float:
+    """Of all runs of a budget: every seed, and the last box of each search."""
+    return sum(_runs(row) * row["flops"] for row in rows)
 
 
-if __name__ == "__main__":
-    read_env_file()
-    raise SystemExit(main())
+def _runs(row: Mapping) -> int:
+    return row["seeds"] + max(row["searched"] - 1, 0)  # one seed runs in the search

@@ -1,4 +1,4 @@
-"""What is measured of finished runs besides their held-out losses: ensembles of seeds, and downstream tasks.
+"""What is measured of finished runs besides their held-out losses: ensembles of seeds, context, downstream tasks.
 
 ``plan_judging`` says what, ``judge`` does one of it. Both are empty for a study without 'judging'.
 """
@@ -10,14 +10,15 @@ from collections.abc import Mapping, Sequence
 from palimpsest.config import Study
 from palimpsest.lake import Lake, LakeError, Published
 from training import downstream
+from training.contexts import read_contexts
 from training.ensemble import ensemble
 
 
 def plan_judging(study: Study, runs: Sequence[Mapping], refs: Mapping) -> list[dict]:
-    """One JSON-able order per ensemble and per run with tasks: ``judge`` (its kind), ``name``, ``runs``, ``refs``.
+    """One JSON-able order per ensemble, and per run with contexts or tasks: ``judge`` (its kind), name, runs, refs.
 
-    ``runs`` are the final runs as they are trained. Tasks are asked of the mixes' runs, not of the reference on less
-    text. Raises `ConfigError` where the tasks cannot be asked: call it before training as well.
+    ``runs`` are the final runs as they are trained. Loss by context and tasks are asked of the mixes' runs, not of the
+    reference on less text. Raises `ConfigError` where the tasks cannot be asked: call it before training as well.
     """
     downstream.require(study)
     seeds = {name: study.training_of(name).seeds for name in study.mixes}
@@ -27,6 +28,8 @@ def plan_judging(study: Study, runs: Sequence[Mapping], refs: Mapping) -> list[d
         {"judge": "ensemble", "name": mix, "runs": [run["run"] for run in final if run["recipe"] == mix]}
         for mix in study.judging.ensembles
     ]
+    if study.judging.contexts:
+        orders += [{"judge": "contexts", "name": run["run"], "runs": [run["run"]]} for run in final]
     if study.judging.tasks:
         orders += [{"judge": "tasks", "name": run["run"], "runs": [run["run"]]} for run in final]
     return [order | {"refs": dict(refs)} for order in orders]
@@ -41,4 +44,6 @@ def judge(study: Study, lake: Lake, *, tokens: Published, runs: Sequence[Publish
     wanted = [published[name] for name in order["runs"]]
     if order["judge"] == "ensemble":
         return ensemble(study, lake, tokens=tokens, mix=order["name"], members=wanted)
+    if order["judge"] == "contexts":
+        return read_contexts(study, lake, tokens=tokens, run=wanted[0])
     return downstream.ask(study, lake, run=wanted[0])

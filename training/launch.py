@@ -1,4 +1,5 @@
-"""A run in several processes of this machine: torchrun as a child, its log passed on, its failure raised here.
+"""A run in several processes, of this machine or several: torchrun as a child, its log passed on, its failure raised
+here.
 
 The first worker says what happens in lines of JSON on standard output, each marked; everything else the workers print
 goes to the log. If this process dies, the pipe breaks at the next step and the workers end too.
@@ -21,10 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palimpsest.config import Study
-from palimpsest.lake import REPOSITORY, Facts, Lake, Published
-from training import points
+from palimpsest.lake import Facts, Lake, Published, digest_code
+from training import nodes, points
 from training.failure import Diverged
-from training.processes import joined
+from training.nodes import Nodes
+from training.processes import Group, joined
 
 if TYPE_CHECKING:
     from training.loop import Progress, Tracker
@@ -35,6 +37,8 @@ GRACE_SECONDS = 30
 FAMILIES = {kind.__name__: kind for kind in (Diverged, ValueError, ConnectionError, TimeoutError)}
 ERROR = re.compile(r"^(?:\[\w+\]:)?\s*([\w.]*(?:Error|Exception|Interrupt)\b.*)$")
 SIGNALLED = re.compile(r"exitcode\s*:\s*-(\d+)")
+CAME = re.compile(r"(\d+)/\d+ clients joined")
+LOST = re.compile(r"gloo|nccl|^Dist\w+Error|Connection (closed|reset)", re.IGNORECASE)
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +55,13 @@ def launch(
 ) -> Facts:
     """Trains the run in ``training.processes`` processes, which write its files into ``directory``.
 
-    Raises what a worker raised, by its family, with its message; `ConnectionError` (tried again) where one was killed.
+    With PALIMPSEST_NODES above 1 they are divided over so many machines, of which this is the first (`training.nodes`).
+    Raises what a worker raised, by its family, with its message; `ConnectionError` (tried again) where one was killed,
+    or another machine did not come or was lost; `ConfigError` for wrong settings of the machines.
     """
     training = points.applied(study, run).training
+    machines = Nodes.from_env()
+    share = machines.share(training.processes)
     order = {
         "study": study.model_dump(mode="json", exclude_unset=True),  # that a default was written is told apart
         "lake": lake.root,
@@ -61,18 +69,17 @@ def launch(
         "run": run,
         "directory": str(directory),
         "mlflow_run_id": getattr(tracker, "run_id", None),
+        "nodes": machines.count,
+        "processes": training.processes,
     }
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "order.json"
         file.write_text(json.dumps(order), encoding="utf-8")
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += ["--nproc-per-node", str(training.processes), "-m", "training.launch", str(file)]
-        paths = [str(REPOSITORY / "plugins"), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-        environment.setdefault("OMP_NUM_THREADS", str(training.threads))  # or torchrun warns and sets it
+        command = [*machines.torchrun(0, share), "-m", "training.launch", str(file)]
         child = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-        )
+            command, env=nodes.environment(training.threads), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, errors="replace",
+        )  # fmt: skip
         try:
             said, tail = _listen(child, tracker, progress)
             status = child.wait()
@@ -80,7 +87,7 @@ def launch(
             _stop(child)
     if status == 0 and "facts" in said:
         return Facts(extra=said["facts"])
-    raise _failure(run["run"], status, said, tail)
+    raise _failure(run["run"], status, said, tail, machines)
 
 
 def _listen(child: subprocess.Popen, tracker: Tracker | None, progress: Progress | None) -> tuple[dict, deque[str]]:
@@ -115,7 +122,7 @@ def _stop(child: subprocess.Popen) -> None:
     child.stdout.close()
 
 
-def _failure(run: str, status: int, said: Mapping, tail: deque[str]) -> Exception:
+def _failure(run: str, status: int, said: Mapping, tail: deque[str], machines: Nodes) -> Exception:
     family, message = said.get("failed", ("", ""))
     if family in FAMILIES:
         return FAMILIES[family](message)
@@ -126,6 +133,18 @@ def _failure(run: str, status: int, said: Mapping, tail: deque[str]) -> Exceptio
             f"run {run}: a process ended by {signal.Signals(killed).name}: someone ended it, or the machine ran out of "
             "memory (then lower training.micro_tokens or training.processes); it goes on from its checkpoint when "
             "tried again"
+        )
+    came = next((found[1] for line in tail if (found := CAME.search(line))), None)
+    if machines.count > 1 and came and not message:
+        return ConnectionError(
+            f"run {run}: only {came} of {machines.count} machines came to {machines.host}:{machines.port} within "
+            f"{nodes.WITHIN_SECONDS} s; on each of the others run python -m training join NUMBER (1 to "
+            f"{machines.count - 1}), and see that this address reaches here from there"
+        )
+    if machines.count > 1 and LOST.search(message):
+        return ConnectionError(
+            f"run {run}: another of its {machines.count} machines was lost, whose own log says why ({message}); it "
+            "goes on from its checkpoint when tried again"
         )
     if message:
         return RuntimeError(f"run {run}: {message}")
@@ -150,17 +169,45 @@ def _tell(event: dict) -> None:
     os.write(1, f"{MARK}{json.dumps(event)}\n".encode())
 
 
-def _work(file: str) -> None:
-    """One worker that torchrun started."""
+def _order(file: str | None, group: Group) -> dict:
+    """What is to be done: as the file says, or on other machines, which have none, as the first process tells.
+
+    Raises `ValueError`, in all processes, where the machines do not fit together.
+    """
+    from torch import distributed
+
+    from training.pretrain import CODE
+
+    order = json.loads(Path(file).read_text(encoding="utf-8")) if file else None
+    if order and order["nodes"] == 1:
+        return order
+    told, codes = [order], [None] * group.world
+    distributed.broadcast_object_list(told)
+    distributed.all_gather_object(codes, digest_code(*CODE))
+    (order,) = told
+    if group.world != order["processes"]:
+        raise ValueError(
+            f"training.processes is {order['processes']}, and the machines started {group.world}; on each of the "
+            f"others run python -m training join NUMBER --processes {order['processes'] // order['nodes']}"
+        )
+    other = next((rank for rank, code in enumerate(codes) if code != codes[0]), None)
+    if other is not None:
+        number = other * order["nodes"] // group.world
+        raise ValueError(f"machine {number} has other code than machine 0; check out the same commit on all of them")
+    return order
+
+
+def _work(file: str | None) -> None:
+    """One worker that torchrun started; ``file`` is the order, which only the first machine has."""
     from training.pretrain import checkpoints_of
     from training.run import write_run
 
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: without torchrun nobody would stop it
     logging.basicConfig(level=logging.INFO if os.environ["RANK"] == "0" else logging.WARNING, format="%(message)s")
-    order = json.loads(Path(file).read_text(encoding="utf-8"))
     try:
         with joined() as group:
+            order = _order(file, group)
             first = group.rank == 0
             sender = _Sender(order["mlflow_run_id"]) if first else None
             study, lake, run = Study.model_validate(order["study"]), Lake(order["lake"]), order["run"]
@@ -186,4 +233,4 @@ def _work(file: str) -> None:
 
 
 if __name__ == "__main__":
-    _work(sys.argv[1])
+    _work(sys.argv[1] if len(sys.argv) > 1 else None)

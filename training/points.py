@@ -127,9 +127,10 @@ def possible(study: Study, recipe: str, point: Point) -> bool:
         return point._replace(epochs=written.epochs) == written
     if not study.is_searched(recipe):
         return point == written
-    axes = study.search.axes(mix)
+    search = study.search_of(recipe)
+    axes = search.axes(mix)
     return all(
-        value in getattr(study.search, axis) if axis in axes else value == getattr(written, axis)
+        value in getattr(search, axis) if axis in axes else value == getattr(written, axis)
         for axis, value in point._asdict().items()
     )
 

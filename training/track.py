@@ -185,6 +185,12 @@ def finish_parent(
         client.set_terminated(parent_run_id, "FINISHED")
 
 
+def stop_parent(parent_run_id: str) -> None:
+    """Ends a parent run FAILED; `open_parent` takes it up again."""
+    with _store() as client:
+        client.set_terminated(parent_run_id, "FAILED")
+
+
 def children(parent_run_id: str) -> list[dict]:
     """The trainings under a parent run: name, status, and the hardware each ran on."""
     with _store() as client:

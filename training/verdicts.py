@@ -29,6 +29,13 @@ def log_verdicts(run_id: str, study: Study, gate: Published) -> None:
     log_history(run_id, study, gate.lake)
 
 
+def log_stopped(study: Study, gate: Published) -> None:
+    """What a gate found that let nothing through, on a parent run that has failed until the study goes on."""
+    run_id = track.open_parent(study)
+    log_verdicts(run_id, study, gate)
+    track.stop_parent(run_id)
+
+
 def log_history(run_id: str, study: Study, lake: Lake) -> None:
     """Table guard_metrics.json, metrics ``guard_trend/<figure>/<strategy or mix>`` and the tag of what drifts."""
     try:

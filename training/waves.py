@@ -106,8 +106,8 @@ def choose(study: Study, lake: Lake, *, tokens: Published, mixes: Published) -> 
         rows = [row for one in found.values() for row in _rows(one)]
         sets = sorted({name for row in rows for name in row["losses"]})
         pq.write_table(_table(rows, sets), directory / "points.parquet")
-        certificates = {one.recipe: search.certificate(study.search, one.axes, one.start, one.losses)
-                        for one in found.values()}  # fmt: skip
+        certificates = {name: search.certificate(study.search_of(name), one.axes, one.start, one.losses)
+                        for name, one in found.items()}  # fmt: skip
         best = {one.recipe: one.walk.best._asdict() for one in found.values()}
         return Facts(extra={"metric": study.search.metric, "best": best, "certificates": certificates})
 
@@ -177,21 +177,22 @@ def render(published: Published) -> str:
 
 def _searched(study: Study, lake: Lake, tokens: Published, mixes: Published, rows: points.Rows) -> Searched:
     recipe = rows[0]["recipe"]
-    axes, start = study.search.axes(study.mix_of(recipe)), points.own(study, recipe)
-    extremes = [start._replace(**{a: getattr(study.search, a)[end] for a in axes}) for end in (0, -1)]
+    asked, start = study.search_of(recipe), points.own(study, recipe)
+    axes = asked.axes(study.mix_of(recipe))
+    extremes = [start._replace(**{a: getattr(asked, a)[end] for a in axes}) for end in (0, -1)]
     for point in extremes:  # too few steps or too much synthetic text is said before anything is trained
-        points.at(study, rows, point, study.search.seed)
+        points.at(study, rows, point, asked.seed)
     runs, results, losses = {}, {}, {}
-    while missing := search.next_points(study.search, axes, start, losses):
+    while missing := search.next_points(asked, axes, start, losses):
         for point in missing:
-            runs[point] = points.at(study, rows, point, study.search.seed)
+            runs[point] = points.at(study, rows, point, asked.seed)
             place = publication(study, tokens, mixes, runs[point])
             result = lake.version(**place) or lake.version(**_divergence(place))
             if result:
                 results[point], losses[point] = result, _loss(study, result)
         if any(point not in results for point in missing):
             break
-    return Searched(recipe, axes, start, runs, results, losses, search.walk(study.search, axes, start, losses))
+    return Searched(recipe, axes, start, runs, results, losses, search.walk(asked, axes, start, losses))
 
 
 def _loss(study: Study, result: Published) -> float:
@@ -218,7 +219,8 @@ def _config(study: Study, mixes: Published) -> dict:
     starts = {recipe: points.own(study, recipe)._asdict() for recipe in recipes}
     training = {r: study.training_of(r).model_dump(mode="json", exclude=UNSHAPING) for r in recipes}
     asked = {"search": study.search.model_dump(mode="json"), "starts": starts, "training": training}
-    return asked | {"mixes": mixes.digest}
+    own = {r: study.search_of(r).model_dump(mode="json") for r in recipes if isinstance(study.mix_of(r).search, dict)}
+    return asked | ({"own": own} if own else {}) | {"mixes": mixes.digest}
 
 
 def _rows(one: Searched) -> list[dict]:

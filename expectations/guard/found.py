@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -27,13 +26,12 @@ class Found:
             self.measures.append(row | {"real_mean": mean, "real_sd": sd})
 
 
-def about(verdict: Verdict, **names: str) -> Verdict:
+def about(verdict: Verdict, **names: object) -> Verdict:
     """The verdict with the names that a waiver may know it by."""
     return replace(verdict, details={**verdict.details, **names})
 
 
 def as_warning(verdict: Verdict) -> Verdict:
-    """The verdict on a recorded text, which nobody here can write again."""
+    """The verdict, where its breach is to be said and to stop nothing."""
     outcome = "warned" if verdict.outcome == "failed" else verdict.outcome
-    details: Mapping[str, object] = {**verdict.details, "recorded": True}
-    return replace(verdict, severity="warning", outcome=outcome, details=details)
+    return replace(verdict, severity="warning", outcome=outcome)

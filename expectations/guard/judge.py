@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import duckdb
@@ -59,17 +59,25 @@ def as_answered(found: Iterable[Verdict], study: Study, waived: Sequence[Waived]
             verdict = replace(verdict, outcome="not_judged", severity="warning", sentence=said)
         elif severity and verdict.outcome in ("failed", "warned"):
             verdict = replace(verdict, severity=severity, outcome="failed" if severity == "critical" else "warned")
+        elif severity == "warning":
+            verdict = replace(verdict, severity=severity)
         if blocks(verdict) and is_waivable(verdict) and (waiver := covering(verdict, waived)):
             said = f"{verdict.sentence}; waived by {waiver.by} until {waiver.until}: {waiver.why}"
-            details = {**verdict.details, "waived_by": waiver.by, "waived_until": str(waiver.until), "why": waiver.why}
-            verdict = replace(verdict, outcome="warned", value=verdict.value or 0.0, sentence=said, details=details)
+            told = {"waived_by": waiver.by, "waived_until": str(waiver.until), "why": waiver.why}
+            verdict = _said_only(verdict, said, told)
         if blocks(verdict) and study.guard.experiment and verdict.gate != "G1":
             said = f"{verdict.sentence}; it stops nothing, for collapse is what this study is about"
-            details = {**verdict.details, "experiment": True}
-            outcome = {"outcome": "warned", "severity": "warning", "value": verdict.value or 0.0}
-            verdict = replace(verdict, **outcome, sentence=said, details=details)
+            verdict = replace(_said_only(verdict, said, {"experiment": True}), severity="warning")
         answered.append(verdict)
     return answered
+
+
+def _said_only(verdict: Verdict, said: str, told: Mapping[str, object]) -> Verdict:
+    """A breach that stops nothing: warned of, or, where there was no figure to judge by, still not judged."""
+    details = {**verdict.details, **told}
+    if verdict.value is None:
+        return replace(verdict, severity="warning", sentence=said, details=details)
+    return replace(verdict, outcome="warned", sentence=said, details=details)
 
 
 def blocks(verdict: Verdict) -> bool:

@@ -31,6 +31,7 @@ ADVICE = {
     "G9": "raise the temperature, vary the prompts, ask more documents for fewer samples each",
     "G10": "ask for fewer 'generations' per document, or leave out the prompts that copy",
     "G11": "review by other rules, or keep everything; a choice no better than chance only costs text",
+    "C2ST": "ask a generator nearer to the real text, vary the prompts, or choose among its texts (align: importance)",
 }
 
 

@@ -95,12 +95,16 @@ def acyclic(connection: duckdb.DuckDBPyConnection, lake: Lake, mixes: Published)
 
 
 def _chains(connection: duckdb.DuckDBPyConnection, lake: Lake, mixes: Published) -> Iterator[list[str]]:
-    """From this mix back through the mixes of its generators, to the first that ends or repeats."""
-    for uri in generator_mixes(connection):
-        chain = [mixes.uri, uri]
-        while len(set(chain)) == len(chain) and (older := _generators_of(lake, chain[-1])):
-            chain.append(older[0])
+    """From this mix back through the mixes of all its generators and theirs, each line to where it ends, repeats, or
+    joins one that was followed before.
+    """
+    waiting, followed = [[mixes.uri, uri] for uri in generator_mixes(connection)], set()
+    while waiting:
+        chain = waiting.pop()
         yield chain
+        if len(set(chain)) == len(chain) and chain[-1] not in followed:
+            followed.add(chain[-1])
+            waiting += [[*chain, older] for older in _generators_of(lake, chain[-1])]
 
 
 def _generators_of(lake: Lake, mix: str) -> list[str]:

@@ -39,6 +39,11 @@ def append_only(study: Study, lake: Lake, split: Published) -> Iterator[Verdict]
     """The real words each corpus of the study lost since the version that its gate last let through."""
     limit = study.guard.thresholds.real_shrink_max
     before = _documents(lake, _gated_split(study, lake))
+    for corpus in before:
+        if corpus not in study.corpora:
+            said = f"corpus {corpus} was taken out of the study: all its real words are gone since the version before; "
+            said += f"at most {percent(limit)} is asked"
+            yield bounded("G3", "shrinkage", 1.0, said, at_most=limit, subject=corpus, details={"corpus": corpus})
     for corpus, after in _documents(lake, split).items():
         if corpus not in before:
             why = f"corpus {corpus} has no earlier version that passed this study's gate to be compared with"

@@ -9,11 +9,12 @@ import duckdb
 
 from expectations.guard.found import Found, about, as_warning
 from expectations.guard.probes import Probes
+from expectations.guard.tasks import judge_tasks
 from expectations.guard.trends import detect, keep, trends
 from palimpsest.align import aligned
 from palimpsest.config import Study
 from palimpsest.guard import texts as sampled
-from palimpsest.guard.judge import judge, judge_tail
+from palimpsest.guard.judge import judge
 from palimpsest.guard.learned import learned
 from palimpsest.guard.measure import watch
 from palimpsest.guard.tail import Counts, tail
@@ -40,7 +41,8 @@ def judge_texts(connection: duckdb.DuckDBPyConnection, study: Study, lake: Lake,
     """
     found = Found()
     names = [name for name, strategy in study.strategies.items() if strategy.kind != "augment"]
-    if not names:
+    unknown = connection.execute("select count(*) from train where origin = 'unknown'").fetchall()[0][0]
+    if not names and not unknown:
         return found
     texts = Texts(connection, study)
     judged: list[tuple[str, str | None]] = [(name, None) for name in names]
@@ -54,8 +56,11 @@ def judge_texts(connection: duckdb.DuckDBPyConnection, study: Study, lake: Lake,
         told = {"layout": layout} if layout else {"generator": (rows or others)[0][3]}
         verdicts = [about(verdict, strategy=name, **told) for verdict in own]
         recorded = study.strategies[name].engine.kind == "recorded"
-        found.verdicts += [as_warning(verdict) for verdict in verdicts] if recorded else verdicts
-    found.detector = detect(connection, texts, names)
+        if recorded:  # nobody here can write these again
+            verdicts = [about(as_warning(verdict), recorded=True) for verdict in verdicts]
+        found.verdicts += verdicts
+    if unknown:
+        detect(connection, texts, names, unknown, found)
     return found
 
 
@@ -86,15 +91,16 @@ def _strategy(
             why = f"how many rare words {subject} keep cannot be judged: {unjudged}"
             verdict = not_judged("G8", verdict.measure, why, subject=subject)
         yield verdict
+    yield from judge_tasks(texts.study, everything, subject)
     if kind in SEEDED:
-        yield from _worst_tail(texts, subject, rows, depth)
+        yield from _worst_domains(texts, subject, rows, depth)
     neural = None if known.neural is None else known.neural.get(name)
     probes = Probes(texts, name, model, taught, lacking, neural, layout)
     yield from probes.additive(written, found)
     if not layout:
         yield from probes.verifier(known.audited)
     yield from trends(texts, told, written, subject, found, model)
-    keep(found, told, model, measured)
+    keep(found, texts, told, model, measured)
 
 
 def _untold(texts: Texts, kind: str, rows: list, lacking: str) -> str:
@@ -107,23 +113,23 @@ def _untold(texts: Texts, kind: str, rows: list, lacking: str) -> str:
     return f"they are not written over documents, and {why}; judge them in a study of a smaller corpus"
 
 
-def _worst_tail(texts: Texts, subject: str, rows: list, depth: int) -> Iterator[Verdict]:
-    """G8 in the domain where the fewest rare words are kept, of those with enough to judge."""
-    limits, encode = texts.study.guard.thresholds, texts.reference.vocabulary.encode
-    domains = {domain for _, domain, _ in texts.sources}
-    if len(domains) < 2:
+def _worst_domains(texts: Texts, subject: str, rows: list, depth: int) -> Iterator[Verdict]:
+    """G8 to G10 of each domain with enough to judge, of each measure the worst: of rare words the fewest kept. What is
+    in the worst of many domains is more by chance alone: diversity and duplicates warn there.
+    """
+    own: dict[str, list[str]] = {domain: [] for domain in texts.by_domain}
+    if len(own) < 2:
         return
-    real = {domain: Counts(spread=True) for domain in domains}
-    own = {domain: Counts() for domain in domains}
-    for _, domain, text in texts.sources:
-        real[domain].add([encode(text)])
     for document, text, *_ in rows:
-        own[texts.domain_of[document]].add([encode(text)])
-    judged = []
-    for domain in sorted(domains):
-        source = real[domain].source()
-        for verdict in judge_tail(tail(own[domain], source), source, limits, f"{subject} in domain {domain}", depth):
-            judged.append(about(verdict, domain=domain))
-    known = [verdict for verdict in judged if verdict.outcome != "not_judged"]
-    if known:
-        yield min(known, key=lambda verdict: (verdict.outcome == "passed", verdict.value))
+        own[texts.domain_of[document]].append(text)
+    judged: dict[tuple[str, str], list[Verdict]] = {}
+    for domain, written in own.items():
+        found = watch(written, texts.by_domain[domain])
+        for verdict in judge(found, texts.study.guard.thresholds, f"{subject} in domain {domain}", depth):
+            if verdict.outcome != "not_judged":
+                name = verdict.gate if verdict.gate == "G8" else verdict.measure
+                judged.setdefault((verdict.gate, name), []).append(about(verdict, domain=domain))
+    for (gate, _), known in judged.items():
+        sign = 1 if gate == "G8" else -1
+        worst = min(known, key=lambda verdict: (verdict.outcome == "passed", sign * verdict.value))
+        yield worst if gate == "G8" else as_warning(worst)

@@ -1,25 +1,26 @@
 """Our training loop beside two others: the same model, batches, optimizer settings, machine and precision.
 
-One peer is Hugging Face's ``Trainer`` on `LlamaForCausalLM`, the other a plain loop in nanoGPT's style, written out
-below. All three train in turns, so that a busy machine slows all alike: each in its faster precision, and all in
-fp32. On a GPU the model has 100M to 300M parameters, in bf16, and the share of the GPU's peak that the
-model's own arithmetic makes use of (MFU) is printed; `write_results` keeps it in docs/results.
+One peer is Hugging Face's ``Trainer`` on `LlamaForCausalLM`, the other a plain loop in nanoGPT's style (`Plain`). All
+three train in turns, so that a busy machine slows all alike: each in its faster precision, and all in fp32. On a GPU
+the model has 100M to 300M parameters, in bf16, and the share of the GPU's peak that the model's own arithmetic makes
+use of (MFU) is printed.
 
 MFU = tokens/s x FLOP per token / peak, with FLOP per token = 6 x (parameters that multiply, without the embedding)
-+ 6 x layers x context x width (causal attention: half of the full square), as `Decoder.flops_per_token`.
++ 6 x layers x context x width (causal attention: half of the full square), as `Decoder.flops_per_token`. On a CPU
+the time is that of the process, so what else the machine does counts little.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import logging
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from torch.nn import functional as F
 
 from palimpsest.config import Model, Optimizer
 from palimpsest.lake import REPOSITORY
+from palimpsest.machine import hardware
 from training.data import Sequences, mix
 from training.loop import choose_device, choose_precision
 from training.model import Decoder
@@ -267,26 +269,42 @@ class Plain(nn.Module):
         return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
 
-def write_results(rows: list[dict]) -> Path:
-    """The figures of this GPU and commit in docs/results. Raises without a GPU: there are none to keep."""
-    if not torch.cuda.is_available():
-        raise SystemExit("docs/results keeps the figures of a GPU; there is none here, nothing was written")
+def write_results(rows: list[dict], device: torch.device) -> Path:
+    """The figures of this device and commit as a page of docs/results, one per kind of device."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    gpu = torch.cuda.get_device_name()
-    file = REPOSITORY / "docs" / "results" / f"training-{gpu.lower().replace(' ', '-')}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    found = {"gpu": gpu, "torch": torch.__version__, "commit": commit.stdout.strip(), "formula": __doc__, "rows": rows}
-    file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    is_gpu = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if is_gpu else "a CPU"
+    lines = [
+        f"# The trainer beside its peers, on {name}",
+        "",
+        f"Written by `python tests/benchmarks/bench_training.py --write` at commit `{commit.stdout.strip()[:12]}`, on "
+        f"{hardware()}{'' if is_gpu else ', one thread'}; "
+        f"torch {torch.__version__}, transformers {version('transformers')}.",
+        "",
+        *_paragraphs(__doc__),
+        "| | ours | peer | unit | ratio |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        peer = ["–", "–"] if row["peer"] is None else [f"{row['peer']:,.0f}", f"{row['ours'] / row['peer']:.2f}"]
+        lines.append(f"| {row['name']} | {row['ours']:,.0f} | {peer[0]} | {row['unit']} | {peer[1]} |")
+    kind = name.lower().replace(" ", "-") if is_gpu else "cpu"
+    file = REPOSITORY / "docs" / "results" / f"training-{kind}.md"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return file
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [line for part in text.split("\n\n") for line in (" ".join(part.split()), "")]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="keep a GPU's figures in docs/results")
+    parser.add_argument("--write", action="store_true", help="keep the figures in docs/results")
     options = parser.parse_args()
     found = run()
     for row in found:
         ratio = f"{row['ours'] / row['peer']:.2f}" if row["peer"] else "-"
         print(f"{row['name']}: {row['ours']:,.0f} {row['unit']}, peer {row['peer'] or 0:,.0f}, ratio {ratio}")
     if options.write:
-        print(write_results(found))
+        print(write_results(found, choose_device()))

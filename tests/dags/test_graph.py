@@ -59,6 +59,14 @@ def test_a_loop_runs_its_rounds_one_after_the_other_and_reports_whatever_happene
     assert "serve" not in rounds[0]
 
 
+def test_a_corpus_whose_files_lie_elsewhere_fetches_them_first(served):
+    found, plain = (picture(served["dags"][f"corpus_{name}"])["tasks"] for name in ("commoncrawl", "sample"))
+    fetch = found.pop("fetch")
+    assert fetch["then"] == ["extract"]
+    assert found.keys() == plain.keys()
+    assert found["extract"] == plain["extract"]
+
+
 def test_a_study_with_model_servers_asks_starts_and_stops_around_its_generation(served):
     assert served["errors"] == {}
     found, plain = (picture(served["dags"][f"study_{name}"]) for name in ("rephrase_vllm", "demo"))

@@ -55,11 +55,16 @@ class Place:
             command, env=self.environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=600, check=False
         )
 
-    def wait_for_backfill(self, dag_id: str, patience: float = 180.0) -> dict:
-        """The Dag's backfill run, once it has ended."""
+    def api(self) -> Api:
+        """That of the running Airflow, logged in."""
         ports = (int(self.environment[f"PALIMPSEST_{name}_PORT"]) for name in ("AIRFLOW", "MLFLOW"))
         api = Api(Settings(self.state, str(self.folder / "lake"), *ports))
         api.login()
+        return api
+
+    def wait_for_backfill(self, dag_id: str, patience: float = 180.0) -> dict:
+        """The Dag's backfill run, once it has ended."""
+        api = self.api()
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             runs = api.get(f"dags/{dag_id}/dagRuns", run_type="backfill")["dag_runs"]

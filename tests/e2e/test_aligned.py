@@ -49,7 +49,7 @@ def found(tmp_path_factory, parsed_dbt):
     for mix in content["mixes"].values():
         mix["epochs"] /= 8
     content["training"] |= {"model": {"layers": 1, "width": 32, "mlp": 64, "heads": 2}, "seeds": [0]}
-    (folder / "aligned.yaml").write_text(yaml.safe_dump(content))
+    (folder / "aligned.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     (folder / "dbt").symlink_to(parsed_dbt)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PALIMPSEST_STATE", str(folder))
@@ -114,12 +114,13 @@ def test_all_mixes_train_for_the_same_tokens(found):
 
 def test_the_gate_says_what_the_choice_changed_and_judges_what_it_keeps(found):
     told = found["gate"].extra["guard"]
-    counted, *others = [v for v in told if v["measure"] == "effective_generations"]
-    assert ["chosen by rank, 0.5 of the tokens" in v["sentence"] for v in others] == [False, True]
+    by_layout = {v["subject"]: v for v in told if v["measure"] == "effective_generations"}
+    counted = by_layout["layout chosen"]
+    assert "chosen by rank, 0.5 of the tokens" in by_layout["layout by_rank"]["sentence"]
     assert counted["outcome"] == "passed"
     assert counted["sentence"].startswith("layout chosen keeps ")
     assert "(effective sample size " in counted["sentence"]
-    moved, *_ = [v for v in told if v["measure"] == "auc_moved"]
+    (moved,) = [v for v in told if v["measure"] == "auc_moved" and v["subject"].endswith("layout chosen keeps")]
     assert moved["outcome"] in ("passed", "warned")
     assert "a classifier tells them from real text with an AUC of 0." in moved["sentence"]
     assert {"auc", "mmd", "entropy", "rare_recall"} <= moved["details"].keys()

@@ -91,7 +91,10 @@ def test_a_gate_that_fails_stops_the_study_before_training_and_says_why(first, p
     refused = json.loads(place.lake.latest("studies/demo/gate_failed").file("verdict.json").read_text())
     broken = [v["expectation"] for v in refused["verdicts"] if not v["success"] and v["severity"] == "critical"]
     assert broken == ["mixes_are_not_too_synthetic"]
-    assert len(tracked_runs(place)) == 1 + 14, "the refused run opened a parent run or trained"
+    runs = tracked_runs(place)
+    assert len(runs) == 1 + 14 + 1, "the refused run trained"
+    (stopped,) = (run for run in runs if run.info.status == "FAILED")
+    assert any(name.startswith("guard/") for name in stopped.data.metrics), "what stopped it is in MLflow too"
 
 
 def test_a_single_day_backfilled_by_the_scheduler_gives_the_same_bytes(first, place):
@@ -101,7 +104,7 @@ def test_a_single_day_backfilled_by_the_scheduler_gives_the_same_bytes(first, pl
     shutil.rmtree(Path(place.lake.base, day))
     assert place.command("up").returncode == 0
     try:
-        assert place.command("airflow", "dags", "pause", "-y", "study_demo").returncode == 0
+        place.api().patch("dags/study_demo", {"is_paused": True})
         interval = ("--from-date", "2026-10-05", "--to-date", "2026-10-05")
         created = place.command("airflow", "backfill", "create", "--dag-id", "corpus_sample", *interval)
         assert created.returncode == 0, created.stdout + created.stderr

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 import duckdb
 import pytest
 
-from expectations import measure
+from expectations import measure, suites
 from expectations.contracts import STUDY
 from expectations.guard import judge, lineage, waivers
 from expectations.guard.judge import today
@@ -141,6 +141,20 @@ def test_a_text_that_is_its_own_ancestor_is_found(world):
     assert "1 lines of descent run in a circle" in blocked(world, world.publish(change("generations", circle)), "G1")[0]
 
 
+@pytest.mark.parametrize(("last", "circles"), [("one", 1), ("elsewhere", 0)])
+def test_a_circle_is_found_behind_whichever_generator_it_lies(world, monkeypatch, last, circles):
+    """A mix's address is a digest of what it was made of, so that no lake has one: here the second line runs back."""
+    older = {"one": ["end", "two"], "two": ["end", "three"], "three": [last]}
+    monkeypatch.setattr(lineage, "_generators_of", lambda lake, mix: older.get(mix, []))
+    connection = duckdb.connect()
+    columns = "'one' as generator_mix, ['d'] as seed_document_ids, 'g' as generation_id"
+    connection.execute(f"create table generations as select {columns}")
+    mixes = world.lake.publish("studies/ring/mixes", lambda directory: Facts())
+    (found,) = lineage.acyclic(connection, world.lake, mixes)
+    assert found.value == circles
+    assert ("one → two → three → one" in found.sentence) == bool(circles)
+
+
 def test_half_must_be_real_beside_text_of_a_generator_trained_here(world):
     """The stitched mix is 45% synthetic, so 55% real: enough beside its own text at 50%, not at 60%."""
     guarded(world, thresholds={"depth_max": 2})
@@ -182,6 +196,34 @@ def test_a_domain_is_judged_for_itself(world):
     assert any("in its worst domain, tide.example, 100% of what is trained on is rewritten" in s for s in sentences)
 
 
+def test_what_nobody_could_judge_is_lowered_like_a_breach_and_gets_no_figure(world):
+    lost = change("mix_shares", lambda rows: put(rows, [2], depth=None))
+    guarded(world, severity={"G5": "warning"})
+    assert not blocked(world, world.publish(lost), "G5")
+    guarded(world, severity={}, waivers=[waiver()])
+    (told,) = [v for v in judged(world, world.publish(lost)) if "depth nobody knows" in v.sentence]
+    assert (told.outcome, told.value, told.details["waived_by"]) == ("not_judged", None, "Ada")
+    assert "waived by Ada until" in told.sentence and not judge.blocks(told)
+
+
+def test_the_severity_of_what_cannot_be_waived_is_refused(world):
+    with pytest.raises(ValueError, match="severity.G1"):
+        guarded(world, severity={"G1": "off"})
+    content = json.loads(world.study.model_dump_json(exclude={"path"}, exclude_defaults=True))
+    content |= {"guard": {"in_distribution": ["rephrases"]}}
+    with pytest.raises(ValueError, match="guard.in_distribution: 'rephrases' is unknown; did you mean 'rephrase'"):
+        type(world.study).model_validate(content)
+
+
+@pytest.mark.parametrize("gate", ["C2ST", "MMD", "ALIGN"])
+def test_a_trend_is_in_data_docs_and_stops_where_it_is_to(gate):
+    found = judge.table([bounded(gate, "m", 2.0, "they lie far away", at_most=1)])
+    (stops, warns) = suites.guard({gate})
+    told = stops._validate({"table.profile": found})
+    assert not told["success"] and told["result"]["observed_value"] == "they lie far away"
+    assert warns._validate({"table.profile": found})["success"], "it is said once"
+
+
 # ---------------------------------------------------------------- G3
 
 
@@ -198,6 +240,14 @@ def test_real_text_may_grow_and_not_shrink(world):
     (told,) = [v for v in judged(world, found) if v.gate == "G3"]
     assert (told.outcome, told.value) == ("passed", 0)
     assert told.sentence.startswith("corpus garden lost 0% of its real words")
+
+
+def test_a_corpus_that_is_taken_out_is_a_loss(world):
+    found = world.publish()
+    study_gate(world, found)
+    world.study = world.study.model_copy(update={"corpora": ["meadow"]})
+    (sentence,) = blocked(world, found, "G3")
+    assert sentence.startswith("corpus garden was taken out of the study: all its real words are gone")
 
 
 def test_tombstones_are_no_loss(world, tmp_path):
@@ -338,7 +388,7 @@ def test_an_answer_without_a_reason_is_none(world):
         waivers.record(world.study, world.lake, data=[], covers=[{"gate": "G5"}], by="Ada", why="ok", at="2026-01-01")
 
 
-def test_a_calibration_of_the_corpus_sets_the_limits_that_the_study_does_not(world):
+def test_a_calibration_of_the_corpus_sets_the_limits_that_the_study_does_not(world, caplog):
     limits = {"tail_full_min": 0.7, "entropy_z_max": 9.0}
     found = Calibration("garden", 1, 1, 1, {}, [], limits, [])
 
@@ -347,7 +397,9 @@ def test_a_calibration_of_the_corpus_sets_the_limits_that_the_study_does_not(wor
         return Facts()
 
     guarded(world, thresholds={"entropy_z_max": 8.0})
+    caplog.set_level("INFO", "expectations.guard.limits")
     assert calibrated(world.study, world.lake) is world.study
+    assert "another corpus than garden; its own: python -m palimpsest guard calibrate garden" in caplog.text
     world.lake.publish("guard/garden/calibration", write)
     thresholds = calibrated(world.study, world.lake).guard.thresholds
     assert (thresholds.tail_full_min, thresholds.entropy_z_max, thresholds.depth_max) == (0.7, 8.0, 1)

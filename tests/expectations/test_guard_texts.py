@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 
 import duckdb
@@ -16,12 +17,14 @@ from expectations.guard.found import Found
 from expectations.guard.history import KEPT, publish_history
 from expectations.guard.probes import Probes
 from expectations.guard.texts import judge_texts
+from expectations.guard.trends import trends
 from expectations.guard.waivers import Waived
 from palimpsest import warehouse
-from palimpsest.config import Engine, NeuralProbe, load_study
+from palimpsest.config import ConfigError, Engine, Judging, NeuralProbe, load_study
 from palimpsest.guard.corpus import cpython_documents
 from palimpsest.guard.learned import learned
 from palimpsest.guard.texts import Texts
+from palimpsest.guard.thresholds import DEFAULTS
 from palimpsest.guard.tokens import Vocabulary
 from palimpsest.guard.trigram import Trigram
 from palimpsest.lake import Facts, Lake
@@ -105,6 +108,10 @@ def test_sampled_text_passes_and_text_of_the_mode_fails(texts):
     assert [v.outcome for v in pure.verdicts if v.gate == "G8" and "in domain" not in v.subject] == ["passed"]
     assert "failed" in outcomes(mode)["G8"]
     (worst,) = [v for v in mode.verdicts if v.gate == "G8" and "in domain" in v.subject]
+    far, near = (
+        next(v for v in found.verdicts if v.measure == "entropy" and "in domain" in v.subject) for found in (mode, pure)
+    )
+    assert far.severity == "warning" and far.value > near.value and far.details["domain"] in far.subject
     assert Waived("G8", worst.details["domain"], None, "Ada", "we compare", dt.date(2099, 1, 1)).covers(worst)
     assert Waived("G8", "rephrase", None, "Ada", "we compare", dt.date(2099, 1, 1)).covers(worst)
     assert worst.sentence.startswith("synthetic rephrases of strategy rephrase in domain ")
@@ -116,7 +123,29 @@ def test_sampled_text_passes_and_text_of_the_mode_fails(texts):
     assert other["entropy"] < figures["entropy"]
     assert other["rare_recall"] < figures["rare_recall"]
     assert other["probe_ratio"] > figures["probe_ratio"] > 1
-    assert {"auc", "mmd", "vendi", "self_bleu", "novel_5grams", "tail_mass"} <= figures.keys()
+    null = {row["metric"]: (row["real_mean"], row["real_sd"]) for row in pure.measures}
+    for metric in ("auc", "mmd", "vendi", "entropy", "self_bleu", "novel_5grams", "tail_mass"):
+        assert metric in figures and null[metric][0] > 0 and null[metric][1] > 0, metric
+    assert null["novel_13grams"] == (1.0, 0.0), "no half of the real texts holds 13 words of the other"
+    assert (
+        abs(figures["tail_mass"] / null["tail_mass"][0] - 1) < 0.2 < abs(other["tail_mass"] / figures["tail_mass"] - 1)
+    )
+
+
+def test_text_that_is_declared_to_be_like_real_text_stops_where_it_is_told_apart(texts):
+    own = Texts(opened(texts["real"], texts["test"], texts["mode"]), study_of())
+
+    def said(**guard):
+        limits = {"thresholds": DEFAULTS.override({"classifier_auc_max": 0.6})}
+        own.study = study_of().model_copy(update={"guard": own.study.guard.model_copy(update=limits | guard)})
+        return next(trends(own, "rephrase/aligned", texts["mode"], "texts", Found(), "m"))
+
+    free, declared = said(), said(in_distribution=["rephrase"])
+    assert (free.outcome, declared.outcome) == ("passed", "failed")
+    assert said(in_distribution="all").outcome == "failed"
+    raw, null = declared.details["auc"], declared.details["null"]
+    assert declared.value == pytest.approx(0.5 + raw - null)
+    assert f"with an AUC of {raw:.2f}, halves of that from each other with {null:.2f}" in declared.sentence
 
 
 def test_recorded_text_is_warned_of_and_augmentation_is_not_judged(texts):
@@ -252,6 +281,27 @@ def test_a_run_of_a_held_out_text_fails_beyond_the_sample_too(texts, monkeypatch
     assert "share 13 words in a row with held-out text" in verdict.sentence
 
 
+def test_text_that_people_will_be_measured_on_is_not_quoted_whoever_wrote_it(texts, tmp_path):
+    quoted = " ".join(max(texts["test"], key=len).split()[:40])
+    question = "which of the many words that stand in this question will a model be asked about"
+    file = tmp_path / "quiz.jsonl"
+    file.write_text(json.dumps({"query": question, "choices": ["the first one", "the last"], "answer": 0}))
+    connection = opened(texts["real"][:20], texts["test"], [quoted, f"so: {question}! The first one.", "other words"])
+    held = connection.execute("select * from validation").df().assign(origin="unknown")
+    connection.register("validation", held)
+    judging = {"tasks": {"quiz": {"file": str(file)}}}
+    study = study_of().model_copy(update={"judging": Judging.model_validate(judging)})
+    told = {v.measure: v for v in judge_texts(connection, study, Lake("/nowhere")).verdicts if v.gate == "G10"}
+    assert (told["held_out_runs"].outcome, told["held_out_runs"].value) == ("failed", 1)
+    assert (told["task_questions"].outcome, told["task_questions"].value) == ("failed", 1)
+    assert "recite a question of the downstream tasks (quiz) (the first: 'quiz.jsonl, line 1: which of the many" in (
+        told["task_questions"].sentence
+    )
+    file.unlink()
+    with pytest.raises(ConfigError, match="judging.tasks.quiz.file: no file"):
+        judge_texts(connection, study, Lake("/nowhere"))
+
+
 @pytest.mark.parametrize(
     "written", [[""], ["one"], ["the same words again and again"] * 40], ids=["empty", "one", "equal"]
 )
@@ -259,6 +309,16 @@ def test_bad_input_gives_a_named_verdict(texts, written):
     found = judge_texts(opened(texts["real"][:50], texts["test"][:5], written), study_of(), Lake("/nowhere"))
     assert {"G7", "G8", "G9", "G10"} <= outcomes(found).keys()
     assert all(v.sentence and (v.value is None or np.isfinite(v.value)) for v in found.verdicts)
+
+
+def test_a_domain_in_which_a_generator_repeats_itself_is_named(texts):
+    """Half of one domain's texts are one text: a quarter of all."""
+    written = [texts["pure"][0] if n % 4 == 0 else text for n, text in enumerate(texts["pure"][:100])]
+    found = judge_texts(opened(texts["real"][:100], texts["test"], written), study_of(), Lake("/nowhere"))
+    told = [v for v in found.verdicts if v.measure == "near_duplicates"]
+    whole, worst = sorted(told, key=lambda v: "in domain" in v.subject)
+    assert worst.details["domain"] == "x.example" and worst.value > 1.8 * whole.value > 0.4
+    assert "of synthetic rephrases of strategy rephrase in domain x.example nearly equal" in worst.sentence
 
 
 def test_documents_of_unknown_origin_are_told_by_a_detector(texts, monkeypatch):
@@ -269,8 +329,15 @@ def test_documents_of_unknown_origin_are_told_by_a_detector(texts, monkeypatch):
     )
     connection.register("train", pd.concat([rows, unknown.assign(is_reserve=False, site="a.example", corpus="c")]))
     monkeypatch.setattr("palimpsest.guard.texts.AT_A_TIME", 1)
-    scores = judge_texts(connection, study_of(), Lake("/nowhere")).detector.set_index("document_id")["generated"]
+    found = judge_texts(connection, study_of(), Lake("/nowhere"))
+    scores = found.detector.set_index("document_id")["generated"]
     assert scores["u1"] > scores["u2"]
+    (told,) = [v for v in found.verdicts if v.gate == "ORIGIN"]
+    assert told.value == (scores > 0.5).mean() and "count as synthetic in every share" in told.sentence
+    assert {"looks_generated"} == {r["metric"] for r in found.measures if r["strategy"] == told.subject}
+    (untold,) = judge_texts(connection, study_of(kind="augment"), Lake("/nowhere")).verdicts
+    assert (untold.gate, untold.outcome) == ("ORIGIN", "not_judged")
+    assert untold.sentence.startswith("how many of 2 documents of unknown origin look generated cannot be judged: ")
 
 
 def test_text_over_documents_of_unknown_origin_is_judged_for_what_it_repeats_and_the_rest_is_named(texts):
@@ -286,7 +353,7 @@ def test_text_over_documents_of_unknown_origin_is_judged_for_what_it_repeats_and
     rows.loc[rows.index >= 80, "origin"] = "unknown"
     both.register("train", rows)
     some = judge_texts(both, study_of(), Lake("/none"))
-    (repeated,) = [v for v in some.verdicts if v.measure == "near_duplicates"]
+    (repeated,) = [v for v in some.verdicts if v.measure == "near_duplicates" and "in domain" not in v.subject]
     assert repeated.details["documents"] > 100, "those over unknown documents too"
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from urllib.error import HTTPError
@@ -20,6 +20,7 @@ from sqlalchemy.exc import OperationalError
 
 from palimpsest.lake import REPOSITORY
 
+pytestmark = pytest.mark.e2e
 ENTRYPOINT = REPOSITORY / "infra" / "docker" / "entrypoint.sh"
 DAG = """
 from airflow.sdk import dag, task
@@ -61,6 +62,14 @@ def initialised(container_environment) -> dict[str, str]:
     return environment
 
 
+@pytest.fixture(scope="module")
+def mlflow_environment(container_environment, service) -> Iterator[dict[str, str]]:
+    """That of the running service."""
+    environment = container_environment("mlflow")
+    with service("mlflow", env=environment, url=f"http://127.0.0.1:{environment['MLFLOW_PORT']}/health"):
+        yield environment
+
+
 def test_each_database_belongs_to_its_own_login(postgres_url):
     strangers = make_url(postgres_url("mlflow")).set(database="airflow")
     with create_engine(postgres_url("mlflow")).connect() as connection:
@@ -89,7 +98,9 @@ def test_init_names_a_missing_secret(container_environment):
 
 
 @pytest.mark.timeout(600)
-def test_airflow_runs_a_dag_on_postgresql(initialised, compose, container_environment, service, free_port, tmp_path):
+def test_airflow_runs_a_dag_on_postgresql(
+    initialised, compose, container_environment, service, mlflow_environment, free_port, tmp_path
+):
     (tmp_path / "sums.py").write_text(DAG)
     here = {"AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path)}
     environments = {
@@ -131,11 +142,9 @@ def test_airflow_runs_a_dag_on_postgresql(initialised, compose, container_enviro
         task = f"{api}/api/v2/dags/sums/dagRuns/{run}/taskInstances/add/xcomEntries/return_value?map_index=1"
         assert answer(task, token=token)["value"] == 3
 
-        mlflow, gateway = container_environment("mlflow"), container_environment("mlflow-gateway")
+        gateway = container_environment("mlflow-gateway")
         gateway["PALIMPSEST_MLFLOW_PORT"] = str(free_port())
         public = f"http://127.0.0.1:{gateway['PALIMPSEST_MLFLOW_PORT']}"
-        inside = f"http://127.0.0.1:{mlflow['MLFLOW_PORT']}/health"
-        stack.enter_context(service("mlflow", env=mlflow, url=inside))
         stack.enter_context(service("mlflow-gateway", env=gateway, url=public))
         search = f"{public}/api/2.0/mlflow/experiments/search"
         with pytest.raises(HTTPError, match="401"):
@@ -143,22 +152,20 @@ def test_airflow_runs_a_dag_on_postgresql(initialised, compose, container_enviro
         assert answer(search, {"max_results": 1}, token)["experiments"]
 
 
-def test_mlflow_keeps_runs_in_postgresql_and_files_behind_its_server(container_environment, service, postgres_url):
-    environment = container_environment("mlflow")
-    url = f"http://127.0.0.1:{environment['MLFLOW_PORT']}"
-    with service("mlflow", env=environment, url=f"{url}/health"):
-        import mlflow
+def test_mlflow_keeps_runs_in_postgresql_and_files_behind_its_server(mlflow_environment, postgres_url):
+    import mlflow
 
-        client = mlflow.MlflowClient(url)
-        experiment = client.create_experiment("demo")
-        run = client.create_run(experiment)
-        client.log_metric(run.info.run_id, "validation/loss", 3.5, step=7)
-        client.log_text(run.info.run_id, "real and synthetic", "notes.txt")
-        stored = Path(environment["MLFLOW_ARTIFACTS"], experiment, run.info.run_id, "artifacts", "notes.txt")
-        assert stored.read_text() == "real and synthetic"
-        foreign = urllib.request.Request(f"{url}/api/2.0/mlflow/experiments/search", headers={"Host": "evil.example"})
-        with pytest.raises(HTTPError, match="403"):
-            urllib.request.urlopen(foreign)
+    url = f"http://127.0.0.1:{mlflow_environment['MLFLOW_PORT']}"
+    client = mlflow.MlflowClient(url)
+    experiment = client.create_experiment("demo")
+    run = client.create_run(experiment)
+    client.log_metric(run.info.run_id, "validation/loss", 3.5, step=7)
+    client.log_text(run.info.run_id, "real and synthetic", "notes.txt")
+    stored = Path(mlflow_environment["MLFLOW_ARTIFACTS"], experiment, run.info.run_id, "artifacts", "notes.txt")
+    assert stored.read_text() == "real and synthetic"
+    foreign = urllib.request.Request(f"{url}/api/2.0/mlflow/experiments/search", headers={"Host": "evil.example"})
+    with pytest.raises(HTTPError, match="403"):
+        urllib.request.urlopen(foreign)
     with create_engine(postgres_url("mlflow")).connect() as connection:
         metrics = connection.execute(text("select key, value, step from latest_metrics")).all()
     assert metrics == [("validation/loss", 3.5, 7)]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 import json
+import subprocess
+import sys
+import time
+import urllib.request
 from functools import partial
 from pathlib import Path
 
@@ -137,3 +142,25 @@ def make_study(tmp_path: Path):
 @pytest.fixture
 def study(make_study) -> Study:
     return make_study()
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory):
+    """The address of an S3 server in a process of its own."""
+    from tests.palimpsest.generate.faulty import free_port
+
+    port = free_port()
+    log = (tmp_path_factory.mktemp("s3") / "log").open("w")
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    url = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + 120
+    while True:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
+            break
+        assert server.poll() is None and time.monotonic() < deadline
+        time.sleep(0.2)
+    yield url
+    server.kill()
+    server.wait()
+    log.close()

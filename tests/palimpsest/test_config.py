@@ -365,6 +365,7 @@ SEARCH = {"lr": [1e-3, 3e-3], "weight_decay": [0.8, 1.6], "epochs": [2, 4, 8, 16
         (("search",), {}, "give the values of at least one axis"),
         (("search",), SEARCH | {"lr": [3e-3, 1e-3]}, "search.lr: write the values in ascending order"),
         (("search",), SEARCH | {"lr": [1e-3, 2e-3]}, "mixes.[a-z]+: its search starts at lr 0.003, which is none of"),
+        (("mixes", "simple", "search"), {"lr": [1e-3]}, "mixes.simple.search: gives values of axes"),
         (("mixes", "simple", "like"), "stiched", "did you mean 'stitched'?"),
         (("mixes", "simple", "like"), "real", "'real' has no f and epochs to take over"),
         (("mixes", "simple", "match"), {"mix": "real", "by": "time"}, "mixes.simple.match.by"),
@@ -378,6 +379,30 @@ SEARCH = {"lr": [1e-3, 3e-3], "weight_decay": [0.8, 1.6], "epochs": [2, 4, 8, 16
 def test_what_is_wrong_with_a_search_or_a_mix_is_named(tmp_path, path, value, said):
     with pytest.raises(ConfigError, match=said.replace("?", r"\?")):
         load_study(edited(tmp_path, *path, value=value))
+
+
+def test_a_mix_may_be_searched_over_values_of_its_own(tmp_path):
+    content = yaml.safe_load(edited(tmp_path, "search", value=SEARCH).read_text())
+    content["mixes"]["real"]["search"] = {"weight_decay": [0.8, 1.6, 3.2], "epochs": [4, 16, 64]}
+    file = tmp_path / "demo.yaml"
+
+    def load(**own):
+        content["mixes"]["real"]["search"] |= own
+        file.write_text(yaml.safe_dump(content))
+        return load_study(file)
+
+    epochs = content["mixes"]["real"]["epochs"]
+    study = load(epochs=sorted({4, 16, 64, epochs}))
+    for recipe in ("real", "real_0p5"):  # the reference on less text is searched as the reference is
+        assert study.search_of(recipe).epochs == sorted({4, 16, 64, epochs})
+        assert study.search_of(recipe).lr == SEARCH["lr"]
+    assert study.search_of("simple") == study.search
+    with pytest.raises(ConfigError, match=r"mixes.real.search.lr: write the values in ascending order"):
+        load(lr=[3e-3, 1e-3])
+    with pytest.raises(
+        ConfigError, match=r"mixes.real: its search starts at lr 0.003, which is none of mixes.real.search.lr"
+    ):
+        load(lr=[1e-3])
 
 
 def test_one_that_follows_may_not_be_followed(tmp_path):
@@ -419,7 +444,10 @@ def table_corpus(tmp_path: Path, **source: object) -> Path:
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ({"kind": "csv"}, "source.kind: Input should be 'warc', 'table' or 'cpython'"),
+        (
+            {"kind": "csv"},
+            "source.kind: Input should be 'warc', 'table', 'cpython', 'commoncrawl', 'huggingface' or 'crawl'",
+        ),
         ({"kind": "warc", "columns": {"text": "body"}}, "source kind 'warc' takes no 'columns'"),
         ({"kind": "warc", "where": {"language": "en"}}, "source kind 'warc' takes no 'where'"),
         ({"columns": {"txt": "body"}}, "source.columns.txt: unknown key; did you mean 'text'?"),
@@ -462,12 +490,15 @@ def test_files_in_the_data_folder_are_found_wherever_it_lies(tmp_path, monkeypat
     assert unresolved(found) == str(found)
 
 
-@pytest.mark.parametrize("name", ["dclm", "dclm_held_out", "translations", "web", "megadocs_paper"])
+@pytest.mark.parametrize("name", ["dclm", "dclm_held_out", "dclm_more", "translations", "web", "megadocs_paper"])
 def test_what_is_shipped_without_its_data_says_what_is_missing_and_where_to_put_it(name, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PALIMPSEST_DATA", str(tmp_path))
-    assert cli.main(["validate", name]) == 1
-    said = capsys.readouterr().err
-    assert f"{name}.yaml: " in said
+    assert cli.main(["validate", name, "no_such_file"]) == 1
+    printed = capsys.readouterr()
+    said = printed.out
+    assert "no_such_file.yaml: no such file" in printed.err, "one file's fault hides nothing of another"
+    assert f"{name}.yaml: valid " in said
     assert re.search(
-        rf"no file {tmp_path}/\S+; put the data there, or set PALIMPSEST_DATA to the folder that has it", said
+        rf"  before this runs: \S+: no file {tmp_path}/\S+; put the data there, or set PALIMPSEST_DATA to the folder",
+        said,
     )

@@ -7,14 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from palimpsest.lake import REPOSITORY, Corrupt, Facts, Lake, LakeError, NotPublished, Rows
+from palimpsest.lake import Corrupt, Facts, Lake, LakeError, NotPublished, Rows
 
 
 def numbers(count: int):
@@ -134,67 +133,61 @@ def test_of_two_processes_that_publish_the_same_version_the_first_one_stays(lake
     lake.verify(published)
 
 
-CHILD = textwrap.dedent(
-    """
-    import os, signal, sys
-    from pathlib import Path
-    from palimpsest.lake import Lake, Facts, Rows
+EVENTS = {"open", "os.rename", "os.mkdir", "os.rmdir", "shutil.rmtree"}
 
-    events = {"open", "os.rename", "os.mkdir", "os.rmdir", "shutil.rmtree"}
-    fuse = int(sys.argv[2])
-    root = sys.argv[1]
 
-    def blow(event, arguments):
-        global fuse
-        if event in events and any(root in str(a) for a in arguments):
-            fuse -= 1
-            if fuse == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+def publish_in_a_child(root: Path, fuse: int = 999) -> int:
+    """The exit code of a process that publishes 'a' and is killed at its file operation of that number."""
+    child = os.fork()  # everything is imported
+    if child == 0:
 
-    def write(directory):
-        (directory / "one.txt").write_text("one")
-        (directory / "two.txt").write_text("two")
-        return Facts(Rows(2, 2))
+        def blow(event: str, arguments: tuple) -> None:
+            nonlocal fuse
+            if event in EVENTS and any(str(root) in str(a) for a in arguments):
+                fuse -= 1
+                if fuse == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
 
-    sys.addaudithook(blow)
-    Lake(root).publish("a", write)
-    """
-)
+        def write(directory: Path) -> Facts:
+            (directory / "one.txt").write_text("one")
+            (directory / "two.txt").write_text("two")
+            return Facts(Rows(2, 2))
+
+        sys.addaudithook(blow)
+        try:
+            Lake(root).publish("a", write)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def test_killed_at_any_instant_a_dataset_is_whole_or_absent_and_a_rerun_finishes_it(tmp_path):
     """SIGKILL at every file operation of a publish, one after the other, until one run gets through."""
-    program = tmp_path / "child.py"
-    program.write_text(CHILD)
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "plugins")}
     kills = 0
     for fuse in range(1, 60):
         root = tmp_path / f"lake{fuse}"
-        child = subprocess.run([sys.executable, program, root, str(fuse)], env=environment, check=False)
+        code = publish_in_a_child(root, fuse)
         lake = Lake(root)
         try:
             found = lake.latest("a")
             lake.verify(found)
         except NotPublished:
             pass
-        assert child.returncode in (0, -signal.SIGKILL)
-        kills += child.returncode != 0
-        finished = subprocess.run([sys.executable, program, root, "999"], env=environment, check=True)
-        assert finished.returncode == 0
+        assert code in (0, -signal.SIGKILL)
+        kills += code != 0
+        assert publish_in_a_child(root) == 0
         lake.verify(lake.latest("a"))
         assert {p.name for p in lake.latest("a").path.iterdir()} == {"manifest.json", "one.txt", "two.txt"}
-        if child.returncode == 0:
+        if code == 0:
             break
     assert kills >= 6
-    assert child.returncode == 0
+    assert code == 0
 
 
 def test_what_killed_writers_left_behind_is_swept_but_not_what_a_live_one_is_writing(tmp_path):
-    program = tmp_path / "child.py"
-    program.write_text(CHILD)
     root = tmp_path / "lake"
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "plugins")}
-    subprocess.run([sys.executable, program, root, "10"], env=environment, check=False)
+    assert publish_in_a_child(root, 10) == -signal.SIGKILL
     assert [p for p in (root / "a").iterdir() if p.name.endswith(".partial")]
     lake = Lake(root)
 

@@ -62,7 +62,7 @@ def test_a_line_that_sets_nothing_is_named_and_nothing_is_done(checkout, capsys,
     [
         ["palimpsest", "plan", "demo"],
         ["training", "plan", "demo"],
-        ["training.budget", "demo"],
+        ["training", "cost", "demo"],
         ["expectations", "documents", "sample"],
     ],
 )

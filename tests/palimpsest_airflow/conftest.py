@@ -18,6 +18,7 @@ from palimpsest_airflow.local import databases, stack
 from palimpsest_airflow.local.api import Api
 from palimpsest_airflow.local.processes import Processes
 from palimpsest_airflow.local.settings import Settings
+from tests.conftest import made_once
 
 
 def free_port() -> int:
@@ -50,14 +51,36 @@ def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def made_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state folder with nothing but new databases of Airflow, MLflow and the catalog."""
+
+    def make(folder: Path) -> None:
+        settings = Settings(folder, str(folder / "lake"), 1, 2)
+        environment = settings.environment() | {"MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
+        environment.pop("PALIMPSEST_CATALOG", None)
+        databases.make(settings, environment)
+
+    return made_once(tmp_path_factory, "made-state", make)
+
+
+def copy_databases(made: Path, settings: Settings) -> None:
+    """What `databases.make` makes, which takes it half a minute on a busy machine."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    for pattern in ("airflow/airflow.db*", "airflow/schema", "mlflow.db*", "catalog.db*"):
+        for file in made.glob(pattern):
+            shutil.copy(file, settings.state / file.relative_to(made))
+    assert databases.ready(settings)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, made_state: Path) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
     settings = Settings(folder / "state", str(folder / "lake"), free_port(), free_port())
     publish_something(settings)
     studies = folder / "studies"
     shutil.copytree(REPOSITORY / "dags" / "studies", studies)
     environment = {**settings.environment(), "PALIMPSEST_STUDIES": str(studies)}
-    databases.make(settings, environment)
+    copy_databases(made_state, settings)
     running = Processes(settings.home / "processes.json", settings.logs)
     api = Api(settings)
     try:

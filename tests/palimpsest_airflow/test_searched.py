@@ -16,17 +16,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from palimpsest.lake import REPOSITORY, Lake
-from palimpsest_airflow.local import databases
 from palimpsest_airflow.local.settings import Settings
 from tests.palimpsest.conftest import publish_corpus, write_study
-from tests.palimpsest_airflow.conftest import free_port
+from tests.palimpsest_airflow.conftest import copy_databases, free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 RUN = """
 import json, sys
 from airflow.dag_processing.dagbag import DagBag
+from airflow.models.pool import Pool
 
+for pool in ("gpu", "dbt", "train"):
+    Pool.create_or_update_pool(pool, slots=1, description="for tests", include_deferred=False)
 bag = DagBag(sys.argv[1])
 run = bag.dags["study_small"].test()
 tasks = {}
@@ -57,7 +59,7 @@ class Platform:
 
 
 @pytest.fixture(scope="module")
-def platform(tmp_path_factory) -> Platform:
+def platform(tmp_path_factory, made_state) -> Platform:
     folder = tmp_path_factory.mktemp("searched")
     settings = Settings(folder / "state", str(folder / "lake"), free_port(), free_port())
     (folder / "corpora").mkdir()
@@ -91,10 +93,7 @@ def platform(tmp_path_factory) -> Platform:
     environment["CUDA_VISIBLE_DEVICES"] = ""
     for name in ("MLFLOW_TRACKING_URI", "PALIMPSEST_CATALOG"):
         environment.pop(name, None)
-    databases.make(settings, environment)
-    pools = [sys.executable, "-m", "airflow", "pools", "set"]
-    for pool in ("gpu", "dbt", "train"):
-        subprocess.run([*pools, pool, "1", "for tests"], env=environment, check=True, capture_output=True)
+    copy_databases(made_state, settings)
     return Platform(environment, lake)
 
 

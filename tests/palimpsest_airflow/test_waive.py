@@ -99,6 +99,27 @@ def test_the_question_has_the_breaches_what_to_do_instead_and_the_report_of_the_
     assert "a person answers for it in a waiver" in asked
 
 
+def test_what_stopped_a_study_is_in_mlflow_until_it_goes_on(stopped):
+    from airflow.sdk.execution_time.context import set_current_context
+    from mlflow import MlflowClient
+
+    from palimpsest_airflow.tasks.study import gate
+    from training import track
+
+    _, so_far, breaches = stopped
+    found = context(None)
+    with set_current_context(found):
+        assert gate.function("toy", so_far) == so_far
+    client, study = MlflowClient(track.tracking_uri()), load_study("toy")
+    (run,) = client.search_runs([client.get_experiment_by_name("toy").experiment_id])
+    assert run.info.status == "FAILED"
+    assert run.data.tags["palimpsest.guard"] == "failed"
+    assert run.data.tags["palimpsest.guard.G5"] == f"failed: {breaches[0]['sentence']}"
+    assert run.data.metrics["guard/G5_depth/stitched"] == 2
+    assert track.open_parent(study) == run.info.run_id
+    assert client.get_run(run.info.run_id).info.status == "RUNNING"
+
+
 def test_rejecting_ends_the_run_and_says_what_was_found(stopped):
     from airflow.sdk.exceptions import AirflowFailException
 

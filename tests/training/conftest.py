@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from palimpsest import tokenizer as tok
 from palimpsest.config import Study
 from palimpsest.lake import Facts, Lake, Published
+from tests.conftest import made_once
 from training.data import sequences_per_stream, windows
 from training.pack import tokenize
 
@@ -160,3 +162,19 @@ def small(lake: Lake) -> Small:
     rephrased = [[(text(i, 40 - g), True)] for g in range(3) for i in range(12)]
     mixes = publish_mixes(lake, study, parts_table(tokenizer, {"real": real, "simple": rephrased}))
     return Small(study, split, mixes, tokenize(study, lake, split=split, mixes=mixes))
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory) -> Path:
+    def make(folder: Path) -> None:
+        from mlflow import MlflowClient
+
+        MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+
+    return made_once(tmp_path_factory, "mlflow", make) / "mlflow.db"
+
+
+@pytest.fixture
+def store(state, empty_store) -> Path:
+    """Each test's own SQLite store of MLflow; a copy, because creating the tables takes seconds."""
+    return Path(shutil.copy(empty_store, state / "mlflow.db"))

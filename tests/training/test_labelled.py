@@ -22,7 +22,7 @@ def told(lake):
     return study, card.card(study, lake, planned, measured)
 
 
-def test_page_markdown_and_mlflow_have_the_card(told, lake, state):
+def test_page_markdown_and_mlflow_have_the_card(told, lake, store):
     study, published = told
     table = json.loads(published.file("table.json").read_text())
     parent = track.open_parent(study)

@@ -128,7 +128,7 @@ def test_however_many_processes_a_step_has_the_same_windows(odd, lake, tmp_path)
     (folder / "record.py").write_text(RECORD)
     order = {
         "study": study.model_dump(mode="json"), "lake": lake.root, "tokens": {"lake": lake.root, **odd.tokens.ref},
-        "run": planned(odd, study), "directory": str(folder), "mlflow_run_id": None,
+        "run": planned(odd, study), "directory": str(folder), "mlflow_run_id": None, "nodes": 1,
     }  # fmt: skip
     (folder / "order.json").write_text(json.dumps(order))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
@@ -215,7 +215,8 @@ def test_torchrun_by_hand_trains_and_publishes_once(odd, lake, tmp_path, monkeyp
 
     (tmp_path / "corpora").mkdir()
     (tmp_path / "corpora" / "sample.yaml").touch()
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(settings().model_dump(mode="json")))
+    study = settings().model_dump(mode="json") | {"judging": {"facts": 0}}  # its split has no text to ask about
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(study))
     monkeypatch.setenv("PALIMPSEST_CORPORA", str(tmp_path / "corpora"))
     monkeypatch.setenv("PALIMPSEST_STUDIES", str(tmp_path))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -220,7 +220,8 @@ def test_an_unknown_run_or_study_on_the_command_line_is_one_clear_message(small,
 
     (tmp_path / "corpora").mkdir()
     (tmp_path / "corpora" / "sample.yaml").touch()
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(small.study.model_dump(mode="json")))
+    study = small.study.model_dump(mode="json") | {"judging": {"facts": 0}}  # its split has no text to ask about
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(study))
     monkeypatch.setenv("PALIMPSEST_CORPORA", str(tmp_path / "corpora"))
     monkeypatch.setenv("PALIMPSEST_STUDIES", str(tmp_path))
     assert main(["train", "small", "--run", "nope"]) == 1

@@ -136,7 +136,7 @@ def test_in_a_continual_loop_an_arm_is_compared_with_its_rounds_own_real_text(lo
     assert all(row["rare_kept"] is None for row in table["rows"]) and rows[1, "half"]["entropy"] > 0
 
 
-def test_the_results_page_says_what_became_of_each_arm_and_what_it_cost(lake, loop, found, tmp_path):
+def test_the_results_page_says_what_became_of_each_arm_and_what_it_cost(lake, store, loop, found, tmp_path):
     published = rounds.report(loop, lake, found=found)
     with pytest.raises(
         LakeError, match="made by no finished run in MLflow .* clear task report of the newest run of Dag"

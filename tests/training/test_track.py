@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,23 +12,8 @@ from palimpsest.lake import REPOSITORY, Facts
 from palimpsest.state import state_dir
 from training import track
 
+pytestmark = pytest.mark.usefixtures("store")
 RUN = {"run": "simple-s0", "recipe": "simple", "seed": 0, "f": 0.75, "streams": [{"layout": "real", "tokens": 5}]}
-
-
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory):
-    from mlflow import MlflowClient
-
-    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(f"sqlite:///{file}")
-    return file
-
-
-@pytest.fixture(autouse=True)
-def store(state, empty_store):
-    """Each test's own SQLite store; a copy, because creating the tables takes seconds."""
-    shutil.copy(empty_store, state / "mlflow.db")
-    return state / "mlflow.db"
 
 
 @pytest.fixture

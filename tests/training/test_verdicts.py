@@ -25,7 +25,7 @@ FOUND = [
 
 
 @pytest.fixture
-def gate(lake):
+def gate(lake, store):
     rows = [{**verdict.as_dict(), "waivable": True} for verdict in FOUND]
     rows[0] |= {"outcome": "warned", "details": {"waived_by": "Ada"}}
     return lake.publish("studies/small/gate", lambda directory: Facts(extra={"guard": rows}))

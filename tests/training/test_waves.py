@@ -17,6 +17,7 @@ from palimpsest.config import Study, load_study
 from palimpsest.lake import Lake, LakeError, Published
 from tests.palimpsest.conftest import publish_documents, write_study
 from tests.palimpsest.test_mixes import build
+from tests.training.conftest import study_content
 from training import pretrain, track, waves
 from training.__main__ import main
 from training.pack import tokenize
@@ -255,16 +256,31 @@ def test_a_metric_without_documents_is_named(made, capsys):
     assert "search.metric: 'lonk' is unknown; did you mean 'long'?" in capsys.readouterr().err
 
 
+def test_a_mix_with_values_of_its_own_is_searched_along_them(small):
+    content = study_content(seeds=[0, 1], precision="fp32", evaluations=2)
+    content["mixes"]["real"]["search"] = {"lr": [3e-3, 1e-2], "epochs": [4, 8]}
+    study = Study.model_validate({**content, "search": {"lr": [1e-3, 3e-3], "epochs": [1, 2, 4]}})
+    found = {"real": set(), "simple": set()}
+    for order in waves.wave(study, small.mixes.lake, tokens=small.tokens, mixes=small.mixes):
+        point = order["run"]["point"]
+        found[order["run"]["recipe"]].add((point["lr"], point["epochs"]))
+    assert found == {
+        "real": {(3e-3, 4), (1e-2, 4), (3e-3, 8)},
+        "simple": {(3e-3, 2), (1e-3, 2), (3e-3, 1), (3e-3, 4)},
+    }
+
+
 def test_a_study_without_search_says_so(made, capsys):
     made.file(search=None)
     assert main(["search", "small"]) == 1
     assert "study small has no 'search'" in capsys.readouterr().err
 
 
-def test_one_tracking_run_per_point_with_its_wave_and_the_diverged_ones_failed(made, trained):
+def test_one_tracking_run_per_point_with_its_wave_and_the_diverged_ones_failed(made, trained, empty_store):
     """What the Dag's tasks do, on MLflow: two points, each twice; the second time nothing is trained."""
     from mlflow import MlflowClient
 
+    shutil.copy(empty_store, made.study.path.parent)
     study = made.study
     parent = track.open_parent(study)
     rows = [row for row in points_of(made) if row["recipe"] == "real" and row["wave"] == 1 and row["epochs"] == 2]

@@ -15,9 +15,8 @@ import pytest
 import yaml
 
 from palimpsest.lake import Lake
-from palimpsest_airflow.local.api import Api
 from palimpsest_airflow.local.runs import FINISHED, trigger, wait_for_dags
-from palimpsest_airflow.local.settings import USER, Settings
+from palimpsest_airflow.local.settings import USER
 from tests.e2e.conftest import Place, place  # noqa: F401  a fixture
 from tests.palimpsest.conftest import publish_corpus, write_study
 from tests.vllm.conftest import CONTEXT, ENVIRONMENT, QUICK, TEMPLATE
@@ -39,10 +38,8 @@ class Stack:
     """The running platform as its user sees it: through Airflow's REST API."""
 
     def __init__(self, at: Place) -> None:
-        ports = (int(at.environment[f"PALIMPSEST_{name}_PORT"]) for name in ("AIRFLOW", "MLFLOW"))
         self.place = at
-        self.api = Api(Settings(at.state, str(at.folder / "lake"), *ports))
-        self.api.login()
+        self.api = at.api()
 
     def trigger(self, **params: object) -> str:
         return trigger(self.api, DAG, params)

@@ -67,14 +67,10 @@ def test_a_killed_process_of_vllm_is_replaced_with_all_others(tiny, study, place
     assert answers(tiny, tiny.endpoint)
 
 
-def test_vllm_ends_with_its_keeper_and_when_nobody_uses_it_and_comes_back(tiny, study, place, monkeypatch):
+def test_vllm_ends_with_its_keeper_and_comes_back(tiny, study, place):
+    """That it ends when nobody uses it is seen through the scheduler, in test_dag.py."""
     psutil.Process(place.keeper()).kill()
     nothing_left(place, within_s=10)
-    with monkeypatch.context() as patch:
-        patch.setenv("PALIMPSEST_SERVER_IDLE_S", "10")
-        assert serve.ensure(study, "tiny", tiny.lake) == [tiny.endpoint]
-    nothing_left(place, within_s=120)
-    assert place.status()["state"] == "stopped"
     assert serve.ensure(study, "tiny", tiny.lake) == [tiny.endpoint]
     assert answers(tiny, tiny.endpoint)
 

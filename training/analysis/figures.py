@@ -39,7 +39,7 @@ OWN = {
 }
 ALONG = {
     "generations": ("generations per document", "One line per family; dashed is real-only."),
-    "parameters": ("model size", "Parameters without embeddings."),
+    "parameters": ("model size", "All parameters, embeddings among them."),
     "context": ("context length", "Each context is trained and judged as such: compare lines, not points of a line."),
     "batch-tokens": ("batch size", "All else is equal but what a search may tune."),
     "epochs": ("passes over the real text", "All else is equal."),

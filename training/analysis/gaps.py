@@ -1,11 +1,11 @@
 """What keeping a document's generations together is worth, and what single choices of the design do.
 
 **Gap.** Loss of the simple layout minus that of the stitched or stretched one at the same place, over the seeds both
-have: positive where the megadoc is better. Its half width comes from the study's seed noise on that held-out set
-(`training.analysis.laws`). *Whether it widens* is the slope of the gap on log2 of the axis, by the same noise: an
-effect of a seed on a layout, the same at every G, drops out of the slope. It does not drop out of the mean gap, which
-is therefore judged by its scatter over the seeds alone (t with seeds - 1 degrees of freedom). Beside each stands the
-half width over held-out documents (`training.analysis.sampling`), of the same documents under all mixes of the gap.
+have: positive where the megadoc is better. *Whether it widens* is the slope of the gap on log2 of the axis, over the
+seeds that all its places have. Gap, slope and the mean gap over all places are each a figure per seed, and each is
+judged by its own scatter (`training.analysis.paired`): two mixes that scatter much widen no other gap, and a quiet one
+lends them nothing. Beside each stands the half width over held-out documents (`training.analysis.sampling`), of the
+same documents under all mixes of the gap.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from statistics import fmean, stdev
+from statistics import fmean
 
 import numpy as np
-from scipy.special import stdtrit
 
-from training.analysis.laws import Noise
+from training.analysis.paired import half_width
 from training.analysis.sampling import Documents, holds
-from training.analysis.scaling import half_width
 from training.analysis.series import AXES, Member, Series, find_series, held_fast, mean_loss, value_on
 
 ABLATIONS = {
@@ -39,7 +37,7 @@ NONE = Documents()
 def find_gaps(
     members: Sequence[Member],
     kinds: Mapping[str | None, str],
-    noise: Mapping[str, Noise],
+    sets: Sequence[str],
     documents: Documents = NONE,
 ) -> list[dict]:
     """Stitched and stretched against simple, by axis and held-out set.
@@ -61,8 +59,8 @@ def find_gaps(
             for simple in others
             if series.kind != "simple" and simple.kind == "simple" and simple.axis == series.axis
         ]
-        found = [(pair, name) for pair in pairs if _comparable(*pair, kinds) for name in sorted(noise)]
-        return [gap for pair, name in found if (gap := _gap(*pair, name, noise[name], documents))]
+        found = [(pair, name) for pair in pairs if _comparable(*pair, kinds) for name in sorted(sets)]
+        return [gap for pair, name in found if (gap := _gap(*pair, name, documents))]
 
     found = among(lines, lines)
     told = {(point["mix"], point["against"]) for gap in found for point in gap["points"]}
@@ -70,7 +68,7 @@ def find_gaps(
     return found + [gap for gap in further if {(p["mix"], p["against"]) for p in gap["points"]} - told]
 
 
-def find_ablations(members: Sequence[Member], noise: Mapping[str, Noise], documents: Documents = NONE) -> list[dict]:
+def find_ablations(members: Sequence[Member], sets: Sequence[str], documents: Documents = NONE) -> list[dict]:
     """Pairs of mixes that differ in one thing that is no number: their difference in loss, second minus first.
 
     Of several mixes of one design, the two with the same settings are compared, else the best of each.
@@ -90,8 +88,8 @@ def find_ablations(members: Sequence[Member], noise: Mapping[str, Noise], docume
         said = [str(m.strategy if key == "strategy" else m.design[key]) for m in (first, second)]
         facts = {"what": ABLATIONS.get(key, key.replace("_", " ")), "from": said[0], "to": said[1]}
         facts |= {"first": first.mix, "second": second.mix, "same_settings": bool(alike)}
-        for name in sorted(noise):
-            difference = _difference(second, first, name, noise[name], documents)
+        for name in sorted(sets):
+            difference = _difference(second, first, name, documents)
             if difference:
                 found.append({**facts, "set": name, **difference})
     return found
@@ -107,12 +105,12 @@ def _single_difference(first: Member, second: Member) -> str | None:
     return differing.pop() if len(differing) == 1 and not differing & AXES.keys() else None
 
 
-def _gap(series: Series, simple: Series, name: str, noise: Noise, documents: Documents) -> dict | None:
+def _gap(series: Series, simple: Series, name: str, documents: Documents) -> dict | None:
     places = sorted(series.members.keys() & simple.members.keys())
     points = []
     for place in places:
         mega, plain = series.members[place], simple.members[place]
-        found = _difference(plain, mega, name, noise, documents)
+        found = _difference(plain, mega, name, documents)
         if found:
             same = mega.settings == plain.settings
             facts = {"x": place, "mix": mega.mix, "against": plain.mix, "same_settings": same}
@@ -120,35 +118,31 @@ def _gap(series: Series, simple: Series, name: str, noise: Noise, documents: Doc
     if not points:
         return None
     gap = {"axis": series.axis, "layout": series.name, "against": simple.name, "set": name, "points": points}
-    return gap | _mean(points, name, documents) | _slope(points, noise, name, documents)
+    return gap | _mean(points, name, documents) | _slope(points, name, documents)
 
 
 def _mean(points: Sequence[Mapping], name: str, documents: Documents) -> dict:
     """The gap over all places, by its scatter over the seeds that all of them have."""
-    seeds = sorted(set.intersection(*(set(point["by_seed"]) for point in points)))
+    seeds = _common_seeds(points)
     if not seeds:
         return dict.fromkeys(("mean", "mean_margin", "mean_document_margin", "seeds_above_0")) | {"seeds": 0}
     means = [fmean(point["by_seed"][seed] for point in points) for seed in seeds]
-    margin = None
-    if len(means) > 1:
-        margin = float(stdtrit(len(means) - 1, 0.975)) * stdev(means) / math.sqrt(len(means))
     above = sum(value > 0 for value in means)
     over = _over(points, [1 / len(points)] * len(points), name, documents, seeds)
-    found = {"mean": fmean(means), "mean_margin": margin, "mean_document_margin": over}
+    found = {"mean": fmean(means), "mean_margin": half_width(means), "mean_document_margin": over}
     return found | {"seeds_above_0": above, "seeds": len(means)}
 
 
-def _slope(points: Sequence[Mapping], noise: Noise, name: str, documents: Documents) -> dict:
-    """Nats by which the gap grows with each doubling of the axis."""
+def _slope(points: Sequence[Mapping], name: str, documents: Documents) -> dict:
+    """Nats by which the gap grows with each doubling of the axis, over the seeds that all places have."""
     points = [point for point in points if point["x"] > 0]
-    if len(points) < 2:
+    if len(points) < 2 or not (seeds := _common_seeds(points)):
         return dict.fromkeys(("slope", "slope_margin", "slope_document_margin", "widens", "over_documents"))
     x = np.log2([point["x"] for point in points])
     weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
-    slope = float(weights @ np.array([point["gap"] for point in points]))
-    share = float(sum(w**2 * 2 / point["seeds"] for w, point in zip(weights, points, strict=True)))
-    margin = half_width(noise, share) if min(point["seeds"] for point in points) > 1 else None
-    over = _over(points, weights, name, documents)
+    slopes = [float(weights @ np.array([point["by_seed"][seed] for point in points])) for seed in seeds]
+    slope, margin = fmean(slopes), half_width(slopes)
+    over = _over(points, weights, name, documents, seeds)
     found = {"slope": slope, "slope_margin": margin, "slope_document_margin": over}
     found["over_documents"] = holds(slope, over)
     if margin is None or abs(slope) <= margin:
@@ -157,29 +151,31 @@ def _slope(points: Sequence[Mapping], noise: Noise, name: str, documents: Docume
 
 
 def _over(
-    points: Sequence[Mapping], weights: Sequence[float], name: str, documents: Documents, seeds: Sequence[str] = ()
+    points: Sequence[Mapping], weights: Sequence[float], name: str, documents: Documents, seeds: Sequence[str]
 ) -> float | None:
-    """Half width over documents of the weighted sum of gaps, each over the given seeds, else over its own."""
-    found = [
-        documents.influence(point["against"], point["mix"], name, [int(s) for s in seeds or point["by_seed"]])
-        for point in points
-    ]
+    """Half width over documents of the weighted sum of gaps over these seeds."""
+    numbers = [int(seed) for seed in seeds]
+    found = [documents.influence(point["against"], point["mix"], name, numbers) for point in points]
     if any(influence is None for influence in found):
         return None
     return documents.margin(np.asarray(weights) @ np.array(found), name)
 
 
-def _difference(first: Member, second: Member, name: str, noise: Noise, documents: Documents) -> dict | None:
+def _difference(first: Member, second: Member, name: str, documents: Documents) -> dict | None:
     """Loss of the first minus that of the second over their common seeds; None without one."""
     ours, theirs = (m.losses.get(name, {}) for m in (first, second))
     seeds = sorted(s for s in ours.keys() & theirs.keys() if math.isfinite(ours[s]) and math.isfinite(theirs[s]))
     if not seeds:
         return None
     by_seed = {str(seed): ours[seed] - theirs[seed] for seed in seeds}
-    margin = half_width(noise, 2 / len(seeds)) if len(seeds) > 1 else None
     over = documents.margin(documents.influence(first.mix, second.mix, name, seeds), name)
-    found = {"difference": fmean(by_seed.values()), "margin": margin, "document_margin": over}
+    found = {"difference": fmean(by_seed.values()), "margin": half_width(by_seed.values())}
+    found["document_margin"] = over
     return found | {"seeds": len(seeds), "by_seed": by_seed}
+
+
+def _common_seeds(points: Sequence[Mapping]) -> list[str]:
+    return sorted(set.intersection(*(set(point["by_seed"]) for point in points)))
 
 
 def _comparable(series: Series, simple: Series, kinds: Mapping[str | None, str]) -> bool:

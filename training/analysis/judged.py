@@ -22,10 +22,10 @@ def read(study: Study, verdicts: Sequence[Published]) -> dict:
     """``ensembles``: rows by mix; ``tasks``: a row per mix and task; ``signs``: a row per mix. Empty without any."""
     ensembles, answers, chance = {}, defaultdict(list), {}
     for published in verdicts:
-        if "/signs/" in published.dataset:
-            continue
         if "/ensembles/" in published.dataset:
             ensembles[published.extra["mix"]] = pq.read_table(published.file("losses.parquet")).to_pylist()
+            continue
+        if "/tasks/" not in published.dataset:
             continue
         tasks = pq.read_table(published.file("tasks.parquet")).to_pylist()
         chance |= {row["task"]: row["chance"] for row in tasks}

@@ -1,12 +1,14 @@
 """Laws ``A / x**B + C`` through measured losses: least squares with A, B, C >= 0, bootstrap intervals, leave-one-out.
 
-x is real tokens, non-embedding parameters, members of an ensemble or generations per document (the paper and its
-predecessor fit the first three; for G they draw points only, digest section 5). C is the loss at infinite x.
+x is real tokens, parameters (embeddings included, see `training.analysis.series`), members of an ensemble or
+generations per document (the paper and its predecessor fit the first three; for G they draw points only, Kim et al.
+2026). C is the loss at infinite x.
 
 **What the bootstrap resamples.** Each x has two or three seeds, too few to resample, and they are paired: a lucky seed
-lowers every loss alike. Recipes and seeds are therefore read as a randomised block design. What remains of
-``loss[recipe, seed]`` after the recipe's and the seed's mean is one pool of residuals for all recipes of the study,
-stretched to their unbiased variance. A draw puts residuals back on the fitted law, as many per point as there are
+lowers every loss alike. The points of a law and their seeds are therefore read as a randomised block design. What
+remains of ``loss[point, seed]`` after the point's and the seed's mean is one pool of residuals for the points of this
+law and no other's (they differ in x alone; other recipes of a study may scatter ten times as much), stretched to their
+unbiased variance. A draw puts residuals back on the fitted law, as many per point as there are
 seeds, and fits again. The variance itself is known from few degrees of freedom, so every draw also scales its residuals
 by a draw of that uncertainty; without it the intervals are those of a known variance and too narrow. Where no seed was
 repeated, the law's own residuals stand in (5 points or more): then misfit counts as noise.
@@ -91,16 +93,12 @@ def fit(x: Sequence[float], losses: Sequence[float]) -> Law:
 def fit_series(
     x: Sequence[float],
     losses: Sequence[Losses],
-    noise: Noise,
     *,
     level: float = 0.95,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Fit:
-    """The law through the means over the seeds all points have in common, with everything that can be said against it.
-
-    ``noise`` is that of the whole study on this held-out set (`block_noise`).
-    """
+    """The law through the means over the seeds all points share, with everything that can be said against it."""
     order = np.argsort(x)
     x, losses = [float(x[i]) for i in order], [losses[i] for i in order]
     seeds = sorted(set.intersection(*(set(point) for point in losses))) if losses else []
@@ -116,7 +114,7 @@ def fit_series(
     error = float(((y - expected) ** 2).sum())
     spread = float(((y - y.mean()) ** 2).sum())
     facts: dict = {"points": len(x), "seeds": len(seeds), "r2": 1 - error / spread if spread > 0 else None}
-    pool, count, name = _pool(noise, y - expected, len(seeds))
+    pool, count, name = _pool(block_noise(losses, set(seeds)), y - expected, len(seeds))
     if pool is not None:
         shaken = expected + pool.draw(np.random.default_rng(seed), (draws, len(x), count)).mean(-1)
         facts |= {"resampled": name, **_bounds(x, shaken, level)}

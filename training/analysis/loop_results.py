@@ -67,9 +67,17 @@ def render(loop: Loop, lake: Lake, published: Published, made: Mapping, figures:
         "## Cost and hardware",
         _cost(loop, lake, published, made, table["rounds"]),
         "## Once more",
-        f'```\nmake airflow ARGS="dags trigger loop_{loop.name}"\npython -m training rounds {loop.name} --results\n```',
+        _commands(loop),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _commands(loop: Loop) -> str:
+    dags = [*(f"corpus_{corpus}" for corpus in loop.corpora), f"loop_{loop.name}"]
+    lines = ["make vllm", "make up"]
+    lines += [f'make airflow ARGS="dags {what} {dag}"' for dag in dags for what in ("unpause -y", "trigger")]
+    lines.append(f"python -m training rounds {loop.name} --results")
+    return "\n".join(["```", *lines, "```", "", "Each Dag is triggered when the one before it has ended."])
 
 
 def told(arm: Arm) -> str:

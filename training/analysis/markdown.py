@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from training.analysis.words import TOLD, describe, gap_sentence, loss_text, margins_text, over_documents, short
+from training.analysis import spent
+from training.analysis.words import (
+    TOLD,
+    describe,
+    gap_sentence,
+    loss_text,
+    margins_text,
+    over_documents,
+    short,
+    tokens_seen,
+)
 
 HOLDS = {True: "holds", False: "not shown", None: "–"}
 """Does the interval over held-out documents exclude 0?"""
@@ -12,6 +22,29 @@ MARGINS = (
     "Difference ± half width of the 95% interval over seeds / over held-out documents. The first is for other seeds on "
     "these documents, the second for other documents of the same kind under these models; each by itself."
 )
+COST = {
+    "mix": lambda r: r["mix"],
+    "real text seen, times": lambda r: _or_dash(r["real_exposures"], ".1f"),
+    "of it in copies": lambda r: _or_dash(r["real_exposures_copies"], ".1f"),
+    "steps": lambda r: _or_dash(r["steps"], ","),
+    "tokens trained": lambda r: short(r["trained_tokens"]),
+    "FLOPs": lambda r: "–" if r["flops"] is None else short(r["flops"]),
+    "times the reference's": lambda r: _or_dash(r["flops_ratio"], ".2f"),
+    "train seconds": lambda r: _or_dash(r["seconds"], ".0f"),
+    "tokens generated": lambda r: short(r["generated_tokens"]) if r["generated_tokens"] else "–",
+    "engine seconds": lambda r: _or_dash(r["engine_seconds"], ".0f"),
+    "gain, nats": lambda r: _or_dash(r["gain"], "+.4f"),
+    "gain per PFLOP": lambda r: _or_dash(r["gain_per_pflop"], ".3g"),
+    "gain per M generated": lambda r: _or_dash(r["gain_per_mtoken"], ".3g"),
+}
+PASSES = {
+    "mix": lambda r: r["mix"],
+    "stream": lambda r: r["stream"],
+    "synthetic text in it": lambda r: f"{r['synthetic_share']:.0%}",
+    "tokens": lambda r: short(r["tokens"]),
+    "share of windows": lambda r: f"{r['share']:.2f}",
+    "passes": lambda r: f"{r['passes']:.2f}",
+}
 ABLATION = {
     "what": lambda r: r["what"],
     "from → to": lambda r: f"{r['from']} → {r['to']}",
@@ -116,6 +149,45 @@ def gaps(table: Mapping) -> str:
     return "\n\n".join(filter(None, ["## Together or apart", told, _table(found, columns)]))
 
 
+def contexts(table: Mapping) -> str:
+    """Loss and gap by the number of context tokens, a column per bucket."""
+    if not table["contexts"]:
+        return ""
+    names = {(b["first"], b["last"]): tokens_seen(b) for row in table["contexts"] for b in row["buckets"]}
+
+    def by_bucket(text) -> dict:
+        def cell(row: Mapping, key: tuple) -> str:
+            return next((text(b) for b in row["buckets"] if (b["first"], b["last"]) == key), "–")
+
+        return {names[key]: (lambda r, key=key: cell(r, key)) for key in sorted(names)}
+
+    losses = {"mix": lambda r: r["mix"], "on": lambda r: r["set"]} | by_bucket(
+        lambda b: f"{b['loss']:.4f}" + ("" if b["spread"] is None else f" ± {b['spread']:.4f}")
+    )
+    gaps = {"mix": lambda r: f"{r['mix']} against {r['against']}", "on": lambda r: r["set"]}
+    gaps |= by_bucket(lambda b: margins_text(b["gap"], b["margin"], b["document_margin"]))
+    gaps["per doubling"] = lambda r: margins_text(r["slope"], r["slope_margin"], r["slope_document_margin"])
+    said = (
+        "Loss by how many tokens of its document a token sees, in overlapping windows, every token scored once; mean "
+        "over seeds ± their standard deviation."
+    )
+    about = (
+        "Loss of the simple layout minus that of the megadoc in each bucket, above 0 the megadoc is better, ± over "
+        "seeds / over documents; per doubling: what twice the context adds to the gap, by least "
+        "squares over the tokens (0 is left out)."
+    )
+    parts = [f"## Loss by context\n\n{said}", _table(table["contexts"], losses)]
+    return "\n\n".join([*parts, *([about, _table(table["context_gaps"], gaps)] if table["context_gaps"] else [])])
+
+
+def cost(table: Mapping) -> str:
+    return rows_of("## What it cost", spent.costs(table), COST)
+
+
+def passes(table: Mapping) -> str:
+    return rows_of("## Passes over each stream", spent.passes(table), PASSES)
+
+
 def ensembles(table: Mapping) -> str:
     rows = [row for own in table["ensembles"].values() for row in own]
     columns = {key: (lambda r, key=key: r[key]) for key in ("mix", "members", "set")}
@@ -141,6 +213,10 @@ def _table(rows: Sequence, columns: Mapping) -> str:
 def _between(fit: Mapping, name: str) -> str:
     value = f"{fit['law'][name]:.3f}"
     return value + (f" ({fit['low'][name]:.3f} to {fit['high'][name]:.3f})" if fit["low"] else "")
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    return "–" if value is None else f"{value:{form}}"
 
 
 def _with_error(value: float | None, error: float | None, sign: str = "") -> str:

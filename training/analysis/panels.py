@@ -17,7 +17,7 @@ ON = {"iid": "held-out documents", "short": "short documents", "long": "long doc
 SETTINGS = Point._fields
 ALONG = {
     "generations": "generations per document, G",
-    "parameters": "parameters, embeddings aside",
+    "parameters": "parameters, embeddings included",
     "context": "context, tokens",
     "batch_tokens": "tokens per batch",
     "epochs": "passes over the real text",

@@ -11,9 +11,9 @@ from pathlib import Path
 from palimpsest.config import Study
 from palimpsest.lake import Published
 from training import track
-from training.analysis import selected
+from training.analysis import selected, spent
 from training.analysis.markdown import HOLDS
-from training.analysis.words import TOLD, describe, loss_text, margins_text
+from training.analysis.words import TOLD, describe, loss_text, margins_text, tokens_seen
 
 SIGNS = ("ece", "facts_real", "facts_held_out")
 WIDTHS = ("margin", "document_margin")
@@ -53,6 +53,7 @@ def metrics(table: Mapping) -> dict[str, float]:
         mix, told = row["mix"], row["verdict"] in TOLD
         found |= {f"loss{'' if s == 'iid' else f'_{s}'}/{mix}": row[f"loss_{s}"] for s in table["sets"]}
         found |= {f"{name}/{mix}": row[name] for name in ("long_context_gain", "flops", "real_exposures")}
+        found |= {f"{name}/{mix}": row[name] for name in ("gain_per_pflop", "gain_per_mtoken", "engine_seconds")}
         found |= {f"gain/{mix}": None if row["difference"] is None else -row["difference"]}
         found |= {name + f"/{mix}": row[name] for name in ("efficiency", "efficiency_low", "efficiency_high") if told}
     for gap in table["gaps"]:
@@ -61,6 +62,8 @@ def metrics(table: Mapping) -> dict[str, float]:
         found |= {f"{name}/slope": gap["slope"], f"{name}/mean": gap["mean"]}
     for row in table["signs"]:
         found |= {f"{name}/{row['mix']}": row.get(name) for name in SIGNS}
+    for row in table["context_gaps"]:
+        found |= {f"context_slope_{row['set']}/{row['mix']}": row["slope"]}
     for row in table["tasks"]:
         found |= {f"acc_{row['task']}/{row['mix']}": row["acc"]}
     found |= selected.metrics(table)
@@ -154,6 +157,22 @@ def tables(table: Mapping) -> dict[str, dict[str, list]]:
             | {key: law["fit"][key] for key in ("points", "r2", "problem")}
             for law in table["laws"]
         ),
+        "contexts.json": _columns(
+            {key: row[key] for key in ("mix", "set", "context", "seeds")}
+            | {"context tokens": tokens_seen(bucket), **bucket}
+            for row in table["contexts"]
+            for bucket in row["buckets"]
+        ),
+        "context_gaps.json": _columns(
+            {key: row[key] for key in ("layout", "mix", "against", "set", "context", "seeds")}
+            | {"context tokens": tokens_seen(bucket)}
+            | {key: bucket[key] for key in ("first", "last", "gap", *WIDTHS)}
+            | {f"slope{part}": row[f"slope{part}"] for part in PARTS}
+            for row in table["context_gaps"]
+            for bucket in row["buckets"]
+        ),
+        "cost.json": _columns(spent.costs(table)),
+        "passes.json": _columns(spent.passes(table)),
         "tasks.json": _columns(table["tasks"]),
         "signs.json": _columns(
             {key: value for key, value in row.items() if key not in ("why", "sentences")} for row in table["signs"]

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from palimpsest.config import Study, load_study
 from palimpsest.lake import Facts, Lake, Published
-from training.analysis import pages
+from training.analysis import pages, spent
 from training.analysis.figures import explain
 from training.analysis.publish import log_report
 from training.analysis.rows import schema
@@ -28,6 +28,7 @@ from training.analysis.words import (
     over_documents,
     render_table,
     short,
+    tokens_seen,
 )
 from training.costs import generation_cost
 from training.waves import final_runs
@@ -35,8 +36,8 @@ from training.waves import final_runs
 CODE = [
     f"training/analysis/{name}.py"
     for name in (
-        "figures", "gaps", "judged", "laws", "pages", "panels", "plots", "report", "rows", "sampling",
-        "scaling", "selected", "series", "signs", "style", "table", "words",
+        "contexts", "figures", "gaps", "judged", "laws", "pages", "paired", "panels", "plots", "report", "rows",
+        "sampling", "scaling", "selected", "series", "signs", "spent", "style", "table", "words",
     )
 ] + ["training/analysis/templates"]  # fmt: skip
 
@@ -55,8 +56,8 @@ def report(
 ) -> Published:
     """The published report; with ``parent_run_id`` also logged there in MLflow, and that run is closed.
 
-    ``search`` is ``studies/<study>/search``, ``judged`` the ensembles, signs and tasks of these runs; ``gate`` is
-    where the collapse guard's verdicts stand.
+    ``search`` is ``studies/<study>/search``, ``judged`` the ensembles, losses by context, signs and tasks of these
+    runs; ``gate`` is where the collapse guard's verdicts stand.
     """
     guard = [dict(verdict) for verdict in gate.extra.get("guard", [])] if gate else []
     further = [published for published in (generations, search) if published]
@@ -121,9 +122,9 @@ def _gate(study: Study, lake: Lake, mixes: Published) -> Published | None:
 
 
 def _judged(study: Study, lake: Lake, runs: Sequence[Published]) -> list[Published]:
-    """The newest ensembles, signs and tasks, as far as they are of these very runs."""
-    known = {run.digest for run in runs}
-    found = [v for kind in ("ensembles", "signs", "tasks") for v in lake.children(f"studies/{study.name}/{kind}")]
+    """The newest ensembles, losses by context, signs and tasks, as far as they are of these very runs."""
+    known, kinds = {run.digest for run in runs}, ("ensembles", "contexts", "signs", "tasks")
+    found = [v for kind in kinds for v in lake.children(f"studies/{study.name}/{kind}")]
     return [
         published
         for published in found
@@ -146,6 +147,7 @@ def _page(
     environment = pages.environment()
     words = {"margins": margins_text, "over_documents": over_documents, "told": TOLD}
     environment.globals |= words | {"describe": describe, "loss_text": loss_text, "short": short}
+    environment.globals |= {"tokens_seen": tokens_seen, "passes": spent.passes(table)}
     drawings = [pages.drawing(*explain(name), (directory / f"{name}.svg").read_text("utf-8")) for name in figures]
     return environment.get_template("report.html.j2").render(
         study=study,

@@ -19,10 +19,13 @@ from training.analysis.markdown import (
     CERTIFICATE,
     LAW,
     TASK,
+    contexts,
+    cost,
     differences,
     ensembles,
     gaps,
     mixes,
+    passes,
     reservations,
     rows_of,
 )
@@ -93,10 +96,13 @@ def render(
         reservations(table),
         differences(table),
         gaps(table),
+        contexts(table),
         rows_of("## One thing changed", table["ablations"], ABLATION),
         rows_of("## Laws", table["laws"], LAW),
         rows_of("## Downstream tasks", table["tasks"], TASK),
         ensembles(table),
+        cost(table),
+        passes(table),
         rows_of("## Settings that were found", list(table["certificates"].items()), CERTIFICATE),
         _figures(study, published),
         "## Cost and hardware",
@@ -144,14 +150,17 @@ def _history(reports: Sequence[Mapping]) -> str:
 
 
 def _commands(study: Study) -> str:
+    """From nothing to this page; a Dag that was never switched on would keep its run waiting."""
     file = study.path.relative_to(REPOSITORY) if study.path.is_relative_to(REPOSITORY) else study.path.name
+    dags = [*(f"corpus_{corpus}" for corpus in study.corpora), f"study_{study.name}"]
     lines = [
         f"python -m palimpsest validate {study.name}     # {file}",
-        f'make airflow ARGS="dags trigger study_{study.name}"',
-        f"python -m training report {study.name}",
+        *(["make tasks"] if study.judging.tasks else []),
+        "make up",
+        *(f'make airflow ARGS="dags {what} {dag}"' for dag in dags for what in ("unpause -y", "trigger")),
         f"python -m training results {study.name}",
     ]
-    return "\n".join(["```", *lines, "```"])
+    return "\n".join(["```", *lines, "```", "", "Each Dag is triggered when the one before it has ended."])
 
 
 def duration(seconds: float) -> str:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from palimpsest.config import Study
 from training import points
-from training.analysis import laws, sampling, scaling
+from training.analysis import paired, sampling, scaling
 
 OWN = ("iid", "short", "long")
 TEXT = ("mix", "family", "layout", "strategy", "verdict", "reason")
@@ -46,7 +46,6 @@ def make_row(
     by_recipe: Mapping[str, Mapping[int, Mapping]],
     found: scaling.Efficiency,
     sets: Sequence[str],
-    noise: Mapping[str, laws.Noise],
     documents: sampling.Documents,
 ) -> dict:
     real, runs = real_stream(rows), by_recipe[name]
@@ -73,7 +72,7 @@ def make_row(
         losses = losses_of(runs, kind)
         row[f"loss_{kind}"] = fmean(losses.values()) if losses else None
         row[f"spread_{kind}"] = stdev(losses.values()) if len(losses) > 1 else None
-        difference, margin = _to_reference(study, by_recipe, name, kind, noise)
+        difference, margin = _to_reference(study, by_recipe, name, kind)
         row |= {f"difference_{kind}": difference, f"margin_{kind}": margin}
         row[f"document_margin_{kind}"] = documents.margin(_influence(study, by_recipe, name, kind, documents), kind)
     row["document_margin"] = row["document_margin_iid"]
@@ -82,7 +81,7 @@ def make_row(
     left_out = found.left_out or (None, None)
     return row | {
         **{key: efficiency[key] for key in ("verdict", "reason", "difference", "margin", "extrapolated", "familywise")},
-        **_fresh(study, by_recipe, name, noise["iid"], documents),
+        **_fresh(study, by_recipe, name, documents),
         **_long_context(study, by_recipe, name, documents),
         "efficiency": found.value,
         "efficiency_low": found.low,
@@ -111,15 +110,15 @@ def _as_trained(study: Study, name: str, run: Mapping, real: Mapping) -> dict:
     }
 
 
-def _to_reference(study, by_recipe, name: str, kind: str, noise) -> tuple[float | None, float | None]:
+def _to_reference(study, by_recipe, name: str, kind: str) -> tuple[float | None, float | None]:
     """Loss minus that of the reference over common seeds, and its half width."""
     ours, theirs = losses_of(by_recipe[name], kind), losses_of(by_recipe[study.reference], kind)
     seeds = sorted(ours.keys() & theirs.keys())
     if not seeds or name == study.reference:
         return None, None
-    difference = fmean(ours[seed] - theirs[seed] for seed in seeds)
-    margin = scaling.half_width(noise[kind], 2 / len(seeds)) if len(seeds) > 1 else None
-    return (difference, margin) if math.isfinite(difference) else (None, None)
+    by_seed = [ours[seed] - theirs[seed] for seed in seeds]
+    difference = fmean(by_seed)
+    return (difference, paired.half_width(by_seed)) if math.isfinite(difference) else (None, None)
 
 
 def _influence(study: Study, by_recipe, name: str, kind: str, documents: sampling.Documents) -> np.ndarray | None:
@@ -130,7 +129,7 @@ def _influence(study: Study, by_recipe, name: str, kind: str, documents: samplin
     return documents.influence(name, study.reference, kind, sorted(ours.keys() & theirs.keys()))
 
 
-def _fresh(study: Study, by_recipe, name: str, noise: laws.Noise, documents: sampling.Documents) -> dict:
+def _fresh(study: Study, by_recipe, name: str, documents: sampling.Documents) -> dict:
     """The difference without the seed the search chose by: the best of many points is lucky on that one."""
     found = dict.fromkeys(("difference_fresh", "margin_fresh", "document_margin_fresh"))
     if study.search is None or name == study.reference:
@@ -140,7 +139,7 @@ def _fresh(study: Study, by_recipe, name: str, noise: laws.Noise, documents: sam
         for recipe in (name, study.reference)
     }
     over = documents.margin(_influence(study, kept, name, "iid", documents), "iid")
-    return dict(zip(found, (*_to_reference(study, kept, name, "iid", {"iid": noise}), over), strict=True))
+    return dict(zip(found, (*_to_reference(study, kept, name, "iid"), over), strict=True))
 
 
 def _long_context(study: Study, by_recipe, name: str, documents: sampling.Documents) -> dict:
@@ -155,7 +154,7 @@ def _long_context(study: Study, by_recipe, name: str, documents: sampling.Docume
     }
     if not extra.get(name) or not extra.get(study.reference):
         return dict.fromkeys(("long_context_gain", "long_context_margin", "long_context_document_margin"))
-    difference, margin = _to_reference(study, extra, name, "long", seed_noise(extra, ["long"]))
+    difference, margin = _to_reference(study, extra, name, "long")
     on_long, on_all = (_influence(study, by_recipe, name, kind, documents) for kind in ("long", "iid"))
     both = None if on_long is None or on_all is None else on_long - on_all
     return {
@@ -194,10 +193,3 @@ def losses_of(runs: Mapping[int, Mapping], name: str) -> dict[int, float]:
 def real_stream(rows: Sequence[Mapping]) -> Mapping:
     """Of a recipe's rows of mixes.parquet."""
     return next(row for row in rows if not row["is_synthetic"])
-
-
-def seed_noise(by_recipe: Mapping[str, Mapping], sets: Sequence[str]) -> dict[str, laws.Noise]:
-    """Seed noise of each held-out set over all recipes, over the seeds most of them have."""
-    seeds = [set(runs) for runs in by_recipe.values() if len(runs) > 1]
-    common = max(seeds, key=lambda s: (sum(s <= other for other in seeds), len(s)), default=set())
-    return {name: laws.block_noise([losses_of(runs, name) for runs in by_recipe.values()], common) for name in sets}

@@ -4,6 +4,10 @@ A mix is described by *design* (what the study asks about: layout, strategy, G, 
 *settings* (lr, weight decay, epochs, f: what a search tunes). Along a design axis every mix stands at its own
 settings, as the paper compares them; of several mixes in one place the best counts, which is what tuning does. Along a
 setting everything else is equal. The study file alone decides which mixes belong together.
+
+Model size N counts all parameters, embeddings and output matrix among them: the authors' 150M to 1.5B do (Kim et al.
+2025 and 2026; of their 300M two thirds are embeddings), and Pearce & Song 2024 trace the bias of Kaplan's exponents to
+counting none, most of all in small models: of 0.61M parameters at width 96 and 2,048 tokens 0.39M are embeddings.
 """
 
 from __future__ import annotations
@@ -88,7 +92,7 @@ def describe_mixes(study: Study, runs: Mapping[str, Mapping[int, Mapping]]) -> l
         point = first.get("point") or points.own(study, name)._asdict()
         design = {
             "generations": sum(study.generations_in(mix.layouts).values()),
-            "parameters": first["parameters"]["non_embedding"],
+            "parameters": first["parameters"]["total"],
             "context": training.context,
             "batch_tokens": training.batch * training.context,
             "real": _place(layout.kind, layout.real),

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from palimpsest.config import Study
 from palimpsest.lake import LakeError, Published
-from training.analysis import gaps, judged, laws, sampling, scaling, selected, series
-from training.analysis.rows import OWN, cost, losses_of, make_row, real_stream, seed_noise
+from training.analysis import contexts, gaps, judged, laws, sampling, scaling, selected, series
+from training.analysis.rows import OWN, cost, losses_of, make_row, real_stream
 from training.analysis.words import aside, headline
 from training.points import Point
 
@@ -30,7 +30,7 @@ def compare_runs(
     search: Published | None = None,
     verdicts: Sequence[Published] = (),
 ) -> dict:
-    """Everything the report says in numbers; ``verdicts`` are the ensembles and tasks of these runs.
+    """Everything the report says in numbers; ``verdicts`` are the ensembles, contexts and tasks of these runs.
 
     ``generated`` is, by the layouts of a mix, what its generations cost: ``output_tokens`` and ``engine_seconds``.
 
@@ -45,7 +45,6 @@ def compare_runs(
     for evaluation in evaluations:
         by_recipe[evaluation["recipe"]][evaluation["seed"]] = evaluation
     sets = [*OWN, *sorted({name for run in evaluations for name in run["losses"]} - set(OWN))]
-    noise = seed_noise(by_recipe, sets)
     of_mixes = [(run, found) for run, found in zip(runs, evaluated, strict=True) if found["recipe"] in study.mixes]
     documents = sampling.read(of_mixes, study.reference)
 
@@ -61,10 +60,10 @@ def compare_runs(
     members = series.describe_mixes(study, by_recipe)
     lines = series.find_series(members)
     known = {member.mix: member for member in members}
-    rows = [make_row(study, name, streams[name], by_recipe, found[name], sets, noise, documents) for name in names]
+    rows = [make_row(study, name, streams[name], by_recipe, found[name], sets, documents) for name in names]
     rows = [row | _among(known.get(row["mix"]), row) | cost(study, row, rows, generated or {}) for row in rows]
     kinds = {name: strategy.kind for name, strategy in study.strategies.items()}
-    verdict = judged.read(study, verdicts)
+    verdict, together = judged.read(study, verdicts), gaps.find_gaps(members, kinds, sets, documents)
     table = {
         "study": study.name,
         "reference": study.reference,
@@ -75,16 +74,16 @@ def compare_runs(
         "problem": compared.problem,
         "noise": compared.noise.deviation,
         "freedom": compared.noise.freedom,
-        "noise_by_set": {name: {"deviation": n.deviation, "freedom": n.freedom} for name, n in noise.items()},
         "documents": documents.counts(),
         "series": series.as_rows(lines),
-        "gaps": gaps.find_gaps(members, kinds, noise, documents),
-        "ablations": gaps.find_ablations(members, noise, documents),
-        "laws": _laws(references, lines, noise, verdict["ensembles"]),
+        "gaps": together,
+        "ablations": gaps.find_ablations(members, sets, documents),
+        "laws": _laws(references, lines, sets, verdict["ensembles"]),
         "certificates": dict(search.extra["certificates"]) if search else {},
         "searched": _searched(search) if search else {},
         "selection": selected.read(study, mixes, evaluations),
         **verdict,
+        **contexts.compare_contexts(study, verdicts, together),
         "runs": evaluations,
     }
     return {**table, "headline": headline(table), "aside": aside(table)}
@@ -132,25 +131,25 @@ def _evaluation(run: Published, streams: Mapping[str, list]) -> dict:
     return evaluation | ({"point": point} if point else {})
 
 
-def _laws(references, lines: Sequence[series.Series], noise: Mapping[str, laws.Noise], ensembles) -> list[dict]:
+def _laws(references, lines: Sequence[series.Series], sets: Sequence[str], ensembles) -> list[dict]:
     """Fits in D (real-only), N and G (per series and set) and K (per ensemble and set)."""
     found = []
     if len(references) > 2:
-        fit = laws.fit_series([r["tokens"] for r in references], [r["losses"] for r in references], noise["iid"])
+        fit = laws.fit_series([r["tokens"] for r in references], [r["losses"] for r in references])
         found.append({"in": "D", "of": "real only", "set": "iid", "x": [r["tokens"] for r in references], "fit": fit})
     for line in lines:
         if line.axis not in ("generations", "parameters") or len(line.members) < 3:
             continue
-        for name in noise:
+        for name in sets:
             losses = [member.losses.get(name, {}) for member in line.members.values()]
             if all(losses):
                 x = list(line.members)
-                fit = laws.fit_series(x, losses, noise[name])
+                fit = laws.fit_series(x, losses)
                 found.append({"in": series.AXES[line.axis], "of": line.name, "set": name, "x": x, "fit": fit})
     for mix, rows in ensembles.items():
         for name in dict.fromkeys(row["set"] for row in rows):
             own = [row for row in rows if row["set"] == name]
             x = [row["members"] for row in own]
-            fit = laws.fit_series(x, [{0: row["loss"]} for row in own], laws.Noise(None, 0))
+            fit = laws.fit_series(x, [{0: row["loss"]} for row in own])
             found.append({"in": "K", "of": mix, "set": name, "x": x, "fit": fit})
     return [law | {"fit": asdict(law["fit"])} for law in found if law["fit"].law]

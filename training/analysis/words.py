@@ -134,6 +134,12 @@ def margins_text(value: float | None, seeds: float | None, documents: float | No
     return f"{value:+.4f} ± {' / '.join('–' if m is None else f'{m:.4f}' for m in (seeds, documents))}"
 
 
+def tokens_seen(bucket: Mapping) -> str:
+    """A bucket of context tokens: 0, 1–2, 257–512."""
+    first, last = bucket["first"], bucket["last"]
+    return f"{first:g}" if first == last else f"{first:g}–{last:g}"
+
+
 def over_documents(claim: Mapping) -> str:
     """Whether what seeds show of a mix's loss or a gap also stands over held-out documents; empty if not known."""
     words = {True: "also holds over held-out documents", False: "is not shown over held-out documents", None: ""}

@@ -19,7 +19,8 @@ from training.run import make_learner
 from training.step import Feed
 
 Documents = Sequence[np.ndarray]
-BLOCK = 32
+AT_A_TIME = 2_000
+"""Texts whose windows are in memory."""
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,8 @@ class Trainer:
         asked, training = self.asked, self.study.training
         joined = {key: self._joined(documents) for key, documents in streams.items()}
         learner = make_learner(self.study, asked.seed, self.vocabulary, self.device, self.dtype)
-        shape = {"steps": asked.steps, "batch": asked.batch, "block": BLOCK, "context": asked.context}
+        shape = {"steps": asked.steps, "batch": asked.batch, "context": asked.context}
+        shape["block"] = asked.steps * asked.batch  # one block: of a small share, too, as many sequences as it says
         feed, spoken, loss = Feed(data.mix(joined, f=f, **shape, seed=asked.seed)), time.monotonic(), torch.zeros(())
         for step in range(asked.steps):
             rate = learning_rate(step, asked.steps, training.optimizer)
@@ -62,6 +64,10 @@ class Trainer:
 
     def losses(self, model: Decoder, documents: Documents) -> np.ndarray:
         """Nats per token of each text by itself, its closing boundary among its tokens."""
+        parts = [documents[start : start + AT_A_TIME] for start in range(0, len(documents), AT_A_TIME)]
+        return np.concatenate([np.zeros(0), *(self._losses(model, part) for part in parts)])
+
+    def _losses(self, model: Decoder, documents: Documents) -> np.ndarray:
         windows, owners, context = [], [], self.asked.context
         for number, document in enumerate(documents):
             targets = np.append(document, self.boundary).astype(np.int64)
@@ -72,8 +78,7 @@ class Trainer:
             owners += [number] * len(targets)
         every = np.ones(len(owners), np.int64)
         nats = token_losses(model, HeldOut(batched(windows), {}, every, every), self.dtype)
-        counts = np.bincount(owners, minlength=len(documents))
-        return np.bincount(owners, weights=nats, minlength=len(documents)) / counts
+        return np.bincount(owners, weights=nats) / np.bincount(owners)
 
     def flops(self, model: Decoder, tokens: int) -> tuple[float, float]:
         """Of one training, and of reading so many tokens once: a third of what learning them takes."""

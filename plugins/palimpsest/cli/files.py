@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from palimpsest.config import (
+    ConfigError,
     Corpus,
     Labelled,
     Loop,
     Study,
-    check_files,
     kinds,
     load_study,
+    missing_files,
     studies_dir,
+    told,
 )
+from palimpsest.config.files import DATA
 from palimpsest.lake import Lake, NotPublished
 
 
@@ -26,16 +30,37 @@ def register(add) -> None:
 
 
 def _validate(options) -> None:
+    """Says of every file whether it is right, and what data it still needs; then raises what is wrong with any."""
+    wrong: list[str] = []
     for file in options.file:
-        for loaded in _loaded(file):
-            kind = "labelled study" if isinstance(loaded, Labelled) else type(loaded).__name__.lower()
-            for one in [loaded.study(0), loaded.study(loaded.rounds)] if isinstance(loaded, Loop) else [loaded]:
-                check_files(one)
-                if isinstance(one, Study):
-                    _check_prompts(one)
-            print(f"{loaded.path}: valid {kind} '{loaded.name}'")
-            if isinstance(loaded, Study):
-                _note_runs(loaded)
+        try:
+            for loaded in _loaded(file):
+                missing = _checked(loaded)
+                kind = "labelled study" if isinstance(loaded, Labelled) else type(loaded).__name__.lower()
+                print(f"{loaded.path}: valid {kind} '{loaded.name}'")
+                for line in told(missing):
+                    print(f"  before this runs: {line}")
+                if isinstance(loaded, Study):
+                    _note_runs(loaded)
+        except ConfigError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+
+
+def _checked(loaded: Corpus | Study | Loop | Labelled) -> dict[str, str]:
+    """Files of the data folder that are not there yet: a file is right without the data that no repository holds.
+
+    Raises `ConfigError` for any other file that is missing, and for a prompt that does not fit.
+    """
+    missing: dict[str, str] = {}
+    for one in [loaded.study(0), loaded.study(loaded.rounds)] if isinstance(loaded, Loop) else [loaded]:
+        missing |= missing_files(one)
+        if any(not file.startswith(DATA) for file in missing.values()):
+            raise ConfigError("\n".join(f"{loaded.path}: {line}" for line in told(missing)))
+        if isinstance(one, Study):
+            _check_prompts(one, missing)
+    return missing
 
 
 def _loaded(file: str) -> list[Corpus | Study | Loop | Labelled]:
@@ -49,11 +74,11 @@ def _loaded(file: str) -> list[Corpus | Study | Loop | Labelled]:
     return [*found, load_study(file)] if not found or (studies_dir() / f"{file}.yaml").exists() else found
 
 
-def _check_prompts(study: Study) -> None:
+def _check_prompts(study: Study, missing: Mapping[str, str]) -> None:
     from palimpsest.generate.prompts import prompt_of
 
     for name, strategy in study.strategies.items():
-        if strategy.engine.kind == "vllm":
+        if strategy.engine.kind == "vllm" and f"strategies.{name}.prompt" not in missing:
             prompt_of(study, name)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime as dt
 
 from palimpsest.cli.summary import summary
-from palimpsest.config import Corpus, load_corpus, load_study
+from palimpsest.config import Corpus, check_files, load_corpus, load_study
 from palimpsest.lake import Lake
 
 
 def register(add) -> None:
+    add("fetch", _fetch, "source files that lie elsewhere → the lake", "corpus")
     ingest = add("ingest", _ingest, "crawl records of some days → pages", "corpus")
     ingest.add_argument("--from", dest="start", type=dt.date.fromisoformat, help="first day (default: the corpus's)")
     ingest.add_argument("--to", dest="end", type=dt.date.fromisoformat, help="last day, inclusive")
@@ -18,11 +19,22 @@ def register(add) -> None:
     add("build", _build, "megadocs and mixes (dbt)", "study")
 
 
+def _fetch(options) -> None:
+    from palimpsest.fetch.stage import fetch_corpus
+
+    print(summary(fetch_corpus(load_corpus(options.corpus), Lake.from_env())))
+
+
 def _ingest(options) -> None:
+    from palimpsest.fetch.crawls import crawled_days, crawls
     from palimpsest.ingest.stage import extract_days
 
     corpus, lake = load_corpus(options.corpus), Lake.from_env()
-    for day in extract_days(corpus, days_between(corpus, options.start, options.end), lake):
+    days = days_between(corpus, options.start, options.end)
+    if corpus.source.kind == "crawl":  # its range is open: days without a crawl are no days without pages
+        crawled = {day for crawl in crawls(corpus, lake) for day in crawled_days(crawl)}
+        days = [day for day in days if day in crawled]
+    for day in extract_days(corpus, days, lake):
         print(summary(day))
 
 
@@ -37,6 +49,7 @@ def _split(options) -> None:
     from palimpsest.split import split
 
     study, lake = load_study(options.study), Lake.from_env()
+    check_files(study)  # those of tasks and held-out sets are read only after everything has been generated
     print(summary(split(study, lake, documents=[admitted_documents(c, lake) for c in study.corpora])))
 
 

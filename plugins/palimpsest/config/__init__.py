@@ -7,7 +7,7 @@ wrong and what is allowed. ``json_schema`` gives editors completion.
 from __future__ import annotations
 
 from palimpsest.config.base import ConfigError
-from palimpsest.config.corpus import Corpus, DocumentRules, Limits, Source
+from palimpsest.config.corpus import Corpus, DocumentRules, Limits
 from palimpsest.config.evaluation import HeldOutSet, Judging, Task, Validation
 from palimpsest.config.files import (
     check_files,
@@ -22,10 +22,12 @@ from palimpsest.config.files import (
     load_study,
     loops_dir,
     matching,
+    missing_files,
     named_files,
     remedy,
     resolve,
     studies_dir,
+    told,
     unresolved,
 )
 from palimpsest.config.generation import Engine, Review, Sampling, Server, Strategy
@@ -34,12 +36,20 @@ from palimpsest.config.labelled import Labelled
 from palimpsest.config.loop import BASELINE, Arm, Loop
 from palimpsest.config.mixes import AXES, Match, Mix, Search
 from palimpsest.config.selection import PVM, Method, Select, Selection
+from palimpsest.config.source import CommonCrawl, Crawl, HuggingFace, Query, Segments, Source, Transfer, is_url
 from palimpsest.config.study import Study
 from palimpsest.config.table import Columns, SampleColumns
 from palimpsest.config.training import Model, Optimizer, Training
 
 __all__ = [
     "Columns",
+    "CommonCrawl",
+    "Crawl",
+    "HuggingFace",
+    "is_url",
+    "Query",
+    "Segments",
+    "Transfer",
     "SampleColumns",
     "data_dir",
     "remedy",
@@ -88,7 +98,9 @@ __all__ = [
     "Arm",
     "BASELINE",
     "load_study",
+    "missing_files",
     "named_files",
+    "told",
     "resolve",
     "studies_dir",
 ]

@@ -10,30 +10,7 @@ from pydantic import Field, model_validator
 
 from palimpsest.config.base import Name, Share, Strict
 from palimpsest.config.schedule import Cron
-from palimpsest.config.table import Columns, Value
-
-
-class Source(Strict):
-    kind: Literal["warc", "table", "cpython"] = "warc"
-    """'warc': crawl records with HTML pages. 'table': JSON lines or Parquet, a row per text that is extracted already;
-    the document rules and the gate are those of pages. 'cpython': the help topics and docstrings of the Python that
-    runs this, a corpus that every machine has."""
-    files: list[str] = []
-    """Paths (globs allowed) relative to the repository, absolute, or in the data folder ($PALIMPSEST_DATA/...)."""
-    columns: Columns | None = None
-    """Where a table's fields stand; default: columns 'url' and 'text'."""
-    where: dict[str, Value] = {}
-    """Only rows of a table whose columns have these values."""
-
-    @model_validator(mode="after")
-    def _complete(self) -> Source:
-        if (self.kind == "cpython") != (not self.files):
-            needed = "takes no 'files'" if self.files else "needs the key 'files'"
-            raise ValueError(f"source kind '{self.kind}' {needed}")
-        for key in ("columns", "where"):
-            if self.kind != "table" and getattr(self, key):
-                raise ValueError(f"source kind '{self.kind}' takes no '{key}'; it is for kind 'table'")
-        return self
+from palimpsest.config.source import Source
 
 
 class Limits(Strict):

@@ -68,6 +68,9 @@ class Judging(Strict):
 
     ensembles: list[Name] = []
     """Mixes whose seeds are also judged together: the loss of their averaged probabilities at K = 1 .. seeds."""
+    contexts: list[Name] = []
+    """Held-out sets (iid, short, long or one of validation.sets) of which every mix's runs are also read in overlapping
+    windows: their loss by the number of context tokens, and what a layout gains at each."""
     tasks: dict[Name, Task] = {}
     """Downstream tasks, asked of every mix's runs once all training is done."""
     facts: int = Field(default=500, ge=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from glob import glob
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ from palimpsest.config.base import ConfigError, suggest
 from palimpsest.config.corpus import Corpus
 from palimpsest.config.labelled import Labelled
 from palimpsest.config.loop import Loop
+from palimpsest.config.source import is_url
 from palimpsest.config.study import Study
 from palimpsest.lake import REPOSITORY
 
@@ -115,6 +116,7 @@ def named_files(loaded: Corpus | Study | Labelled) -> dict[str, str]:
     """The files (or globs) a corpus or study names, by key."""
     if isinstance(loaded, Corpus | Labelled):
         found = {f"source.files[{number}]": file for number, file in enumerate(loaded.source.files)}
+        found = {key: file for key, file in found.items() if not is_url(file)}
         audit = loaded.verification.audit_file if isinstance(loaded, Labelled) else None
         return found | ({"verification.audit_file": audit} if audit else {})
     found = {"validation.urls_file": loaded.validation.urls_file, "tokenizer.path": loaded.tokenizer.path}
@@ -140,12 +142,20 @@ def matching(file: str) -> list[Path]:
     return sorted(map(Path, glob(str(resolve(file)), recursive=True)))
 
 
+def missing_files(loaded: Corpus | Study | Labelled) -> dict[str, str]:
+    """Of the files it names those that are not there, by key."""
+    return {key: file for key, file in named_files(loaded).items() if not matching(file)}
+
+
+def told(missing: Mapping[str, str]) -> list[str]:
+    """A line for each missing file: its key, where it was looked for, and what to do."""
+    return [f"{key}: no file {resolve(file)}; {remedy(file)}" for key, file in missing.items()]
+
+
 def check_files(loaded: Corpus | Study | Labelled) -> None:
     """Raise `ConfigError` naming every key whose file is not there."""
-    missing = {key: file for key, file in named_files(loaded).items() if not matching(file)}
-    if missing:
-        lines = [f"{loaded.path}: {key}: no file {resolve(file)}; {remedy(file)}" for key, file in missing.items()]
-        raise ConfigError("\n".join(lines))
+    if lines := told(missing_files(loaded)):
+        raise ConfigError("\n".join(f"{loaded.path}: {line}" for line in lines))
 
 
 class _EachKeyOnce(yaml.SafeLoader):

@@ -11,8 +11,7 @@ from palimpsest.config.base import Name, Strict
 from palimpsest.config.training import Model, Optimizer
 from palimpsest.guard.thresholds import Thresholds
 
-Gate = Literal["G1", "G2", "G3", "G4", "G5", "G6", "G7", "G8", "G9", "G10", "G11"]
-Waivable = Literal["G2", "G3", "G4", "G5", "G6", "G7", "G8", "G9", "G10", "G11"]
+Waivable = Literal["G2", "G3", "G4", "G5", "G6", "G7", "G8", "G9", "G10", "G11", "C2ST", "MMD", "ALIGN"]
 """Without provenance (G1) nothing can be judged, so nothing can be waived."""
 
 
@@ -53,8 +52,11 @@ class Guard(Strict):
     """Domains with less of the real tokens are judged as one: a handful of pages has no share worth the name."""
     thresholds: Thresholds = Thresholds()
     """Limits that are otherwise than the defaults: {synthetic_grounded_max: 0.5}."""
-    severity: dict[Gate, Literal["critical", "warning", "off"]] = {}
+    severity: dict[Waivable, Literal["critical", "warning", "off"]] = {}
     """Gates that stop where they would warn, warn where they would stop, or are not asked."""
+    in_distribution: list[Name] | Literal["all"] = []
+    """Strategies whose text is meant to be like the real text, as that of kind 'self' is: told apart from it by
+    ``thresholds.classifier_auc_max`` or more it stops the study (C2ST). Rephrases are supposed to be told apart."""
     format_sweep: Name | None = None
     """A study whose report compares formats and shares of such text: more of it may then be rephrased (G2)."""
     tombstones: str | None = None

@@ -119,10 +119,10 @@ class Learner(Strict):
 
 
 class LabelledGates(Strict):
-    gain_sd: float = Field(default=1.0, ge=0)
+    gain_sd: float = Field(default=1.0, gt=0)
     """L1: over oversampling, in standard deviations of it between seeds."""
     least_seeds: int = Field(default=5, ge=2)
-    """L1: with fewer it is not judged."""
+    """L1: with fewer it is not judged, and what was generated is not published."""
     head_loss_points: float = Field(default=1.0, ge=0)
     """L2: points of recall that cells which were not short may lose."""
     precision: Share = 0.9

@@ -11,6 +11,7 @@ from palimpsest.config.base import Fraction, Name, Seed, Share, Strict
 
 AXES = ("lr", "weight_decay", "epochs", "f")
 """What a search moves along, in this order; ``lr`` and ``weight_decay`` are the optimizer's, the others the mix's."""
+Axis = Literal["lr", "weight_decay", "epochs", "f"]
 
 
 class Match(Strict):
@@ -38,8 +39,9 @@ class Mix(Strict):
     """The same cap as a multiple of the tokens that the mix has of real documents."""
     real_share: Share | None = None
     """Share of the training documents in the mix's real stream; default: all that mixes may use ('real_share')."""
-    search: bool = True
-    """Where the study has a 'search': find this mix's best point, from its own settings on. False: they are fixed."""
+    search: bool | dict[Axis, list[float]] = True
+    """Where the study has a 'search': find this mix's best point, from its own settings on. False: they are fixed.
+    {lr: [1.0e-3, 3.0e-3]}: these values of an axis in place of the study's."""
     like: str | None = None
     """'Controlled': lr, weight decay, epochs and f of another mix's best point."""
     match: Match | None = None

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from palimpsest.config.base import Name, Seed, Share, Strict, known
 from palimpsest.config.continual import Slice
+from palimpsest.config.cost import Assumed
 from palimpsest.config.evaluation import OWN_SETS, Judging, Validation
 from palimpsest.config.generation import Server, Strategy
 from palimpsest.config.guard import Guard
@@ -116,7 +117,9 @@ class Study(Strict):
     guard: Guard = Guard()
     selection: Selection = Selection()
     budget_gpu_hours: float = Field(default=10, ge=0)
-    """Generation estimated to take longer waits for a person's approval."""
+    """Generation estimated to take longer waits for a person's approval; the printed cost compares training too."""
+    assumed: Assumed = Field(default=Assumed(), exclude=True)
+    """Sizes and speeds that the printed cost is reckoned with until they are known."""
     training: Training
     search: Search | None = None
     """Without it every mix trains with the settings it has."""
@@ -142,6 +145,10 @@ class Study(Strict):
                         f"servers.{strategy.engine.server}.context of {context} tokens must hold the prompt as well; "
                         "lower the one or raise the other"
                     )
+        for name in self.assumed.written:
+            known("assumed.written", name, self.strategies)
+        for name in self.guard.in_distribution if self.guard.in_distribution != "all" else ():
+            known("guard.in_distribution", name, self.strategies)
         for name, layout in self.layouts.items():
             if layout.strategy is not None:
                 known(f"layouts.{name}.strategy", layout.strategy, self.strategies)
@@ -192,6 +199,8 @@ class Study(Strict):
         self._tuned()
         for name in self.judging.ensembles:
             known("judging.ensembles", name, self.mixes)
+        for name in self.judging.contexts:
+            known("judging.contexts", name, OWN_SETS | self.validation.sets.keys())
         known("reference", self.reference, self.mixes)
         if self.mixes[self.reference].f != 0:
             raise ValueError(f"reference: mix '{self.reference}' is not real-only")
@@ -208,14 +217,19 @@ class Study(Strict):
             known("search.metric", self.search.metric, OWN_SETS | self.validation.sets.keys())
         for name, mix in self.mixes.items():
             training = self.training_of(name)
-            if self.search and self.is_searched(name):
+            if isinstance(mix.search, dict) and not self.is_searched(name):
+                raise ValueError(f"mixes.{name}.search: gives values of axes, and this mix is not searched along any")
+            if self.is_searched(name):
+                search = self.search_of(name)
                 start = {"lr": training.optimizer.lr, "weight_decay": training.optimizer.weight_decay}
                 start |= {"epochs": mix.epochs, "f": mix.f}
-                for axis in self.search.axes(mix):
-                    if start[axis] not in (values := getattr(self.search, axis)):
+                for axis in search.axes(mix):
+                    if start[axis] not in (values := getattr(search, axis)):
+                        own = isinstance(mix.search, dict) and axis in mix.search
+                        place = f"mixes.{name}.search.{axis}" if own else f"search.{axis}"
                         raise ValueError(
                             f"mixes.{name}: its search starts at {axis} {start[axis]:g}, which is none of "
-                            f"search.{axis} {values}; add it there or start elsewhere"
+                            f"{place} {values}; add it there or start elsewhere"
                         )
             followed = {"like": mix.like, "match.mix": mix.match.mix if mix.match else None}
             for key, other in followed.items():
@@ -250,7 +264,19 @@ class Study(Strict):
 
     def is_searched(self, recipe: str) -> bool:
         found = self.mix_of(recipe)
-        return self.search is not None and found.search and not found.like and not found.match
+        return self.search is not None and found.search is not False and not found.like and not found.match
+
+    def search_of(self, recipe: str) -> Search:
+        """The study's search with the values of axes that are otherwise in this recipe's mix."""
+        own = self.mix_of(recipe).search
+        if not isinstance(own, dict):
+            return self.search
+        try:
+            return Search.model_validate({**self.search.model_dump(), **own})
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in ("mixes", recipe, "search", *first["loc"]))
+            raise ValueError(f"{key}: {first['msg'].removeprefix('Value error, ')}") from None
 
     def training_of(self, mix: str) -> Training:
         """The study's training with what the mix (or the reference on a share of the text) has otherwise."""

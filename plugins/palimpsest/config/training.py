@@ -79,7 +79,8 @@ class Training(Strict):
     """Tokens per forward and backward of one process, at least one window; a larger batch is accumulated. Lower it
     where memory runs out."""
     processes: int = Field(default=1, ge=1)
-    """Processes of one run on one machine (torchrun): the batch is divided among them, one GPU each."""
+    """Processes of one run (torchrun): the batch is divided among them, one GPU each. They are of one machine, or
+    divided evenly over PALIMPSEST_NODES."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """With several processes: the whole model in each, or (FSDP2) parameters, gradients and moments divided."""
     compile: Literal["auto", "on", "off"] = "auto"

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from palimpsest.guard.diversity import SPLITS, Null, null_of
 from palimpsest.guard.tokens import TOKEN, batches, joined, runs
 
 LENGTHS = (5, 9, 13)
@@ -42,6 +43,27 @@ class Known:
                 new[length] += int((known[places] != sought).sum()) if len(known) else len(sought)
                 all_[length] += len(sought)
         return {length: new[length] / all_[length] if all_[length] else None for length in self._grams}
+
+
+def novelty_nulls(known: Known, documents: Sequence[np.ndarray], seed: int = 0) -> dict[int, Null]:
+    """By length, the novelty of real documents that ``known`` does not hold, over random halves of them.
+
+    Empty for fewer documents than two per half; without the lengths that no document has.
+    """
+    if len(documents) < 2 * SPLITS:
+        return {}
+    random = np.random.default_rng(seed)
+    halves = [random.permutation(len(documents))[: len(documents) // 2] for _ in range(SPLITS)]
+    found = [known.novelty(documents[place] for place in half) for half in halves]
+    lengths = [length for length in found[0] if all(own[length] is not None for own in found)]
+    return {length: null_of([own[length] for own in found]) for length in lengths}
+
+
+def self_bleu_null(texts: Sequence[str], count: int, seed: int = 0) -> Null | None:
+    """Self-BLEU of so many real texts, over random draws: it rises with their number. None where one has none."""
+    random = np.random.default_rng(seed)
+    found = [self_bleu([texts[place] for place in random.permutation(len(texts))[:count]]) for _ in range(SPLITS)]
+    return None if None in found else null_of(found)
 
 
 def self_bleu(texts: Sequence[str]) -> float | None:

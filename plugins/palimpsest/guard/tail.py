@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from palimpsest.guard.diversity import SPLITS, Null, null_of
 from palimpsest.guard.tokens import BITS, LIMIT
 
 RARE = 3
@@ -123,6 +124,23 @@ def subsampled(of: Source, ratio: float) -> float:
     """The recall that real text would have: the mean over random draws of that share of the source's documents."""
     rare = of.rare
     return float(np.mean(1 - (1 - min(ratio, 1.0)) ** of.spread[rare])) if len(rare) else 0.0
+
+
+def mass_null(of: Source, documents: Sequence[np.ndarray], tokens: int, seed: int = 0) -> Null | None:
+    """The tail's mass of random draws of the source's own ``documents``, so many tokens each, but half at most.
+
+    None for fewer documents than two per draw.
+    """
+    if len(documents) < 2 * SPLITS:
+        return None
+    sizes = np.array([len(document) for document in documents])
+    thin = np.array([((of.counts[document] <= ZIPF) & (document > 1)).sum() for document in documents])
+    random, shares = np.random.default_rng(seed), []
+    for _ in range(SPLITS):
+        order = random.permutation(len(documents))
+        drawn = order[: 1 + int(np.searchsorted(np.cumsum(sizes[order]), min(tokens, sizes.sum() // 2)))]
+        shares.append(thin[drawn].sum() / max(1, sizes[drawn].sum()))
+    return null_of(shares)
 
 
 def _plus(counts: np.ndarray, numbers: np.ndarray) -> np.ndarray:

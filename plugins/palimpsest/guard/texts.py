@@ -15,7 +15,9 @@ import duckdb
 import pandas as pd
 
 from palimpsest.config import Study
+from palimpsest.guard.copying import TEXTS, novelty_nulls, self_bleu, self_bleu_null
 from palimpsest.guard.distance import Distance, distance
+from palimpsest.guard.diversity import Null
 from palimpsest.guard.measure import Reference
 from palimpsest.lake import Published
 
@@ -56,24 +58,14 @@ WRITTEN = """
             document_id, text, depth, model,
             sum(len(text)) over (order by g, md5(document_id), document_id) - len(text) as before
         from generations
-        where strategy = ? and document_id in (select document_id from guard_sources where origin = ?)
+        where strategy = ? and document_id in (select document_id from guard_sources where origin = ?) {kept}
     )
     select document_id, text, depth, model from sized where before < ? order by before
 """
-KEPT = """
-    with sized as (
-        select
-            document_id, text, depth, model,
-            sum(len(text)) over (order by g, md5(document_id), document_id) - len(text) as before
-        from generations
-        where
-            strategy = ? and document_id in (select document_id from guard_sources where origin = ?) and g < ?
-            and generation_id not in (
-                select generation_id from left_out where layout = ? and strategy = ? and generation_id is not null
-            )
-    )
-    select document_id, text, depth, model from sized where before < ? order by before
-"""
+KEPT = """and g < ? and generation_id not in (
+            select generation_id from left_out where layout = ? and strategy = ? and generation_id is not null
+        )"""
+"""Of what is written, what an aligned layout keeps."""
 REVIEWED = """
     with reviewed as (
         select document_id, g, strategy, text, true as accepted from generations where verdict <> 'not_reviewed'
@@ -130,6 +122,7 @@ class Texts:
         frame = pd.DataFrame(sampled, columns=["document_id", "origin"], dtype=object)
         connection.register("guard_sources", frame)
         self._nulls: Distance | None = None
+        self._self_bleus: dict[int, Null | None] = {}
         self.domain_of = {document: domain for document, domain, _ in self.sources}
         held = connection.execute(TESTS.format(domain=HELD_OUT[study.guard.domain]), [SAMPLE]).fetchall()
         self.held_out: dict[str, list[str]] = {}
@@ -139,6 +132,14 @@ class Texts:
     @cached_property
     def reference(self) -> Reference:
         return Reference(text for *_, text in self.sources)
+
+    @cached_property
+    def by_domain(self) -> dict[str, Reference]:
+        """The sampled documents of each domain."""
+        found: dict[str, list[str]] = {}
+        for _, domain, text in self.sources:
+            found.setdefault(domain, []).append(text)
+        return {domain: Reference(found[domain], vocabulary=self.reference.vocabulary) for domain in sorted(found)}
 
     def distance(self, written: list[str]) -> Distance:
         """How far they lie from real text; what halves of that differ by is measured once per number of texts.
@@ -151,9 +152,24 @@ class Texts:
         self._nulls = found
         return found
 
+    @cached_property
+    def novelty_nulls(self) -> dict[int, Null]:
+        """Of held-out real text against the n-grams of the sampled documents, by length."""
+        held = [text for own in self.held_out.values() for text in own]
+        return novelty_nulls(self.reference.known, [self.reference.vocabulary.encode(text) for text in held])
+
+    def self_bleu(self, written: list[str]) -> tuple[float | None, Null | None]:
+        """Self-BLEU of as many generated texts as half the real ones, and of as many of these."""
+        count = min(TEXTS, len(self.sources) // 2, len(written))
+        if count not in self._self_bleus:
+            self._self_bleus[count] = self_bleu_null([text for *_, text in self.sources], count)
+        return self_bleu(written[:count]), self._self_bleus[count]
+
     def held_out_texts(self) -> Iterator[str]:
-        """All of them, for runs of words that nobody may quote; `held_out` is a sample for perplexities."""
-        found = batches(self.connection, "select text from validation where origin = 'real'")
+        """All of them, whoever wrote them, for runs of words that nobody may quote; `held_out` is a sample of real
+        ones for perplexities.
+        """
+        found = batches(self.connection, "select text from validation")
         return (text for rows in found for (text,) in rows)
 
     def written(
@@ -163,10 +179,12 @@ class Texts:
 
         With an aligned ``layout`` those that it keeps.
         """
-        if layout is None:
-            return self.connection.execute(WRITTEN, [strategy, origin, 2 * SAMPLE]).fetchall()
-        most = self.study.layouts[layout].generations or self.study.strategies[strategy].generations
-        return self.connection.execute(KEPT, [strategy, origin, most, layout, strategy, 2 * SAMPLE]).fetchall()
+        kept, asked = "", [strategy, origin]
+        if layout is not None:
+            kept = KEPT
+            asked += [self.study.layouts[layout].generations or self.study.strategies[strategy].generations]
+            asked += [layout, strategy]
+        return self.connection.execute(WRITTEN.format(kept=kept), [*asked, 2 * SAMPLE]).fetchall()
 
     def reviewed(self, strategy: str) -> tuple[list[str], list[str]]:
         """What the verifier accepted of a strategy's sampled texts over real documents, and what it dropped."""

@@ -11,7 +11,10 @@ def judge_classifier(found: Distance, limits: Thresholds, subject: str, *, in_di
     """C2ST: the AUC over its null. Rephrases are supposed to be told apart; only text declared alike may fail."""
     excess = found.auc - found.auc_null.mean
     auc = min(1.0, max(0.0, 0.5 + excess))
-    said = f"a classifier tells {subject} from real text with an AUC of {auc:.2f} (0.5 is by chance); "
+    said = (
+        f"a classifier tells {subject} from real text with an AUC of {found.auc:.2f}, halves of that from each other "
+    )
+    said += f"with {found.auc_null.mean:.2f}, so {auc:.2f} counts (0.5 is by chance); "
     said += f"text that is declared to be like it is held to {limits.classifier_auc_max:g}"
     details = {"texts": found.texts, "auc": found.auc, "null": found.auc_null.mean, "null_sd": found.auc_null.sd}
     severity = "critical" if in_distribution else "warning"

@@ -146,10 +146,10 @@ def _check(record: Record, limits: Limits) -> None:
     if record.kind == "response" and record.http_status != 200:
         raise Quarantined("http_status", f"HTTP {record.http_status}")
     if not payload:
-        raise Quarantined("empty", "the response has no body" if record.kind == "response" else "the row has no text")
+        raise Quarantined("empty", f"the {record.kind} has no {'body' if record.kind == 'response' else 'text'}")
     if len(payload) > limits.max_page_bytes:
         raise Quarantined("too_large", f"more than {limits.max_page_bytes} bytes (limits.max_page_bytes)")
-    if record.kind == "row":
+    if record.title is not None:
         return
     if media and media not in HTML:
         raise Quarantined("not_html", f"Content-Type {media}")

@@ -3,7 +3,41 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+
+from palimpsest.lake import Corrupt, digest_file
+
+PAGE_KINDS = ("response", "conversion", "row")
+"""Records that become a page or are quarantined; the other kinds are only counted."""
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """``name`` as the corpus file gives it (globs filled in), ``path`` where it lies."""
+
+    name: str
+    path: Path
+    sha256: str = ""
+    """Where it is known already."""
+    days: Mapping[str, int] | None = None
+    """Pages by day (ISO; '' for those without a date), where that is known; None: any day may be in it."""
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        return {"name": self.name, "sha256": self.sha256 or digest_file(self.path)}
+
+    def check(self) -> None:
+        """Raise `Corrupt` unless it still is what was fetched; a file of the user's own may be anything."""
+        if self.sha256 and (not self.path.exists() or digest_file(self.path) != self.sha256):
+            raise Corrupt(f"{self.path} no longer matches its manifest; delete {self.path.parent} and fetch it again")
+
+    def may_hold(self, days: Iterable[dt.date], first: dt.date) -> bool:
+        """Whether pages of one of the days may be in it; those without a date belong to the corpus' ``first``."""
+        return self.days is None or any(
+            day.isoformat() in self.days or (day == first and "" in self.days) for day in days
+        )
 
 
 @dataclass
@@ -11,7 +45,7 @@ class Record:
     """``payload`` of a response is its body, decoded as its HTTP headers say, at most limit + 1 bytes."""
 
     kind: str
-    """'response' and 'row' become a page or are quarantined; the other kinds are only counted."""
+    """One of `PAGE_KINDS`, or what its file calls it."""
     offset: int
     """Where a reader finds it again: a byte of the file as it lies on disk, or the row's number from 1."""
     url: str
@@ -30,4 +64,4 @@ class Record:
 
     @property
     def is_page(self) -> bool:
-        return self.kind in ("response", "row")
+        return self.kind in PAGE_KINDS

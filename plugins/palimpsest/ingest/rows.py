@@ -8,8 +8,7 @@ from typing import Any
 
 from palimpsest.config import Columns, Corpus
 from palimpsest.config.table import template_columns
-from palimpsest.ingest.records import Record
-from palimpsest.ingest.sources import SourceFile
+from palimpsest.ingest.records import Record, SourceFile
 from palimpsest.lake import LakeError
 from palimpsest.table import fill, read_table
 

@@ -9,33 +9,26 @@ import os
 import secrets
 import sys
 import sysconfig
-from dataclasses import dataclass
 from pathlib import Path
 
-from palimpsest.config import Corpus, remedy, resolve, unresolved
+from palimpsest.config import Corpus, is_url, remedy, resolve, unresolved
+from palimpsest.fetch.stage import fetched_files
 from palimpsest.guard.corpus import cpython_documents
-from palimpsest.lake import LakeError, digest_code, digest_file, digest_json
+from palimpsest.ingest.records import SourceFile
+from palimpsest.lake import Lake, LakeError, digest_code, digest_json
 from palimpsest.state import state_dir
 
 
-@dataclass(frozen=True)
-class SourceFile:
-    """``name`` as the corpus file gives it (globs filled in), ``path`` where it lies."""
-
-    name: str
-    path: Path
-
-    @property
-    def fingerprint(self) -> dict[str, str]:
-        return {"name": self.name, "sha256": digest_file(self.path)}
-
-
-def source_files(corpus: Corpus) -> list[SourceFile]:
-    """Every file of the corpus once, sorted by name. Raises `LakeError` for a pattern that finds nothing."""
+def source_files(corpus: Corpus, lake: Lake) -> list[SourceFile]:
+    """Every file of the corpus once, sorted by name. Raises `LakeError` for a pattern that finds nothing, and for what
+    is still to be fetched.
+    """
     if corpus.source.kind == "cpython":
         return [SourceFile("cpython", cpython_table())]
-    found: dict[str, SourceFile] = {}
+    found = {file.name: file for file in fetched_files(corpus, lake)} if corpus.source.is_remote else {}
     for number, pattern in enumerate(corpus.source.files):
+        if is_url(pattern):
+            continue
         paths = [Path(p) for p in glob.glob(str(resolve(pattern)), recursive=True) if Path(p).is_file()]
         if not paths:
             raise LakeError(

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 
 from palimpsest.config import Corpus
 from palimpsest.ingest.pages import PAGES, QUARANTINE, Quarantined, examine, page_row, quarantine_row
-from palimpsest.ingest.records import Record
+from palimpsest.ingest.records import PAGE_KINDS, Record, SourceFile
 from palimpsest.ingest.rows import read_rows
-from palimpsest.ingest.sources import SourceFile, source_files
+from palimpsest.ingest.sources import source_files
 from palimpsest.ingest.warc import read_records
 from palimpsest.ingest.worker import Worker
 from palimpsest.lake import Facts, Lake, LakeError, Published, Rows
@@ -43,15 +43,16 @@ def extract_days(
     for day in days:
         if not corpus.start <= day <= corpus.end:
             raise LakeError(f"{corpus.path}: {day} is outside the corpus' days {corpus.start} to {corpus.end}")
-    files = source_files(corpus)
+    files = source_files(corpus, lake)
+    _check_known(corpus, files)
     config = {
-        "files": [file.fingerprint for file in files],
         "limits": corpus.limits.model_dump(),
         "shingle_words": corpus.documents.shingle_words,
         "undated": corpus.start.isoformat(),
     }
-    if corpus.source.kind != "warc":
-        config["source"] = corpus.source.model_dump(exclude={"files"})
+    if corpus.source.is_table:
+        config["source"] = corpus.source.model_dump(include={"kind", "columns", "where"})
+    prints = {file.name: file.fingerprint for file in files}
     published = []
     with tempfile.TemporaryDirectory(prefix="palimpsest-pages-") as scratch:
         spool: _Spool | None = None
@@ -61,11 +62,25 @@ def extract_days(
                 nonlocal spool
                 if spool is None:
                     spool = _Spool(Path(scratch), sorted(set(days))[number:])
-                    spool.fill(corpus, files, progress)
+                    spool.fill(corpus, [file for file in files if file.may_hold(spool.days, corpus.start)], progress)
                 return spool.hand_over(day, directory)
 
-            published.append(lake.publish(f"corpora/{corpus.name}/pages/{day}", write, config=config, code=CODE))
+            held = {"files": [prints[file.name] for file in files if file.may_hold([day], corpus.start)]}
+            name = f"corpora/{corpus.name}/pages/{day}"
+            published.append(lake.publish(name, write, config=config | held, code=CODE))
     return published
+
+
+def _check_known(corpus: Corpus, files: Sequence[SourceFile]) -> None:
+    """Refuse a corpus none of whose days any file has, where that is known without reading them."""
+    if any(file.days is None for file in files):
+        return
+    found = sorted({day for file in files for day in file.days} - {""})
+    if found and not any(corpus.start.isoformat() <= day <= corpus.end.isoformat() for day in found):
+        raise LakeError(
+            f"{corpus.path}: the pages of the source files were captured {found[0]} to {found[-1]}, outside the "
+            f"corpus' days {corpus.start} to {corpus.end}; set start and end to days of the source files"
+        )
 
 
 class _Day:
@@ -110,6 +125,8 @@ class _Spool:
         """Pages by day of capture, also of days not wanted here."""
 
     def fill(self, corpus: Corpus, files: Sequence[SourceFile], progress: Progress | None) -> None:
+        for file in files:
+            file.check()
         total = sum(file.path.stat().st_size for file in files)
         before, started, reported = 0, time.monotonic(), time.monotonic()
         with Worker(examine, corpus.limits.page_timeout_s) as worker:
@@ -164,13 +181,13 @@ class _Spool:
         found = self.days[day]
         for file in sorted(found.folder.iterdir()):
             shutil.copyfile(file, directory / file.name)
-        pages = found.kinds["response"] + found.kinds["row"]
+        pages = sum(found.kinds[kind] for kind in PAGE_KINDS)
         rows = Rows(pages, found.kept, quarantined=dict(sorted(found.causes.items())))
         return Facts(rows, {"day": day.isoformat(), "records": dict(sorted(found.kinds.items()))})
 
 
 def _records(file: SourceFile, corpus: Corpus) -> Iterator[Record]:
-    if corpus.source.kind != "warc":
+    if corpus.source.is_table:
         return read_rows(file, corpus)
     return read_records(file, corpus.limits.max_page_bytes)
 

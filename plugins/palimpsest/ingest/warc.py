@@ -1,4 +1,4 @@
-"""The records of a WARC file (plain or gzip), or a `LakeError` that says where the file is damaged.
+"""The records of a WARC or ARC file, or a `LakeError` that says where the file is damaged.
 
 fastwarc stops without a word at a cut-off member, so the end of the file is checked here before any record is used.
 """
@@ -6,20 +6,18 @@ fastwarc stops without a word at a cut-off member, so the end of the file is che
 from __future__ import annotations
 
 import datetime as dt
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO
 
-from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType, response
+from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
-from palimpsest.ingest.records import Record
-from palimpsest.ingest.sources import SourceFile
+from palimpsest.ingest.arc import is_arc, read_arc
+from palimpsest.ingest.framing import codec, ends_whole, is_empty
+from palimpsest.ingest.http import HEADERS, read_at_most, read_message
+from palimpsest.ingest.records import Record, SourceFile
 from palimpsest.lake import LakeError
 
-GZIP = b"\x1f\x8b"
-CHUNK = 1 << 20
-HEADERS = 1 << 16  # bytes a record may hold beside its body
 TYPES = {int(getattr(WarcRecordType, n)): n for n in (
     "warcinfo", "response", "resource", "request", "metadata", "revisit", "conversion", "continuation", "unknown",
 )}  # fmt: skip
@@ -32,80 +30,51 @@ def read_records(file: SourceFile, limit: int) -> Iterator[Record]:
         head = stream.read(10)
         if not head:
             raise LakeError(f"{file.name}: the file is empty (0 bytes); fetch it again or remove it from source.files")
-        if not (head.startswith((GZIP, b"WARC/"))):
-            raise LakeError(
-                f"{file.name}: not a WARC file: it begins with {head!r} at offset 0, expected 'WARC/' or gzip; "
-                "convert it (warcio recompress) or remove it from source.files"
-            )
         stream.seek(0)
+        arc = is_arc(stream)
+        if not (arc or codec(head) or head.startswith(b"WARC/")):
+            raise LakeError(
+                f"{file.name}: not a WARC file: it begins with {head!r} at offset 0, expected 'WARC/', 'filedesc://' "
+                "(ARC), gzip, zstd or LZ4; convert it (warcio recompress) or remove it from source.files"
+            )
         try:
-            for found in ArchiveIterator(stream, parse_http=False):
-                last, records = found.stream_pos, records + 1
-                yield _record(found, limit)
+            for record in read_arc(stream, limit) if arc else _records(stream, limit):
+                last, records = record.offset, records + 1
+                yield record
         except OSError as error:
             raise LakeError(
                 f"{file.name}: damaged after offset {last}: {error}; fetch the file again (nothing of it was published)"
             ) from None
-    _check_end(file, last, gzipped=head.startswith(GZIP))
-    if not records:
+    if not records and (arc or is_empty(file.path)):
         raise LakeError(f"{file.name}: the file holds no record; fetch it again or remove it from source.files")
+    if not arc:
+        check_end(file.name, file.path, last)
+
+
+def _records(stream: BinaryIO, limit: int) -> Iterator[Record]:
+    for found in ArchiveIterator(stream, parse_http=False):
+        yield _record(found, limit)
 
 
 def _record(found: WarcRecord, limit: int) -> Record:
     kind = TYPES.get(int(found.record_type), "unknown")
-    record = Record(kind, found.stream_pos, found.headers.get("WARC-Target-URI") or "", _date(found))
+    record = Record(kind, found.stream_pos, found.headers.get("WARC-Target-URI") or "", record_date(found))
+    record.url = record.url.strip("<> ")
+    if kind == "conversion":  # a crawl's own plain text of a page (WET)
+        record.content_type, record.charset, record.title = found.headers.get("Content-Type") or "", "utf-8", ""
+        record.payload = read_at_most(found, limit + 1)
     if kind != "response":
         return record
-    record.url = record.url.strip("<> ")
-    block = _read(found, limit + HEADERS)
+    block = read_at_most(found, limit + HEADERS)
     if not found.is_http:
         record.fault, record.payload = f"not an HTTP response ({found.headers.get('Content-Type')})", block
         return record
-    try:
-        message, record.payload = _http(block, limit + 1)
-    except (OSError, ValueError) as error:
-        record.fault, record.payload = str(error), block
-        return record
-    record.http_status = message.http_headers.status_code
-    record.content_type = (message.http_content_type or "").lower()
-    record.charset = (message.http_charset or "").lower()
+    read_message(record, block, limit)
     return record
 
 
-def _http(block: bytes, size: int) -> tuple[WarcRecord, bytes]:
-    """The HTTP message and its body, decoded if it is encoded as it says (many archives keep the header but not the
-    encoding). Read apart from the file, whose reader a body that will not decode would end.
-    """
-    try:
-        return _decoded(block, size, "all")
-    except OSError as error:
-        message, body = _decoded(block, size, "transfer")
-        if b"<" not in body[:1024]:
-            raise ValueError(f"Content-Encoding {message.http_headers.get('Content-Encoding')}: {error}") from None
-        return message, body
-
-
-def _decoded(block: bytes, size: int, what: Literal["all", "transfer"]) -> tuple[WarcRecord, bytes]:
-    message = WarcRecord()
-    message.init_headers(response)
-    message.set_bytes_content(block)
-    message.is_http = True
-    message.parse_http(auto_decode=what)
-    if message.http_headers is None or message.http_headers.status_code is None:
-        raise ValueError("no HTTP status line")
-    return message, _read(message, size)
-
-
-def _read(found: WarcRecord, size: int) -> bytes:
-    """Up to ``size`` bytes: one read returns less where a body comes in chunks."""
-    parts: list[bytes] = []
-    while size > 0 and (part := found.reader.read(size)):
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
-
-
-def _date(found: WarcRecord) -> dt.datetime | None:
+def record_date(found: WarcRecord) -> dt.datetime | None:
+    """Its WARC-Date in UTC; None for what cannot be read as one."""
     value = found.headers.get("WARC-Date") or ""
     try:
         date = dt.datetime.fromisoformat(value.replace("Z", "+00:00"))
@@ -114,46 +83,10 @@ def _date(found: WarcRecord) -> dt.datetime | None:
         return None
 
 
-def _check_end(file: SourceFile, last: int, *, gzipped: bool) -> None:
-    """Raise unless the file ends where its last record does."""
-    size = file.path.stat().st_size
-    if gzipped:
-        complete = _gzip_ends(file.path, last) or (last > 0 and _gzip_ends(file.path, 0))
-    else:
-        complete = _plain_ends(file.path, last)
-    if not complete:
+def check_end(name: str, path: Path, last: int) -> None:
+    """Raise `LakeError` unless the file ends where its record at offset ``last`` does."""
+    if not ends_whole(path, last):
         raise LakeError(
-            f"{file.name}: truncated: the record at offset {last} does not end before the end of the file "
-            f"(offset {size}); fetch the file again (nothing of it was published)"
+            f"{name}: truncated: the record at offset {last} does not end before the end of the file "
+            f"(offset {path.stat().st_size}); fetch the file again (nothing of it was published)"
         )
-
-
-def _gzip_ends(path: Path, start: int) -> bool:
-    """Whether the bytes from ``start`` are whole gzip members; ``start`` may lie inside one (then False)."""
-    with path.open("rb") as stream:
-        stream.seek(start)
-        member = zlib.decompressobj(wbits=31)
-        pending, fresh = b"", True
-        try:
-            while data := pending or stream.read(CHUNK):
-                pending, fresh = b"", False
-                member.decompress(data)
-                if member.eof:
-                    pending, fresh = member.unused_data, True
-                    member = zlib.decompressobj(wbits=31)
-        except zlib.error:
-            return False
-    return fresh
-
-
-def _plain_ends(path: Path, start: int) -> bool:
-    with path.open("rb") as stream:
-        stream.seek(start)
-        length = 0
-        for line in stream:
-            if line in (b"\r\n", b"\n"):
-                break
-            if line.lower().startswith(b"content-length:"):
-                length = int(line.split(b":", 1)[1])
-        stream.seek(length, 1)
-        return stream.read(4) == b"\r\n\r\n"

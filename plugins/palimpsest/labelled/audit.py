@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from palimpsest.config import Labelled, remedy, resolve
 from palimpsest.labelled.arms import Bench
 from palimpsest.labelled.learner import Classifier, balanced, stack
-from palimpsest.lake import LakeError
+from palimpsest.lake import LakeError, Published
 from palimpsest.table import read_table
 
 
@@ -33,19 +34,15 @@ def verified(bench: Bench) -> dict[str, object]:
     return found
 
 
-def audit(study: Labelled, bench: Bench, keys: list[str]) -> dict[str, object]:
+def audit(study: Labelled, bench: Bench) -> dict[str, object]:
     """``by`` whom, how many accepted items were ``audited``, and how many are ``good``; ``by`` None where nobody can.
 
-    Without a file of people's verdicts and without planted faults, a classifier judges that has seen neither the
+    Where there are no planted faults, a classifier judges that has seen neither the
     verifier's items nor the seeds: what it takes for the label among accepted items, over what it takes for it among
     real test items of the same cells, for it errs on real items as well.
     """
     drafts = bench.drafts
     accepted = np.flatnonzero(drafts.verdicts == "accepted")
-    if study.verification.audit_file:
-        told = _people(study)
-        verdicts = [told[keys[place]] for place in accepted if keys[place] in told]
-        return {"by": "people", "audited": len(verdicts), "good": sum(verdicts)}
     if drafts.planted.any():
         return {"by": "planted", "audited": len(accepted), "good": int((~drafts.planted[accepted]).sum())}
     own = bench.items.label
@@ -76,6 +73,28 @@ def audit(study: Labelled, bench: Bench, keys: list[str]) -> dict[str, object]:
     }
 
 
+def looked_at(study: Labelled, generated: Sequence[Published]) -> list[dict[str, object]] | None:
+    """The same by people, for each seed's generated.parquet; None for a study without a file of theirs.
+
+    Raises `LakeError` for a row of the file that is no verdict, is there twice, or is about no draft of these.
+    """
+    if not study.verification.audit_file:
+        return None
+    told, met, found = _people(study), set(), []
+    for one in generated:
+        table = pq.read_table(one.file("generated.parquet"), columns=["key", "verdict"])
+        keys = dict(zip(table["key"].to_pylist(), table["verdict"].to_pylist(), strict=True))
+        met |= keys.keys()
+        verdicts = [good for key, good in told.items() if keys.get(key) == "accepted"]
+        found.append({"by": "people", "audited": len(verdicts), "good": sum(verdicts)})
+    if strange := sorted(told.keys() - met):
+        raise LakeError(
+            f"{resolve(study.verification.audit_file)}: key '{strange[0]}' is of no draft that this study has now "
+            f"({len(strange)} rows); take out what was read of other drafts, or audit these"
+        )
+    return found
+
+
 def _people(study: Labelled) -> Mapping[str, bool]:
     file = resolve(study.verification.audit_file)
     if not file.is_file():
@@ -86,5 +105,7 @@ def _people(study: Labelled) -> Mapping[str, bool]:
     for number, _, row in read_table(file, ["key", "good"]):
         if not isinstance(row.get("key"), str) or not isinstance(row.get("good"), bool):
             raise LakeError(f"{file}: row {number}: a row has key (of generated.parquet) and good (true or false)")
+        if row["key"] in found:
+            raise LakeError(f"{file}: row {number}: key '{row['key']}' is there twice; keep one verdict of each")
         found[row["key"]] = row["good"]
     return found

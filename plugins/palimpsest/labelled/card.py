@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from palimpsest.config import Labelled
+from palimpsest.config import Labelled, resolve
 from palimpsest.guard.verdict import Verdict
+from palimpsest.labelled.audit import looked_at
 from palimpsest.labelled.coverage import Cell
 from palimpsest.labelled.deal import deal
 from palimpsest.labelled.items import take
@@ -19,9 +20,10 @@ from palimpsest.labelled.judge import judge, values
 from palimpsest.labelled.learner import balanced
 from palimpsest.labelled.score import FIGURES
 from palimpsest.labelled.stages import HERE, MEASURED, opened
-from palimpsest.lake import Facts, Lake, LakeError, Published, Rows
+from palimpsest.lake import Facts, Lake, LakeError, Published, Rows, digest_file
 
 CODE = [
+    f"{HERE}/audit.py",
     f"{HERE}/card.py",
     f"{HERE}/judge.py",
     "plugins/palimpsest/guard/judge.py",
@@ -43,12 +45,20 @@ def card(study: Labelled, lake: Lake, planned: Published, measured: Sequence[Pub
     def write(directory: Path) -> Facts:
         _, cells = opened(planned)
         seeds = [json.loads(one.file("figures.json").read_text(encoding="utf-8")) for one in measured]
+        if told := looked_at(study, measured):
+            seeds = [seed | {"audit": own} for seed, own in zip(seeds, told, strict=True)]
         verdicts = judge(study, cells, seeds)
         table = compare(study, cells, seeds, verdicts)
         (directory / "table.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
         rows = [{**one.as_dict(), "details": json.dumps(one.details)} for one in verdicts]
         pq.write_table(pa.Table.from_pylist(rows), directory / "verdicts.parquet")
-        failed = [one.sentence for one in verdicts if one.outcome == "failed"]
+        # what nobody compared with oversampling has not passed, if there is something to compare
+        made = any(seed["arms"]["verified"]["added"] for seed in seeds)
+        failed = [
+            one.sentence
+            for one in verdicts
+            if one.outcome == "failed" or (one.gate == "L1" and one.outcome == "not_judged" and made)
+        ]
         return Facts(extra={"headline": table["headline"], "failed": failed})
 
     config = {
@@ -56,6 +66,8 @@ def card(study: Labelled, lake: Lake, planned: Published, measured: Sequence[Pub
         "audit": study.verification.audit,
         "coverage": study.coverage.max_ratio,
     }
+    if study.verification.audit_file and (file := resolve(study.verification.audit_file)).is_file():
+        config["audited"] = digest_file(file)
     return lake.publish(
         f"labelled/{study.name}/card", write, config=config, parents=[planned, *measured], code=CODE
     )  # fmt: skip
@@ -119,13 +131,14 @@ def repaired(study: Labelled, lake: Lake, planned: Published, first: Published, 
     """``labelled/<name>/repaired``: the first seed's real training items and accepted generated ones, weighted so that
     cells count alike; held_out.parquet has the keys of the validation and test items, which are in neither.
 
-    Raises `LakeError` where a gate failed, unless the file says ``experiment: true``.
+    Raises `LakeError` where a gate failed, or L1 could not judge what was generated, unless the file says
+    ``experiment: true``.
     """
     failed = told.extra["failed"]
     if failed and not study.experiment:
         raise LakeError(
-            f"labelled study {study.name}: {len(failed)} gate{'s' * (len(failed) > 1)} failed, the data are not "
-            f"published: {'; '.join(failed)}. Change the plan, the generator or the verifier in {study.path}"
+            f"labelled study {study.name}: {len(failed)} gate{'s' * (len(failed) > 1)} not passed, the data are "
+            f"not published: {'; '.join(failed)}. Change the plan, the generator or the verifier in {study.path}"
         )
 
     def write(directory: Path) -> Facts:

@@ -11,7 +11,7 @@ import numpy as np
 from palimpsest.config import ConfigError, Labelled, load_study
 from palimpsest.guard.tokens import Vocabulary
 from palimpsest.labelled.items import Values
-from palimpsest.lake import Lake
+from palimpsest.lake import Lake, LakeError
 
 SIDE = 8
 """Pixels of a digit's side."""
@@ -32,8 +32,12 @@ class Draft:
 class Writer(Protocol):
     name: str
     decoding: str
-    depth: int | None
+    depth: int
     """Models between its text and people."""
+    mix: str | None
+    """What it was trained on, if that was here."""
+    prompt: str | None
+    """SHA-256 of its prompt's template, where it has one."""
 
     def write(self, seeds: np.ndarray, others: np.ndarray, count: int, random: np.random.Generator) -> list[Draft]:
         """At most so many drafts from a cell's ``seeds``; ``others`` are items of cells that are not short."""
@@ -46,7 +50,7 @@ class Blend:
     A planted look-alike has the greater part of an item of another cell.
     """
 
-    depth = 1
+    depth, mix, prompt = 1, None, None
 
     def __init__(self, study: Labelled, values: Values) -> None:
         self._values, self._settings = values, study.generator
@@ -86,6 +90,7 @@ class Trigrams:
     """Text of a word trigram that learned from a cell's seeds alone."""
 
     name, decoding, depth = "trigram", "a draw per word, temperature 1", 1
+    mix, prompt = None, None
 
     def __init__(self, values: Sequence[str]) -> None:
         self._values = values
@@ -108,6 +113,7 @@ class Strategy:
 
     def __init__(self, study: Labelled, values: Sequence[str], keys: Sequence[str], lake: Lake) -> None:
         from palimpsest.generate.engines import open_engine
+        from palimpsest.generate.prompts import prompt_of
         from palimpsest.provenance import generator_of
 
         named = study.generator
@@ -127,7 +133,15 @@ class Strategy:
         self._engine = open_engine(other, named.strategy, lake)
         self.name = self._engine.model
         self.decoding = f"{named.study}.{named.strategy}: {self._strategy.sampling.model_dump_json(exclude_unset=True)}"
-        self.depth = generator_of(other, named.strategy, self._engine.model, lake).depth_of_text(0)
+        generator = generator_of(other, named.strategy, self._engine.model, lake)
+        if (depth := generator.depth_of_text(0)) is None:
+            raise LakeError(
+                f"{study.path}: generator: nobody knows what the model of strategy {named.strategy} of study "
+                f"{other.name} learned from ({generator.mix}); train or export it again, or ask another one"
+            )
+        asks = self._strategy.engine.kind == "vllm"
+        self.depth, self.mix = depth, generator.mix
+        self.prompt = prompt_of(other, named.strategy).sha256 if asks else None
 
     def write(self, seeds: np.ndarray, others: np.ndarray, count: int, random: np.random.Generator) -> list[Draft]:
         from palimpsest.generate.keys import Document

@@ -93,7 +93,7 @@ def measure(study: Labelled, lake: Lake, planned: Published, seed: int) -> Publi
                 "fidelity": fidelity(bench),
                 "noise": noise(bench),
                 "verifier": verified(bench),
-                "audit": audit(study, bench, keys),
+                "audit": audit(study, bench),
                 "real_dropped": dict(dealt.dropped),
                 "real_left": {name: int((found.cells[dealt.train] == c).sum()) for c, name in enumerate(found.names)},
                 "separation": _separation(dealt, drafts),
@@ -105,6 +105,8 @@ def measure(study: Labelled, lake: Lake, planned: Published, seed: int) -> Publi
         return Facts(Rows(len(drafts.drafts), kept, dict(lost)))
 
     config = _config(study, SEED) | {"seed": seed}
+    # what people say of drafts changes none: the card reads it
+    config["verification"] = {k: v for k, v in config["verification"].items() if not k.startswith("audit")}
     return lake.publish(
         f"labelled/{study.name}/seeds/{seed}", write, config=config, parents=[planned], code=MEASURED
     )  # fmt: skip
@@ -156,6 +158,8 @@ def _generated(
             "grounded": [True] * many,
             "seed_keys": seeds,
             "generator": [author.name] * many,
+            "generator_mix": pa.array([author.mix] * many, pa.string()),
+            "prompt_sha256": pa.array([author.prompt] * many, pa.string()),
             "decoding": [author.decoding] * many,
             "verifier": ["validation items, logistic regression"] * many,
             "verdict": pa.array(drafts.verdicts.tolist(), pa.string()),

@@ -25,6 +25,8 @@ NO_TELEMETRY = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "false",
 }
+WITHOUT_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+"""MLflow's server would start eight processes that wait for jobs on traces of agents, which nobody here asks for."""
 USER = "admin"
 
 
@@ -131,6 +133,7 @@ class Settings:
         return {
             **os.environ,
             **NO_TELEMETRY,
+            **WITHOUT_JOBS,
             **{f"AIRFLOW__{key}": value for key, value in airflow.items()},
             "AIRFLOW_HOME": str(self.home),
             "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "plugins"), str(REPOSITORY)]),

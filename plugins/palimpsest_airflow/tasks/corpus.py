@@ -10,14 +10,28 @@ from palimpsest_airflow.tasks.common import Ref, keep_data_docs, opened, stage, 
 
 
 @stage()
-def extract(corpus: str) -> list[Ref]:
+def fetch(corpus: str) -> Ref:
+    """Source files that lie elsewhere, whole and checked, in the lake; what came of a file before is gone on from."""
+    from palimpsest.config import load_corpus
+    from palimpsest.fetch.stage import fetch_corpus
+
+    with work() as lake:
+        return fetch_corpus(load_corpus(corpus), lake).ref
+
+
+@stage()
+def extract(corpus: str, fetched: Ref | None = None) -> list[Ref]:
     """Pages of the run's days, parsed, repaired, redacted and scored: one dataset per day."""
     from palimpsest.config import load_corpus
+    from palimpsest.fetch.crawls import crawled_days
     from palimpsest.ingest.stage import extract_days
 
     loaded = load_corpus(corpus)
-    days = run_days(get_current_context(), loaded.start, loaded.end)
     with work() as lake:
+        if loaded.source.kind == "crawl":  # made after its interval has ended
+            days = crawled_days(opened(lake, fetched))
+        else:
+            days = run_days(get_current_context(), loaded.start, loaded.end)
         return [published.ref for published in extract_days(loaded, days, lake)]
 
 

@@ -14,7 +14,7 @@ JUDGED = "{{ task.op_kwargs['order']['judge'] }} {{ task.op_kwargs['order']['nam
 
 def judges(study: Study) -> bool:
     """Whether the study's Dag has these tasks."""
-    return bool(study.judging.ensembles or study.judging.tasks)
+    return bool(study.judging.ensembles or study.judging.contexts or study.judging.tasks)
 
 
 def judged(study: Study, orders: Any, trained: Any) -> Any:
@@ -24,7 +24,7 @@ def judged(study: Study, orders: Any, trained: Any) -> Any:
 
 @stage()
 def plan_judging(study: str, orders: list[dict[str, Any]], trained: list[Ref]) -> list[dict[str, Any]]:
-    """One order per ensemble of a mix's seeds, and per run that is asked questions."""
+    """One order per ensemble of a mix's seeds, and per run whose loss by context or whose answers are asked for."""
     from palimpsest.config import load_study
     from training.judge import plan_judging
 
@@ -36,7 +36,7 @@ def plan_judging(study: str, orders: list[dict[str, Any]], trained: list[Ref]) -
 
 @stage(pool="train", map_index_template=JUDGED)
 def judge(study: str, order: dict[str, Any]) -> Ref:
-    """Losses of an ensemble at K = 1 .. seeds, or the accuracy of one run on the study's downstream tasks."""
+    """Losses of an ensemble at K = 1 .. seeds, or one run's loss by context, or its accuracy on downstream tasks."""
     from palimpsest.config import load_study
     from training.judge import judge
 

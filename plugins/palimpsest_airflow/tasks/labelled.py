@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from palimpsest_airflow.tasks import serving
-from palimpsest_airflow.tasks.common import Ref, keep_links, opened, stage, work
+from palimpsest_airflow.tasks.common import Ref, keep_data_docs, keep_links, opened, stage, work
 
 if TYPE_CHECKING:
     from palimpsest.labelled.coverage import Cell
@@ -44,15 +44,17 @@ def measure(name: str, planned: Ref, seed: int) -> Ref:
 
 @stage()
 def card(name: str, planned: Ref, measured: list[Ref]) -> Ref:
-    """The report card: means over the seeds, and what the gates say of them."""
+    """The report card: means over the seeds, and what the gates say of them, here and in Data Docs."""
     import json
 
+    from expectations.labelled import show
     from palimpsest.config import load_labelled
     from palimpsest.labelled import card as cards
 
     with work() as lake:
         seeds = [opened(lake, ref) for ref in measured]
         published = cards.card(load_labelled(name), lake, opened(lake, planned), seeds)
+    keep_data_docs(show(published).page)
     log.info("%s", "\n" + cards.render(json.loads(published.file("table.json").read_text(encoding="utf-8"))))
     return published.ref
 

@@ -19,11 +19,12 @@ GATED = ("split", "generations", "mixes")
 @stage()
 def plan(study: str) -> Refs:
     """Training and validation documents, every generation request with its content key, and what asking them costs."""
-    from palimpsest.config import load_study
+    from palimpsest.config import check_files, load_study
     from palimpsest.generate.plan import plan
     from palimpsest.split import split
 
     loaded = load_study(study)
+    check_files(loaded)  # those of tasks and held-out sets are read only after everything has been generated
     serving.keep_generation_link(study)
     if loaded.judging.tasks:  # asked after days of training; what keeps them from it is said now
         from training.downstream import require
@@ -119,6 +120,7 @@ def gate(study: str, so_far: Refs) -> Refs:
     from expectations.guard.history import publish_history
     from expectations.verdicts import GateFailed
     from palimpsest.config import load_study
+    from training.verdicts import log_stopped
 
     loaded = load_study(study)
     keep_guard(study)
@@ -126,6 +128,7 @@ def gate(study: str, so_far: Refs) -> Refs:
         try:
             verdict = gate_study(loaded, lake, **_open(lake, so_far, *gated(so_far)))
         except GateFailed as failure:
+            log_stopped(loaded, failure.record)
             if not failure.waivable:
                 raise
             log.warning("%s", failure)

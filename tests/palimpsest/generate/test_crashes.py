@@ -24,14 +24,30 @@ from palimpsest.split import split
 CONTROL = {"augment": {"kind": "augment", "generations": 1024, "engine": {"kind": "augment"}}}
 LAYOUTS = {"real": {"kind": "real"}}
 MIXES = {"real": {"layout": "real", "epochs": 1}}
-FUSED = """
-import os, signal, sys
+FORKED = """
+import os, traceback
+
+def forked():
+    # everything is imported: a process is at work at once
+    child = os.fork()
+    if child == 0:
+        try:
+            generate()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return child
+"""
+FUSED = (
+    FORKED
+    + """
+import json, os, signal, sys
 from palimpsest.config import load_study
 from palimpsest.generate import drive, run
 from palimpsest.lake import Lake
 
-study, lake = load_study(sys.argv[1]), Lake(sys.argv[2])
-fuse = int(sys.argv[3])
+file, root = sys.argv[1], sys.argv[2]
 drive.COMMIT_ROWS = 8
 
 def blow(event, arguments):
@@ -41,12 +57,23 @@ def blow(event, arguments):
         if fuse == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-split, plan = (lake.latest(f"studies/small/{name}") for name in ("split", "plan"))
-sys.addaudithook(blow)
-for shard in range(study.shards):
-    run.generate_shard(study, lake, split=split, plan=plan, shard=shard)
+def generate():
+    study, lake = load_study(file), Lake(root)
+    split, plan = (lake.latest(f"studies/small/{name}") for name in ("split", "plan"))
+    sys.addaudithook(blow)
+    for shard in range(study.shards):
+        run.generate_shard(study, lake, split=split, plan=plan, shard=shard)
+
+ended = []
+for fuse in map(int, sys.argv[3:]):
+    child = forked()
+    ended.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(json.dumps(ended))
 """
-KILLER = """
+)
+KILLER = (
+    FORKED
+    + """
 import json, os, random, signal, sys, time
 from palimpsest.catalog import Catalog
 from palimpsest.config import load_study
@@ -65,15 +92,7 @@ def generate():
 
 ended = []
 while True:
-    child = os.fork()  # everything is imported: a process is at work at once
-    if child == 0:
-        try:
-            generate()
-        except BaseException:
-            import traceback
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
+    child = forked()
     if len(ended) < kills:
         time.sleep(chance.uniform(0.0, longest))
         os.kill(child, signal.SIGKILL)
@@ -82,6 +101,7 @@ while True:
         break
 print(json.dumps(ended))
 """
+)
 ENVIRONMENT = {"PYTHONPATH": str(REPOSITORY / "plugins")}
 
 
@@ -114,13 +134,12 @@ def test_killed_at_every_kind_of_step_the_ledger_ends_as_if_undisturbed(lake, st
     planned = plan(study, lake, split=parts)
     program = tmp_path / "child.py"
     program.write_text(FUSED)
-    kills = 0
-    for fuse in (1, 2, 3, 5, 8, 13, 21, 34, 100_000):
-        command = [sys.executable, program, study.path, lake.base, str(fuse)]
-        child = subprocess.run(command, env=os.environ | ENVIRONMENT, check=False)
-        assert child.returncode in (0, -signal.SIGKILL)
-        kills += child.returncode != 0
-    assert kills >= 5 and child.returncode == 0
+    fuses = ("1", "2", "3", "5", "8", "13", "21", "34", "100000")
+    command = [sys.executable, program, study.path, lake.base, *fuses]
+    done = subprocess.run(command, env=os.environ | ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    ended = json.loads(done.stdout.splitlines()[-1])
+    assert set(ended) == {0, -signal.SIGKILL} and ended.count(-signal.SIGKILL) >= 5 and ended[-1] == 0, done.stderr
     assert texts(lake) == undisturbed(study, parts, planned)
     assert max(stored(lake).values()) == 1, "a request was paid for twice although its segment was whole"
 

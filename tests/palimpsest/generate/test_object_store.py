@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
-import time
-import urllib.request
 from collections import Counter
 from pathlib import Path
 
@@ -32,26 +29,6 @@ from tests.palimpsest.generate.test_ledger import keys, made
 CONTROL = {"augment": {"kind": "augment", "generations": 4, "engine": {"kind": "augment"}}}
 LAYOUTS = {"real": {"kind": "real"}}
 MIXES = {"real": {"layout": "real", "epochs": 1}}
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory):
-    """The address of an S3 server in a process of its own."""
-    port = free_port()
-    log = (tmp_path_factory.mktemp("s3") / "log").open("w")
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    url = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 120
-    while True:
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
-            break
-        assert server.poll() is None and time.monotonic() < deadline
-        time.sleep(0.2)
-    yield url
-    server.kill()
-    server.wait()
-    log.close()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from palimpsest.guard.copying import Known, bleu, self_bleu
+from palimpsest.guard.copying import Known, bleu, novelty_nulls, self_bleu, self_bleu_null
 from palimpsest.guard.distance import Detector, distance, mmd, sample, vendi
 from palimpsest.guard.thresholds import DEFAULTS
 from palimpsest.guard.tokens import Vocabulary
@@ -95,6 +95,21 @@ def test_novelty_is_the_share_of_new_runs():
     found = known.novelty([vocabulary.encode("a b c d e x"), vocabulary.encode("b c d e f g")])
     assert found == {5: 0.25, 9: None}
     assert Known([], (5,)).novelty([vocabulary.encode("a b c d e")]) == {5: 1.0}
+
+
+def test_the_nulls_of_copying_are_those_of_real_text():
+    vocabulary = Vocabulary()
+    known = [vocabulary.encode(" ".join(f"w{n}" for n in range(50)))]
+    other = [vocabulary.encode(" ".join(f"w{n}" for n in range(start, start + 6))) for start in range(0, 60, 3)]
+    nulls = novelty_nulls(Known(known, (5, 9)), other)
+    whole = Known(known, (5, 9)).novelty(other)[5]
+    assert nulls.keys() == {5}, "no document has nine tokens"
+    assert nulls[5].mean == pytest.approx(whole, abs=0.1) and nulls[5].sd > 0
+    assert novelty_nulls(Known(known), other[:5]) == {}
+    texts = [" ".join(f"w{(n * k) % 7}" for k in range(1, 30)) for n in range(1, 30)]
+    few, many = self_bleu_null(texts, 5), self_bleu_null(texts, 25)
+    assert few.mean < many.mean <= 1 and few.splits == 8
+    assert self_bleu_null(["", ""], 2) is None
 
 
 def test_a_verifier_is_held_to_chance_and_to_its_audit():

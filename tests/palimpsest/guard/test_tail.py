@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from palimpsest.guard.judge import judge_tail
-from palimpsest.guard.tail import Counts, sampled, subsampled, survival, tail
+from palimpsest.guard.tail import Counts, mass_null, sampled, subsampled, survival, tail
 from palimpsest.guard.thresholds import DEFAULTS
 from palimpsest.guard.tokens import Vocabulary, draw, size
 
@@ -53,6 +53,16 @@ def test_the_tail_of_a_set_by_hand():
 
 def many(words: int, copies: int = 1):
     return [np.arange(2, 2 + words, dtype=np.int32) for _ in range(copies)]
+
+
+def test_the_mass_of_the_tail_has_a_null_around_its_own():
+    counts, documents = Counts(spread=True), [np.array([2, 2, 2, 3 + number, 3 + number]) for number in range(40)]
+    counts.add(documents)
+    null = mass_null(counts.source(), documents, 50)
+    assert null.mean == pytest.approx(tail(counts, counts.source()).mass) == pytest.approx(0.4)
+    uneven = [*documents, *[np.array([2] * 5)] * 40]
+    assert mass_null(counts.source(), uneven, 50).sd > 0
+    assert mass_null(counts.source(), documents[:15], 50) is None
 
 
 def test_a_generator_that_avoids_rare_words_fails_and_says_so():

@@ -71,10 +71,10 @@ def test_bytes_after_the_last_record_are_an_error(tmp_path):
         (b"", "the file is empty"),
         (gzip.compress(b"", mtime=0), "the file holds no record"),
         (b"<html><body>hello</body></html>", "not a WARC file: it begins with b'<html><bod' at offset 0"),
-        (b"filedesc://example.arc 0.0.0.0 20140216050221 text/plain 1 0\n", "not a WARC file"),
+        (b"filedesc://example.arc 0.0.0.0 20140216050221 text/plain 76\n1 0", "damaged after offset 0: 73 bytes are"),
         (gzip.compress(b"just some text, compressed\n" * 50, mtime=0), "damaged after offset 0: Invalid WARC header"),
     ],
-    ids=["empty", "no record", "html", "arc", "compressed text"],
+    ids=["empty", "no record", "html", "cut-off arc", "compressed text"],
 )
 def test_what_is_no_warc_is_named(tmp_path, content, message):
     path = tmp_path / "other.warc.gz"
@@ -83,20 +83,20 @@ def test_what_is_no_warc_is_named(tmp_path, content, message):
         read(path)
 
 
-def test_a_missing_file_names_the_key_and_the_place(tmp_path, make_corpus):
+def test_a_missing_file_names_the_key_and_the_place(tmp_path, make_corpus, lake):
     with pytest.raises(LakeError, match=r"crawl\.yaml: source\.files\[0\]: no file matches '.*/none-\*\.warc\.gz'"):
-        source_files(make_corpus(tmp_path / "none-*.warc.gz"))
+        source_files(make_corpus(tmp_path / "none-*.warc.gz"), lake)
 
 
-def test_globs_are_filled_in_sorted_and_each_file_is_read_once(tmp_path, make_corpus):
+def test_globs_are_filled_in_sorted_and_each_file_is_read_once(tmp_path, make_corpus, lake):
     for name in ("b.warc.gz", "a.warc.gz"):
         (tmp_path / name).write_bytes(b"x")
-    found = source_files(make_corpus(tmp_path / "*.warc.gz", tmp_path / "b.warc.gz"))
+    found = source_files(make_corpus(tmp_path / "*.warc.gz", tmp_path / "b.warc.gz"), lake)
     assert [file.path.name for file in found] == ["a.warc.gz", "b.warc.gz"]
 
 
-def test_files_of_the_repository_are_named_as_the_corpus_names_them():
-    assert [file.name for file in source_files(load_corpus("sample"))] == [SAMPLE]
+def test_files_of_the_repository_are_named_as_the_corpus_names_them(lake):
+    assert [file.name for file in source_files(load_corpus("sample"), lake)] == [SAMPLE]
 
 
 def test_bodies_are_decoded_if_they_are_what_their_header_says(write_warc, response):

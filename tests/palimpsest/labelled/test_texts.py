@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,6 +17,7 @@ from palimpsest.labelled.deal import deal
 from palimpsest.labelled.learner import balanced
 from palimpsest.labelled.separate import Protected
 from palimpsest.lake import LakeError
+from palimpsest.provenance import write_lost_lineage
 from tests.palimpsest.labelled.conftest import COUNTS, content, run, texts, write_table
 
 STUDY = """
@@ -127,6 +129,7 @@ def test_other_generators_write_from_the_seeds_of_the_cell_alone(tmp_path, lake,
     assert rows and all({*row["seed_keys"]} <= seeds for row in rows)
     assert {(row["label"], row["group"]) for row in rows} == {("beta", "y")}
     assert {row["generator"] for row in rows} == {"trigram" if kind == "trigram" else "augment:1"}
+    assert {(row["generator_mix"], row["prompt_sha256"]) for row in rows} == {(None, None)}
     assert found.arms["verified"]["added"] > 0
 
 
@@ -153,8 +156,49 @@ def test_people_may_audit_what_was_accepted_and_a_failed_gate_keeps_the_data_bac
     (verdict,) = (v for v in found.table["verdicts"] if v["measure"] == "precision")
     assert (verdict["outcome"], verdict["value"]) == ("failed", pytest.approx(16 / 20))
     assert "80% of 20 audited texts" in verdict["sentence"] and "people looked at them" in verdict["sentence"]
-    with pytest.raises(LakeError, match=r"failed, the data are not published: .*80% of 20 audited texts"):
+    assert found.measured[0].uri == first.measured[0].uri, "what was read is what is judged"
+    with pytest.raises(LakeError, match=r"not passed, the data are not published: .*80% of 20 audited texts"):
         card.repaired(found.study, lake, found.planned, found.measured[0], found.told)
+    more = [json.dumps({"key": row["key"], "good": True}) for row in rows if row["verdict"] == "accepted"][20:40]
+    file.write_text("\n".join([file.read_text(), *more]))
+    (again,) = (v for v in run(found.study, lake).table["verdicts"] if v["measure"] == "precision")
+    assert len(more) == 2 and again["value"] == pytest.approx(18 / 22)
+    assert again["sentence"].startswith("82% of 22 audited texts")
+    for row, why in (
+        ({"key": "toy:7:1", "good": True}, "'toy:7:1' is of no draft"),
+        ({"key": accepted[0], "good": True}, "twice"),
+    ):
+        bad = tmp_path / "bad.jsonl"
+        bad.write_text("\n".join([file.read_text(), json.dumps(row)]))
+        wrong = found.study.verification.model_copy(update={"audit_file": str(bad)})
+        with pytest.raises(LakeError, match=why):
+            run(found.study.model_copy(update={"verification": wrong}), lake)
+
+
+def test_what_too_few_seeds_compared_with_oversampling_is_not_published(toy, lake):
+    found = run(toy, lake)
+    with pytest.raises(LakeError, match="not passed, the data are not published: .*cannot be judged by 1 seeds; 5 are"):
+        card.repaired(toy, lake, found.planned, found.measured[0], found.told)
+
+
+def test_a_generator_of_which_nobody_knows_what_it_learned_stops(tmp_path, lake, monkeypatch):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    write_lost_lineage(folder, "r1")
+    content_of = yaml.safe_load(STUDY) | {"servers": {"own": {"model": str(folder)}}}
+    content_of["strategies"]["own"] = {
+        "kind": "rephrase",
+        "generations": 1,
+        "engine": {"kind": "vllm", "server": "own"},
+    }
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "control.yaml").write_text(yaml.safe_dump(content_of))
+    monkeypatch.setenv("PALIMPSEST_STUDIES", str(tmp_path / "studies"))
+    monkeypatch.setattr("palimpsest.generate.engines.open_engine", lambda *_: SimpleNamespace(model="own"))
+    generator = {"kind": "strategy", "study": "control", "strategy": "own"}
+    study = Labelled.model_validate(content(write_table(tmp_path / "toy.parquet", COUNTS), generator=generator))
+    with pytest.raises(LakeError, match="nobody knows what the model of strategy own of study control learned from"):
+        stages.measure(study, lake, stages.plan(study, lake), 0)
 
 
 def test_data_without_a_short_cell_are_not_judged_and_nothing_is_generated(tmp_path, lake):

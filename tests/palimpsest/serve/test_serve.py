@@ -155,7 +155,7 @@ def test_a_server_for_another_model_is_never_ready(make, here):
         serve.ensure(make(behaviour="other", ready_within_s=3), "tiny", here)
 
 
-def test_a_server_nobody_uses_stops_itself(make, here, monkeypatch):
+def test_a_server_nobody_uses_stops_itself_and_comes_back(make, here, monkeypatch):
     monkeypatch.setenv("PALIMPSEST_SERVER_IDLE_S", "4")
     study = make()
     serve.ensure(study, "tiny", here)
@@ -165,6 +165,8 @@ def test_a_server_nobody_uses_stops_itself(make, here, monkeypatch):
     assert replica()["state"] == "ready"
     until(lambda: serve.status()[0].state == "stopped", within_s=30)
     assert processes() == []
+    assert len(serve.ensure(study, "tiny", here)) == 1
+    assert replica()["state"] == "ready"
 
 
 def test_studies_that_ask_for_the_same_server_share_it_until_both_have_left(make, here):

@@ -20,7 +20,7 @@ def study(rng, law, x, seeds, deviation, others=4, lucky=0.05):
 def test_planted_law_is_recovered_with_its_intervals():
     rng = np.random.default_rng(0)
     rows, lucky = study(rng, PAPER, (0.15, 0.3, 0.6, 1.5), 3, 0.0005)
-    found = fit_series((0.15, 0.3, 0.6, 1.5), rows[:4], block_noise(rows, {0, 1, 2}))
+    found = fit_series((0.15, 0.3, 0.6, 1.5), rows[:4])
     assert found.problem == "" and found.resampled == "seeds" and found.r2 > 0.999
     assert pytest.approx(PAPER.C + lucky, abs=0.005) == found.law.C and pytest.approx(PAPER.B, rel=0.05) == found.law.B
     assert found.low.C < PAPER.C + lucky < found.high.C and found.low.B < PAPER.B < found.high.B
@@ -48,7 +48,7 @@ def test_bootstrap_intervals_cover_the_planted_law(x, seeds, law, deviation):
     for _ in range(STUDIES):
         rows, effect = study(rng, law, x, seeds, deviation)
         means.append([np.mean(list(row.values())) for row in rows[: len(x)]])
-        noises.append(block_noise(rows, set(range(seeds))))
+        noises.append(block_noise(rows[: len(x)], set(range(seeds))))
         lucky.append(effect)
     amplitude, exponent, floor, _ = fit_many(points, np.array(means))
     expected = amplitude[:, None] * points ** -exponent[:, None] + floor[:, None]
@@ -71,16 +71,16 @@ def test_without_the_uncertainty_of_the_noise_the_interval_would_be_too_narrow()
 def test_one_seed_takes_the_misfit_for_noise_from_five_points_on():
     x = (1, 2, 4, 8, 16)
     rows = [{0: PAPER.loss(v) + wobble} for v, wobble in zip(x, (1e-3, -1e-3, 1e-3, -1e-3, 1e-3), strict=True)]
-    found = fit_series(x, rows, Noise(None, 0))
+    found = fit_series(x, rows)
     assert found.resampled == "fit" and found.low.C <= found.law.C <= found.high.C
-    few = fit_series(x[:4], rows[:4], Noise(None, 0))
+    few = fit_series(x[:4], rows[:4])
     assert few.resampled == "" and few.low is None and few.law is not None
 
 
 def test_left_out_points_are_predicted_by_the_others():
     x, odd = (1, 2, 4, 8, 16), 0.05
     rows = [{0: PAPER.loss(v) + (odd if v == 16 else 0)} for v in x]
-    found = fit_series(x, rows, Noise(None, 0))
+    found = fit_series(x, rows)
     assert found.left_out[-1] == pytest.approx(-odd, abs=0.005)
 
 
@@ -96,9 +96,9 @@ def test_left_out_points_are_predicted_by_the_others():
     ids=["two points", "not finite", "rising", "three points", "floor at 0"],
 )
 def test_what_there_is_to_hold_against_a_law_is_said(x, losses, reason):
-    assert reason in fit_series(x, [{0: loss} for loss in losses], Noise(None, 0)).problem
+    assert reason in fit_series(x, [{0: loss} for loss in losses]).problem
 
 
 def test_points_without_a_common_seed_have_no_law():
-    found = fit_series((1, 2, 4), [{0: 3.0}, {1: 2.0}, {0: 1.0}], Noise(None, 0))
+    found = fit_series((1, 2, 4), [{0: 3.0}, {1: 2.0}, {0: 1.0}])
     assert found.law is None and "no seed in common" in found.problem

@@ -129,7 +129,7 @@ def test_text_of_the_study_cannot_become_markup(study, lake, publish):
     assert "<script" not in text and "&lt;script&gt;alert(1)" in text
 
 
-def test_links_appear_where_the_addresses_are_known(study, lake, publish, monkeypatch):
+def test_links_appear_where_the_addresses_are_known(study, lake, store, publish, monkeypatch):
     monkeypatch.setenv("PALIMPSEST_AIRFLOW_URL", "http://localhost:8080")
     monkeypatch.setenv("PALIMPSEST_MLFLOW_URL", "http://localhost:5000")
     monkeypatch.setenv("AIRFLOW_CTX_DAG_ID", "study_demo")
@@ -140,7 +140,7 @@ def test_links_appear_where_the_addresses_are_known(study, lake, publish, monkey
     assert links == ["http://localhost:8080/dags/study_demo/runs/manual__1%2B1", track.run_url(parent)]
 
 
-def test_report_closes_the_mlflow_parent(study, lake, publish):
+def test_report_closes_the_mlflow_parent(study, lake, store, publish):
     from mlflow import MlflowClient
 
     parent = track.open_parent(study)

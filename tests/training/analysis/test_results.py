@@ -159,7 +159,7 @@ def test_study_wide_metrics_have_the_same_names_in_every_study(study, lake, inpu
     assert shared[0] == shared[1] and {"best/efficiency", "reference/loss", "total/flops"} <= shared[0]
 
 
-def test_mlflow_holds_every_table_once_and_earlier_reports_beside_it(study, lake, inputs):
+def test_mlflow_holds_every_table_once_and_earlier_reports_beside_it(study, lake, store, inputs):
     from mlflow import MlflowClient
 
     first = track.open_parent(study, {"palimpsest.run_key": "first"})
@@ -167,8 +167,22 @@ def test_mlflow_holds_every_table_once_and_earlier_reports_beside_it(study, lake
     report(study, lake, **inputs, parent_run_id=first)  # the task was cleared and ran again
     client = MlflowClient(track.tracking_uri())
     names = {file.path for file in client.list_artifacts(first)}
-    assert {"mixes.json", "gaps.json", "laws.json", "ablations.json"} <= names and "history.json" not in names
+    assert {
+        "mixes.json",
+        "gaps.json",
+        "laws.json",
+        "ablations.json",
+        "cost.json",
+        "passes.json",
+    } <= names and "history.json" not in names
     assert [row["mix"] for row in rows_of(client, first, "mixes.json")] == list(study.mixes)
+    cost = {row["mix"]: row for row in rows_of(client, first, "cost.json")}
+    assert cost["simple_8"]["generated_tokens"] == 720 and cost["real"]["gain"] is None
+    row = cost["simple_8"]
+    assert row["gain"] == pytest.approx(row["gain_per_pflop"] * row["flops"] / 1e15)
+    streams = [row for row in rows_of(client, first, "passes.json") if row["mix"] == "simple_8"]
+    assert [(row["stream"], row["share"]) for row in streams] == [("real", 0.25), ("simple_8", 0.75)]
+    assert streams[1]["passes"] == pytest.approx(0.7 * 4)
     tags = client.get_run(first).data.tags
     assert tags["palimpsest.best_mix"] == "stitched_8" and tags["palimpsest.widens.generations.stitched"] == "yes"
 
@@ -185,7 +199,7 @@ def rows_of(client, run, name):
     return [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
 
 
-def test_results_page_is_written_from_lake_and_mlflow(study, lake, inputs, tmp_path, monkeypatch):
+def test_results_page_is_written_from_lake_and_mlflow(study, lake, store, inputs, tmp_path, monkeypatch):
     monkeypatch.setattr(results, "load_study", lambda name: study)
     monkeypatch.setattr(results.Lake, "from_env", classmethod(lambda cls: lake))
     published = report(study, lake, **inputs)
@@ -199,8 +213,13 @@ def test_results_page_is_written_from_lake_and_mlflow(study, lake, inputs, tmp_p
     page = results.main("planted", tmp_path)
     text = page.read_text(encoding="utf-8")
     assert load_table(published)["headline"] in text and track.hardware() in text and parent in text
-    for heading in ("Mix by mix", "Together or apart", "One thing changed", "Laws", "Figures", "Cost and hardware"):
+    for heading in ("Mix by mix", "Together or apart", "One thing changed", "Laws", "Figures", "Cost and hardware",
+                    "What it cost", "Passes over each stream"):  # fmt: skip
         assert f"\n## {heading}\n" in text
+    assert "| simple_8 | simple_8 | 86% | 259k | 0.75 | 2.80 |" in text
+    dags = [*(f"corpus_{corpus}" for corpus in study.corpora), "study_planted"]
+    switched = [text.index(f"{what} {dag}") for dag in dags for what in ("unpause -y", "trigger")]
+    assert switched == sorted(switched)
     for line in text.splitlines():
         if line.startswith("!["):
             assert (tmp_path / line.split("](")[1].rstrip(")")).stat().st_size > 10_000

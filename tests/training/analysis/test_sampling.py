@@ -11,7 +11,6 @@ from scipy.stats import t as student
 from palimpsest.lake import Facts
 from tests.training.analysis import planted
 from training.analysis.gaps import find_gaps
-from training.analysis.laws import Noise
 from training.analysis.report import load_table, report
 from training.analysis.sampling import Documents, effective, half_width, holds, influence, read
 from training.analysis.series import describe_mixes
@@ -82,11 +81,11 @@ def test_gaps_their_mean_and_slope_have_the_interval_of_the_planted_documents():
             own = base - (planted.GAP + gain * np.log2(g)) * mix.startswith("stitched")
             nats[mix] = {seed: tokens * own for seed in (0, 1)}
             losses = {"iid": float((tokens * own).sum() / tokens.sum())}
-            run = {"losses": losses, "parameters": {"non_embedding": 10_000}}
+            run = {"losses": losses, "parameters": {"total": 10_000}}
             runs[mix] = {0: run, 1: run}
         documents = Documents(tokens, {"iid": np.ones(count, bool)}, nats)
         members = describe_mixes(study, runs)
-        gaps = find_gaps(members, {"rephrase": "rephrase"}, {"iid": Noise(0.01, 9)}, documents)
+        gaps = find_gaps(members, {"rephrase": "rephrase"}, ["iid"], documents)
         gap = next(gap for gap in gaps if gap["layout"] == "stitched")
         mean = planted.GAP + planted.SLOPE * 1.5
         covered["mean"] += abs(gap["mean"] - mean) <= gap["mean_document_margin"]

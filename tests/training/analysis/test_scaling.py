@@ -13,7 +13,7 @@ FULL = 40_000
 SHARES = (0.25, 0.5, 1.0)
 
 
-def simulate(rng, multipliers, *, seeds=2, noise=0.01, seed_effect=0.05, shares=SHARES, noisy_share=1.0):
+def simulate(rng, multipliers, *, seeds=2, noise=0.01, seed_effect=0.05, shares=SHARES, noisy_share=1.0, loud=1.0):
     """Reference points and mixes whose losses follow TRUTH plus a paired seed effect and independent noise."""
     effect = rng.normal(0, seed_effect, seeds)
 
@@ -21,7 +21,7 @@ def simulate(rng, multipliers, *, seeds=2, noise=0.01, seed_effect=0.05, shares=
         return {s: TRUTH.loss(tokens) + effect[s] + rng.normal(0, noise * scale) for s in range(seeds)}
 
     reference = [Reference(int(FULL * s), runs(FULL * s, noisy_share if s == shares[0] else 1.0)) for s in shares]
-    return reference, {f"x{m}": runs(FULL * m) for m in multipliers}
+    return reference, {f"x{m}": runs(FULL * m, loud) for m in multipliers}
 
 
 def test_a_mix_is_held_against_its_own_real_tokens_not_the_largest_reference():
@@ -47,7 +47,7 @@ def test_without_a_usable_law_the_neighbouring_real_only_runs_are_named():
 
 
 def test_the_interval_covers_a_multiplier_that_lies_between_reference_points():
-    assert coverage(60, shares=(0.5, 1, 2, 4)) > 0.9
+    assert coverage(30, shares=(0.5, 1, 2, 4)) > 0.9
 
 
 @pytest.mark.parametrize("tokens", [(1e4, 2e4, 4e4), (1e4, 2e4, 3e4, 4e4, 8e4)], ids=["3 points", "5 points"])
@@ -95,12 +95,17 @@ def test_planted_multipliers_are_recovered_without_noise():
     ids=["2 seeds", "3 seeds", "4 sizes"],
 )
 def test_interval_covers_the_planted_multiplier(seeds, shares, noise):
-    """95% nominal, over 300 studies of four multipliers, of which one is 1 and two are extrapolated."""
-    assert 0.93 <= coverage(300, seeds=seeds, shares=shares, noise=noise) <= 0.975
+    """95% nominal, over 50 studies of four multipliers, of which one is 1 and two are extrapolated."""
+    assert coverage(50, seeds=seeds, shares=shares, noise=noise) >= 0.93
+
+
+@pytest.mark.parametrize(("noise", "loud"), [(0.005, 4.0), (0.02, 0.25)], ids=["loud mixes", "loud reference"])
+def test_interval_covers_where_mixes_and_reference_scatter_unequally(noise, loud):
+    assert coverage(50, seeds=3, shares=(0.125, *SHARES), noise=noise, loud=loud) >= 0.93
 
 
 def test_interval_loses_little_where_the_smallest_size_is_twice_as_noisy_as_the_pool_assumes():
-    assert coverage(100, seeds=2, noise=0.02, noisy_share=2.0) >= 0.88
+    assert coverage(40, seeds=2, noise=0.02, noisy_share=2.0) >= 0.88
 
 
 def coverage(studies, multipliers=(0.7, 1.0, 1.5, 2.5), **truth):

@@ -1,0 +1,152 @@
+"""HTTP requests that cannot hang: a connection that hardly brings anything is cut, even one that drips.
+
+A read timeout alone is no defence: it begins anew with every byte (slow loris), also inside the headers. So every
+stream counts what it brings over a window of waiting.
+"""
+
+from __future__ import annotations
+
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import httpcore
+import httpx
+
+from palimpsest.lake import LakeError
+
+SLOWEST = 1_024
+"""Bytes per second under which a connection is not worth waiting for."""
+CONNECT_S = 15.0
+REDIRECTS = 5
+AGENT = "palimpsest (a data pipeline; reads what corpus files name)"
+MOVED = (301, 302, 303, 307, 308)
+Headers = Mapping[str, str]
+
+
+class Paced(httpcore.NetworkStream):
+    """A stream that brings 1 KiB/s over every ``window_s`` seconds of waiting, or raises `httpcore.ReadTimeout`."""
+
+    def __init__(self, stream: httpcore.NetworkStream, window_s: float) -> None:
+        self._stream, self._window_s = stream, window_s
+        self._waited, self._brought = 0.0, 0
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        started = time.monotonic()
+        data = self._stream.read(max_bytes, max(self._window_s - self._waited, 0.001))
+        self._waited += time.monotonic() - started
+        self._brought += len(data)
+        if self._waited >= self._window_s:
+            if data and self._brought < SLOWEST * self._window_s:
+                raise httpcore.ReadTimeout(f"only {self._brought} bytes in {self._waited:.1f} s")
+            self._waited, self._brought = 0.0, 0
+        return data
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._waited, self._brought = 0.0, 0
+        self._stream.write(buffer, self._window_s)
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(self, ssl_context, server_hostname=None, timeout=None) -> Paced:
+        return Paced(self._stream.start_tls(ssl_context, server_hostname, self._window_s), self._window_s)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+class Backend(httpcore.NetworkBackend):
+    """Connections of paced streams; ``choose(host, port)`` gives the address to connect to, or raises."""
+
+    def __init__(self, window_s: float, choose: Callable[[str, int], str] | None) -> None:
+        self._plain, self._window_s, self._choose = httpcore.SyncBackend(), window_s, choose
+
+    def connect_tcp(self, host, port, timeout=None, local_address=None, socket_options=None) -> Paced:
+        if self._choose:
+            host = self._choose(host, port)
+        stream = self._plain.connect_tcp(host, port, CONNECT_S, local_address, socket_options)
+        return Paced(stream, self._window_s)
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+class Client:
+    """Connections to any number of hosts, for any number of threads.
+
+    With ``choose`` the address connected to is the one it gave, whatever the name resolves to a moment later, and the
+    proxies of the environment are not used: they would resolve names themselves. ``tokens``: Authorization headers by
+    host and port; a host that a server redirects to gets its own or none.
+    """
+
+    def __init__(
+        self,
+        connections: int,
+        stall_s: float,
+        choose: Callable[[str, int], str] | None = None,
+        tokens: Mapping[str, str] | None = None,
+        agent: str = AGENT,
+    ) -> None:
+        self._tokens, self._agent = tokens or {}, agent
+        options = {
+            "ssl_context": httpx.create_ssl_context(),
+            "max_connections": None,
+            "max_keepalive_connections": connections,
+            "keepalive_expiry": 30.0,
+            "network_backend": Backend(stall_s, choose),
+        }
+        self._direct = httpcore.ConnectionPool(**options)
+        proxies = {} if choose else urllib.request.getproxies()
+        self._proxied = {
+            scheme: httpcore.HTTPProxy(proxies[scheme], **options) for scheme in ("http", "https") if scheme in proxies
+        }
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        for pool in (self._direct, *self._proxied.values()):
+            pool.close()
+
+    @contextmanager
+    def once(self, url: str, headers: Headers) -> Iterator[httpcore.Response]:
+        """The answer to one GET, its body unread and undecoded; redirects are answers like others.
+
+        Raises `ConnectionError` or `TimeoutError` for what trying again may mend.
+        """
+        scheme, host = urlsplit(url).scheme, urlsplit(url).hostname or ""
+        token = self._tokens.get(urlsplit(url).netloc)
+        sent = {"User-Agent": self._agent, **headers} | ({"Authorization": token} if token else {})
+        proxied = scheme in self._proxied and not urllib.request.proxy_bypass(host)
+        pool = self._proxied[scheme] if proxied else self._direct
+        try:
+            with pool.stream("GET", url, headers=sent) as response:
+                yield response
+        except httpcore.TimeoutException as error:
+            raise TimeoutError(f"{url}: no answer, or too slow a one: {error or type(error).__name__}") from None
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.ProxyError) as error:
+            raise ConnectionError(f"{url}: {error or type(error).__name__}") from None
+        except httpcore.UnsupportedProtocol as error:
+            raise LakeError(f"{url}: {error}; write the address with http:// or https://") from None
+
+    @contextmanager
+    def get(self, url: str, headers: Headers) -> Iterator[httpcore.Response]:
+        """The answer to a GET, redirects followed. Raises `LakeError` for a chain of too many."""
+        for _ in range(REDIRECTS + 1):
+            with self.once(url, headers) as response:
+                target = header(response, "location")
+                if response.status not in MOVED or not target:
+                    yield response
+                    return
+            url = urljoin(url, target)
+        raise LakeError(f"{url}: more than {REDIRECTS} redirects in a row; name the address that has the file")
+
+
+def header(response: httpcore.Response, name: str) -> str:
+    """A header's value, '' without it; of one that came twice the first."""
+    wanted = name.encode()
+    return next((value.decode("latin-1").strip() for key, value in response.headers if key.lower() == wanted), "")

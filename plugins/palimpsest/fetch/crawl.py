@@ -1,0 +1,300 @@
+"""A polite crawl of a list of sites: what robots.txt allows, at its pace, within budgets, only what has changed.
+
+One page at a time over all sites: each waits out its own delay while the others go on, and the order is the same
+whenever the answers are.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+import httpcore
+from protego import Protego
+
+from palimpsest.config import Corpus
+from palimpsest.fetch import http, links
+from palimpsest.fetch.addresses import PrivateAddress
+from palimpsest.fetch.connection import MOVED, Client, header
+from palimpsest.fetch.part import Busy, Refused
+from palimpsest.fetch.transfer import LONGEST_ASKED_S, fetch_small
+from palimpsest.fetch.visits import KEPT, Journal, Link, Visit
+from palimpsest.fetch.warcfile import PROFILE, message, record, sha1
+from palimpsest.ingest.http import read_message
+from palimpsest.ingest.records import Record
+from palimpsest.ingest.worker import Poisoned, Worker
+from palimpsest.lake import LakeError
+
+HTML = ("text/html", "application/xhtml+xml", "")
+UNWANTED = {"noindex", "noarchive", "none", "noai"}
+"""What a page says of itself that keeps it out of an archive."""
+MOST_ROBOTS = 512_000  # bytes of robots.txt that are read (RFC 9309, section 2.5: at least 500 KiB)
+MOST_SITEMAPS = 50
+MOST_REDIRECTS = 5
+PAGE_S = 300.0
+"""Seconds that one page may take, however steadily it comes."""
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Site:
+    """One robots.txt and what is still to be asked below it."""
+
+    base: str
+    robots: Protego | None = None
+    delay_s: float = 0.0
+    next_at: float = 0.0
+    queue: deque[Link] = field(default_factory=deque)
+    pages: int = 0
+    bytes: int = 0
+
+
+class Crawler:
+    """One crawl; ``known``: pages of earlier crawls, by address."""
+
+    def __init__(
+        self, corpus: Corpus, client: Client, journal: Journal, known: dict[str, Visit], worker: Worker
+    ) -> None:
+        self.corpus, self.wanted, self.how = corpus, corpus.source.crawl, corpus.source.transfer
+        self.client, self.journal, self.known, self.worker = client, journal, known, worker
+        self.token = self.wanted.agent.split("/")[0].split()[0]
+        self.sites: dict[str, Site] = {}
+        self.seen: set[str] = {visit.url for visit in journal.visits}
+        self.tries: Counter[str] = Counter()
+
+    def run(self) -> None:
+        """Every address that can be reached ends as a visit of the journal."""
+        if self.journal.is_new:
+            about = f"software: palimpsest\r\nhttp-header-user-agent: {self.wanted.agent}\r\nrobots: RFC 9309\r\n"
+            self.journal.write(record("warcinfo", "", _now(), about.encode(), "application/warc-fields"))
+        for start in self.wanted.sites:
+            self.sites.setdefault(links.site_of(links.canonical(start)), Site(links.site_of(links.canonical(start))))
+        for visit in self.journal.visits:  # gone on from: what was spent counts
+            if site := self.sites.get(links.site_of(visit.url)):
+                site.pages += visit.status is not None
+                site.bytes += visit.bytes
+        for site in self.sites.values():
+            self._open(site)
+        self._add(self.journal.found)
+        while waiting := [site for site in self.sites.values() if site.queue]:
+            site = min(waiting, key=lambda one: one.next_at)
+            if site.robots is None or site.pages >= self.wanted.max_pages or site.bytes >= self.wanted.max_bytes:
+                self._close(site)
+                continue
+            time.sleep(max(0.0, site.next_at - time.monotonic()))
+            self._visit(site, *site.queue.popleft())
+
+    def _open(self, site: Site) -> None:
+        """Its robots.txt, and where to begin: the starts, the pages known of it, its sitemaps."""
+        site.delay_s = self.wanted.delay_s
+        declared: list[str] = []
+        url = f"{site.base}/robots.txt"
+        try:
+            body, _ = fetch_small(url, self.client, self.how, MOST_ROBOTS)
+            self.journal.write(record("metadata", url, _now(), body, "text/plain"))
+            site.robots = Protego.parse(body.decode("utf-8", "replace"))
+            declared = list(site.robots.sitemaps)
+        except (ConnectionError, TimeoutError) as error:
+            log.warning("%s: nothing of the site is asked for: %s", url, error)
+        except PrivateAddress as error:
+            raise LakeError(f"{self.corpus.path}: source.crawl.sites: {error}") from None
+        except Refused:  # no such file: everything is allowed (RFC 9309, section 2.3.1.3)
+            site.robots = Protego.parse("")
+        except LakeError as error:  # one that cannot be read allows nothing
+            log.warning("%s: nothing of the site is asked for: %s", url, error)
+        if site.robots:
+            rate = site.robots.request_rate(self.token)
+            asked = [site.robots.crawl_delay(self.token) or 0.0, rate.seconds / rate.requests if rate else 0.0]
+            site.delay_s = max(site.delay_s, *asked)
+        site.next_at = time.monotonic() + site.delay_s
+        starts = [links.canonical(start) for start in self.wanted.sites]
+        self._add([(url, 0, 0) for url in starts if links.site_of(url) == site.base])
+        self._add([(url, known.depth, 0) for url, known in self.known.items() if links.site_of(url) == site.base])
+        if site.robots and self.wanted.sitemaps:
+            self._read_sitemaps(site, declared)
+
+    def _read_sitemaps(self, site: Site, declared: list[str]) -> None:
+        waiting = deque(links.unique(links.canonical(url) for url in declared) or [f"{site.base}/sitemap.xml"])
+        asked = 0
+        while waiting and asked < MOST_SITEMAPS:
+            url = waiting.popleft()
+            if url in self.seen or not site.robots.can_fetch(url, self.token):
+                continue
+            self.seen.add(url)
+            asked += 1
+            time.sleep(max(0.0, site.next_at - time.monotonic()))
+            try:
+                body, _ = fetch_small(url, self.client, self.how, links.LARGEST_SITEMAP)
+                pages, further = links.read_sitemap(body)
+            except (ValueError, SyntaxError, ConnectionError, TimeoutError) as error:
+                outcome = "bad_sitemap" if declared else "sitemap"  # nobody said that there is one
+                self.journal.add(Visit(url, 0, outcome, str(error)[:500]))
+            else:
+                waiting.extend(further)
+                self.journal.add(Visit(url, 0, "sitemap"), self._add([(page, 0, 0) for page in pages]))
+            site.next_at = time.monotonic() + site.delay_s
+
+    def _add(self, found: list[Link]) -> list[Link]:
+        """Queue the addresses that are new and of a listed site; those that were added."""
+        added = []
+        for url, depth, hops in found:
+            site = self.sites.get(links.site_of(url))
+            if site is None or url in self.seen:
+                continue
+            self.seen.add(url)
+            if depth > self.wanted.max_depth:
+                self.journal.add(Visit(url, depth, "too_deep"))
+                continue
+            site.queue.append((url, depth, hops))
+            added.append((url, depth, hops))
+        return added
+
+    def _close(self, site: Site) -> None:
+        """What is left of a site when its budget is spent, or where it never said what may be asked."""
+        why = "over_budget" if site.robots else "robots_unavailable"
+        while site.queue:
+            url, depth, _ = site.queue.popleft()
+            self.journal.add(Visit(url, depth, why))
+
+    def _visit(self, site: Site, url: str, depth: int, hops: int) -> None:
+        if not site.robots.can_fetch(url, self.token):
+            self.journal.add(Visit(url, depth, "robots"))
+            return
+        visit, pause = Visit(url, depth, "no_answer", fetched_at=_now().isoformat()), site.delay_s
+        site.pages += 1
+        try:
+            with self.client.once(url, {**http.PLAIN, **self._conditions(url)}) as response:
+                self._take(site, visit, hops, response)
+        except PrivateAddress as error:
+            visit.outcome, visit.detail = "private_address", str(error)
+            self.journal.add(visit)
+        except (ConnectionError, TimeoutError) as error:
+            asked = error.after_s if isinstance(error, Busy) else None
+            self.tries[url] += 1
+            pause = max(pause, min(asked or self.how.backoff_s * 2 ** self.tries[url], LONGEST_ASKED_S))
+            if self.tries[url] < self.how.attempts:
+                site.pages -= 1
+                site.queue.append((url, depth, hops))
+            else:
+                visit.detail = str(error)[:500]
+                self.journal.add(visit)
+        site.next_at = time.monotonic() + pause
+
+    def _conditions(self, url: str) -> dict[str, str]:
+        known = self.known.get(url)
+        if known is None:
+            return {}
+        sent = {"If-None-Match": known.etag, "If-Modified-Since": known.last_modified}
+        return {name: value for name, value in sent.items() if value and value.isascii()}
+
+    def _take(self, site: Site, visit: Visit, hops: int, response: httpcore.Response) -> None:
+        """What the answer says, in the journal. Raises `ConnectionError` for one that is no answer yet."""
+        visit.status = response.status
+        visit.etag, visit.last_modified = header(response, "etag"), header(response, "last-modified")
+        media = header(response, "content-type").split(";")[0].strip().lower()
+        if response.status == 304 and visit.url in self.known:
+            visit.outcome = "unchanged"
+            self.journal.add(visit, record=self._revisit(visit, response, "server-not-modified"))
+        elif response.status in MOVED:
+            self._redirect(visit, hops, header(response, "location"))
+        elif response.status == 429 or response.status >= 500:
+            raise Busy(f"{visit.url}: HTTP {response.status}", http.retry_after(header(response, "retry-after")))
+        elif response.status != 200:
+            visit.outcome = "http_status"
+            self.journal.add(visit)
+        elif media not in HTML:
+            visit.outcome, visit.detail = "not_html", media
+            self.journal.add(visit)
+        else:
+            self._page(site, visit, response)
+
+    def _redirect(self, visit: Visit, hops: int, target: str) -> None:
+        """The target is an address like any other: of a listed site, allowed by its robots.txt, on a public network."""
+        following = links.joined(visit.url, target)
+        visit.detail = following or target[:500]
+        if hops >= MOST_REDIRECTS:
+            visit.outcome, visit.detail = (
+                "http_status",
+                f"more than {MOST_REDIRECTS} redirects, the last to {visit.detail}",
+            )
+            self.journal.add(visit)
+            return
+        ours = following and links.site_of(following) in self.sites
+        visit.outcome = "redirect" if ours else "other_site"
+        self.journal.add(visit, self._add([(following, visit.depth, hops + 1)]) if ours else [])
+
+    def _page(self, site: Site, visit: Visit, response: httpcore.Response) -> None:
+        body = self._read(site, visit, response)
+        if body is None:
+            return
+        visit.payload_sha1 = sha1(body)
+        block = message(response.status, "OK", response.headers, body)
+        page, found = self._look(visit, block)
+        words = {word.strip().lower() for word in header(response, "x-robots-tag").split(",")} | set(page["robots"])
+        if words & UNWANTED:
+            visit.outcome, visit.detail = "robots_meta", ", ".join(sorted(words & UNWANTED))
+            self.journal.add(visit)
+            return
+        if words & {"nofollow"}:
+            found = []
+        known = self.known.get(visit.url)
+        if known and known.payload_sha1 == visit.payload_sha1:
+            visit.outcome = "identical"
+            entry = self._revisit(visit, response, "identical-payload-digest")
+        else:
+            visit.outcome = KEPT
+            entry = record("response", visit.url, _at(visit), block, WARC_Payload_Digest=visit.payload_sha1)
+        self.journal.add(visit, self._add(found), entry)
+
+    def _read(self, site: Site, visit: Visit, response: httpcore.Response) -> bytes | None:
+        """The body; None, and the visit's end, for more than a page may have."""
+        limit, started = self.corpus.limits.max_page_bytes, time.monotonic()
+        parts = []
+        for part in response.iter_stream():
+            parts.append(part)
+            visit.bytes += len(part)
+            if visit.bytes > limit or time.monotonic() - started > PAGE_S:
+                site.bytes += visit.bytes
+                visit.outcome, visit.detail = "too_large", f"more than {limit} bytes (limits.max_page_bytes)"
+                if visit.bytes <= limit:
+                    visit.outcome, visit.detail = "no_answer", f"not whole after {PAGE_S:g} s"
+                self.journal.add(visit)
+                return None
+        site.bytes += visit.bytes
+        return b"".join(parts)
+
+    def _look(self, visit: Visit, block: bytes) -> tuple[dict, list[Link]]:
+        """The page's own rules and its links, read where a page that hangs or crashes the parser does no harm."""
+        found = Record("response", 0, visit.url, None)
+        read_message(found, block, self.corpus.limits.max_page_bytes)
+        try:
+            page = self.worker(found.payload, found.charset, visit.url)
+        except Poisoned as poison:
+            visit.detail = f"its links could not be read: {poison}"
+            page = {"links": [], "robots": []}
+        return page, [(url, visit.depth + 1, 0) for url in page["links"]] if self.wanted.follow_links else []
+
+    def _revisit(self, visit: Visit, response: httpcore.Response, profile: str) -> bytes:
+        known = self.known[visit.url]
+        block = message(response.status, "OK" if response.status == 200 else "Not Modified", response.headers, b"")
+        return record(
+            "revisit",
+            visit.url,
+            _at(visit),
+            block,
+            WARC_Profile=PROFILE + profile,
+            WARC_Payload_Digest=known.payload_sha1,
+            WARC_Refers_To_Target_URI=visit.url,
+            WARC_Refers_To_Date=known.fetched_at.replace("+00:00", "Z"),
+        )
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+def _at(visit: Visit) -> dt.datetime:
+    return dt.datetime.fromisoformat(visit.fetched_at)

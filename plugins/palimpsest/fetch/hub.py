@@ -1,0 +1,97 @@
+"""Data files of a dataset on the Hugging Face hub at one commit, each with the digest that the hub has of it.
+
+They are listed and addressed over the hub's HTTP interface, so that they come under the same rules as every other file.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, urljoin, urlsplit
+
+from palimpsest.config import Corpus
+from palimpsest.fetch.connection import Client
+from palimpsest.fetch.part import Damaged
+from palimpsest.fetch.transfer import fetch_small
+from palimpsest.lake import LakeError, digest_file
+
+HUB = "https://huggingface.co"
+NEXT = re.compile(r'<([^>]+)>;\s*rel="next"')
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """``name``: hf://datasets/<repo>@<revision>/<path>; exactly one digest is known."""
+
+    name: str
+    url: str
+    size: int
+    sha256: str | None
+    git_sha1: str
+    """Of git's blob, for small files that are not in large file storage."""
+
+    def check(self, path: Path) -> None:
+        """Raise `LakeError` unless this is the file of that commit."""
+        if self.sha256:
+            found, expected = digest_file(path), self.sha256
+        else:
+            content = path.read_bytes()
+            found, expected = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest(), self.git_sha1
+        if found != expected:
+            raise Damaged(f"its digest is {found}, the hub has {expected}")
+
+
+def endpoint() -> str:
+    return (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+
+
+def tokens() -> dict[str, str]:
+    """The Authorization header for the hub's own host, and no other that it sends a request on to."""
+    token = os.environ.get("HF_TOKEN")
+    return {urlsplit(endpoint()).netloc: f"Bearer {token}"} if token else {}
+
+
+def dataset_files(corpus: Corpus, client: Client) -> list[HubFile]:
+    """The files that ``source.huggingface.files`` selects, by path. Raises `LakeError` for a pattern without a file."""
+    wanted = corpus.source.huggingface
+    listed = {entry["path"]: entry for entry in _tree(corpus, client) if entry["type"] == "file"}
+    chosen: set[str] = set()
+    for number, pattern in enumerate(wanted.files):
+        matched = set(fnmatch.filter(listed, pattern))
+        if not matched:
+            data = sorted(path for path in listed if path.endswith((".parquet", ".gz", ".zst", ".jsonl", ".json")))
+            raise LakeError(
+                f"{corpus.path}: source.huggingface.files[{number}]: no file of {wanted.repo} at {wanted.revision} "
+                f"matches '{pattern}'; it has {', '.join(data[:8]) or 'no data files'}{' …' if len(data) > 8 else ''}"
+            )
+        chosen |= matched
+    base = f"{endpoint()}/datasets/{wanted.repo}/resolve/{wanted.revision}/"
+    return [
+        HubFile(
+            f"hf://datasets/{wanted.repo}@{wanted.revision}/{path}",
+            base + quote(path),
+            listed[path]["size"],
+            (listed[path].get("lfs") or {}).get("oid"),
+            listed[path]["oid"],
+        )
+        for path in sorted(chosen)
+    ]
+
+
+def _tree(corpus: Corpus, client: Client) -> list[dict]:
+    wanted = corpus.source.huggingface
+    url, found = f"{endpoint()}/api/datasets/{wanted.repo}/tree/{wanted.revision}?recursive=true", []
+    while url:
+        body, link = fetch_small(url, client, corpus.source.transfer)
+        try:
+            found += json.loads(body)
+        except ValueError as error:
+            raise ConnectionError(f"{url}: no list of files: {error}") from None
+        following = NEXT.search(link)
+        url = urljoin(url, following[1]) if following else ""
+    return found

@@ -1,0 +1,166 @@
+"""How an archive is compressed, and whether it ends where its last record does.
+
+fastwarc stops without a word at a cut-off gzip member, and reads a record whose block is cut off as a shorter one.
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+
+CODECS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\x04\x22\x4d\x18": "lz4"}
+CHUNK = 1 << 20
+LINE = 1 << 16
+
+
+def codec(head: bytes) -> str | None:
+    """The compression of a file that begins so; None for none that is known."""
+    return next((name for magic, name in CODECS.items() if head.startswith(magic)), None)
+
+
+def ends_whole(path: Path, last: int) -> bool:
+    """Whether the WARC file ends where a record does; ``last``: the offset of its last one, as fastwarc gives it.
+
+    Of a file compressed as one stream fastwarc gives no offset that a reader can start at: all of it is read again.
+    """
+    return _records_from(path, last) or (last > 0 and codec(_head(path)) is not None and _records_from(path, 0))
+
+
+def is_empty(path: Path) -> bool:
+    """Whether a compressed file is whole and holds nothing."""
+    with path.open("rb") as stream:
+        head = _head(path)
+        try:
+            return bool(codec(head)) and not decompressed(stream, head).read(1)
+        except OSError:
+            return False
+
+
+def decompressed(stream: BinaryIO, head: bytes) -> BinaryIO:
+    """The content from here on. Raises `OSError` while it is read where the compression is damaged or cut off."""
+    name = codec(head)
+    return io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(stream, "r"), name)) if name else stream
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(4)
+
+
+def _records_from(path: Path, start: int) -> bool:
+    with path.open("rb") as stream:
+        stream.seek(start)
+        head = stream.read(4)
+        stream.seek(start)
+        try:
+            content = decompressed(stream, head)
+            found = 0
+            while _passes(content):
+                found += 1
+            return found > 0 and not content.read(1)
+        except OSError:
+            return False
+
+
+def _passes(content: BinaryIO) -> bool:
+    """Go past one whole record; False at what is none, and at the end."""
+    if not content.readline(LINE).startswith(b"WARC/"):
+        return False
+    length = None
+    while (line := content.readline(LINE)) not in (b"\r\n", b"\n"):
+        if not line:
+            raise OSError("cut off in a header")
+        if line.lower().startswith(b"content-length:"):
+            value = line.split(b":", 1)[1].strip()
+            length = int(value) if value.isdigit() else None
+    if length is None:
+        raise OSError("a record without its length")
+    while length:
+        part = content.read(min(length, CHUNK))
+        if not part:
+            raise OSError("cut off in a block")
+        length -= len(part)
+    if content.read(4) != b"\r\n\r\n":
+        raise OSError("cut off after a block")
+    return True
+
+
+class Members:
+    """The content of a file, plain or gzip, of which it is known in which gzip member each byte lies.
+
+    Raises `OSError` where the compression is damaged or cut off.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._gzipped = codec(stream.read(4)) == "gzip"
+        stream.seek(0)
+        self._plain, self._from, self._raw, self._came = b"", 0, b"", 0
+        self._member = None
+        self._start = 0
+        self.offset = 0
+        """Of the line read last: where a reader can start, a byte of a plain file, else of its gzip member."""
+
+    def readline(self) -> bytes:
+        """A line with its end, at most 64 KiB; b'' at the end of the file."""
+        if not self._fill():
+            return b""
+        self.offset = self._start if self._gzipped else self._came - (len(self._plain) - self._from)
+        found = b""
+        while len(found) < LINE and self._fill():
+            end = self._plain.find(b"\n", self._from) + 1
+            found += self._take((end or len(self._plain)) - self._from)
+            if end:
+                break
+        return found
+
+    def read(self, size: int, keep: int) -> bytes:
+        """The first ``keep`` of the next ``size`` bytes. Raises `OSError` if there are fewer than ``size``."""
+        parts = []
+        while size:
+            if not self._fill():
+                raise OSError(f"{size} bytes are missing at the end of the file")
+            part = self._take(min(size, len(self._plain) - self._from))
+            size -= len(part)
+            parts.append(part[:keep])
+            keep -= len(parts[-1])
+        return b"".join(parts)
+
+    def _take(self, size: int) -> bytes:
+        found = self._plain[self._from : self._from + size]
+        self._from += size
+        return found
+
+    def _fill(self) -> bool:
+        """Whether there is a byte to take."""
+        while self._from == len(self._plain):
+            if not self._raw:
+                self._raw = self._stream.read(CHUNK)
+                self._came += len(self._raw)
+                if not self._raw:
+                    if self._member:
+                        raise OSError("the last gzip member is cut off")
+                    return False
+            self._from = 0
+            if self._gzipped:
+                self._inflate()
+            else:
+                self._plain, self._raw = self._raw, b""
+        return True
+
+    def _inflate(self) -> None:
+        if self._member is None:
+            self._start = self._came - len(self._raw)
+            self._member = zlib.decompressobj(wbits=31)
+        try:
+            self._plain = self._member.decompress(self._raw, CHUNK)
+        except zlib.error as error:
+            raise OSError(str(error)) from None
+        if self._member.eof:
+            self._raw, self._member = self._member.unused_data, None
+        else:
+            self._raw = self._member.unconsumed_tail

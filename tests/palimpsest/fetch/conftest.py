@@ -1,0 +1,173 @@
+"""A real web server on loopback that serves files with byte ranges, and can be told to misbehave."""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+import os
+import socket
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from palimpsest.config import Transfer
+from palimpsest.fetch.connection import Client
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with one answer."""
+
+    status: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    cut: int | None = None
+    """Bytes of the body after which the connection is closed."""
+    truncate: int | None = None
+    """Bytes that are left of the body, with a length that says so."""
+    announce: int | None = None
+    """Content-Length that is sent."""
+    change: Callable[[bytes], bytes] | None = None
+    drip: str = ""
+    """'headers' or 'body' comes a byte at a time."""
+    ranges: bool = True
+    plain: bool = False
+    """An answer without ETag, whatever was asked."""
+    shift: int = 0
+    """Bytes by which the answered range lies elsewhere than asked."""
+
+
+class Site:
+    """``files`` by path; ``faults[path]`` is used up one per request; ``asked`` is what came."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.pages: dict[str, Callable[[str], tuple[int, bytes]]] = {}
+        self.faults: dict[str, list[Fault]] = defaultdict(list)
+        self.asked: list[tuple[str, str]] = []
+        self.headers: list[dict[str, str]] = []
+        self.times: list[float] = []
+        self.types = False
+        """Whether answers say what they are: HTML, or by the ending of the path."""
+        self.sent = 0
+        self.stopping = threading.Event()
+        site = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                try:
+                    site.answer(self)
+                except OSError:
+                    self.close_connection = True
+
+            def log_message(self, *arguments: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}/"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
+        self.thread.start()
+
+    def close(self) -> None:
+        self.stopping.set()
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+    def ranges(self, path: str) -> list[str]:
+        return [asked for of, asked in self.asked if of == path]
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        path = urlsplit(request.path).path.lstrip("/")
+        asked = request.headers.get("Range", "")
+        self.asked.append((path, asked))
+        self.headers.append(dict(request.headers))
+        self.times.append(time.monotonic())
+        fault = self.faults[path].pop(0) if self.faults[path] else Fault()
+        if path in self.pages:
+            status, body = self.pages[path](urlsplit(request.path).query)
+        elif path in self.files:
+            status, body = 200, self.files[path]
+        else:
+            status, body = 404, b"nothing here"
+        if fault.change:
+            body = fault.change(body)
+        etag = f'"{hashlib.md5(body).hexdigest()}"'
+        headers = [("ETag", etag)] if status == 200 and not fault.plain else []
+        if self.types:
+            headers.append(("Content-Type", mimetypes.guess_type(path)[0] or "text/html; charset=utf-8"))
+        if request.headers.get("If-None-Match") == etag and not fault.plain:
+            status, body = 304, b""
+        fresh = request.headers.get("If-Range") in (None, etag)
+        if asked and fault.ranges and fresh and status == 200:
+            first, last = asked.removeprefix("bytes=").split("-")
+            start, end = int(first) + fault.shift, min(int(last) + 1 if last else len(body), len(body))
+            headers.append(("Content-Range", f"bytes {start}-{end - 1}/{len(body)}"))
+            status, body = (206, body[start:end]) if start < len(body) else (416, b"")
+        if fault.status and fault.status != status:
+            status, body, headers = fault.status, b"", []
+        body = body if fault.truncate is None else body[: fault.truncate]
+        headers += [*fault.headers, ("Content-Length", str(len(body) if fault.announce is None else fault.announce))]
+        self._send(request, status, headers, body, fault)
+
+    def _send(self, request, status: int, headers, body: bytes, fault: Fault) -> None:
+        head = f"HTTP/1.1 {status} x\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers) + "\r\n"
+        self._write(request, head.encode(), fault.drip == "headers")
+        part = body if fault.cut is None else body[: fault.cut]
+        self._write(request, part, fault.drip == "body")
+        self.sent += len(part)
+        if fault.cut is not None or fault.announce is not None:
+            request.close_connection = True
+            request.connection.shutdown(socket.SHUT_RDWR)
+
+    def _write(self, request, data: bytes, drip: bool) -> None:
+        if not drip:
+            request.wfile.write(data)
+            return
+        for byte in data:
+            if self.stopping.is_set():
+                return
+            request.wfile.write(bytes([byte]))
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    site = Site()
+    yield site
+    site.close()
+
+
+@pytest.fixture
+def how() -> Transfer:
+    return Transfer(connections=2, attempts=3, backoff_s=0.01, stall_s=1)
+
+
+@pytest.fixture
+def client(how: Transfer) -> Iterator[Client]:
+    with Client(how.connections, how.stall_s) as client:
+        yield client
+
+
+@pytest.fixture
+def genuine(shared: Path) -> Path:
+    """Real crawl files."""
+    folder = shared / "data" / "warc"
+    if not folder.is_dir():
+        pytest.skip("no WARC files in the shared data")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)

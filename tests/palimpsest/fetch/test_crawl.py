@@ -1,0 +1,314 @@
+"""A crawl of a real web server on loopback: what it asks for, what it leaves alone, what becomes of each address."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pyarrow.parquet as pq
+import pytest
+
+from palimpsest.config import ConfigError, Corpus, load_corpus
+from palimpsest.fetch.addresses import PrivateAddress, chooser, is_public
+from palimpsest.fetch.crawls import crawl_corpus, crawled_days
+from palimpsest.fetch.links import canonical, read_page, read_sitemap
+from palimpsest.ingest.stage import extract_days
+from palimpsest.lake import REPOSITORY, Lake, LakeError
+from tests.palimpsest.fetch.conftest import Fault
+
+TEXT = "<p>The harbour wall was finished in the spring of that year, and the boats came in one by one. Page {}.</p>"
+LOOPBACK = ["127.0.0.0/8"]
+
+
+def html(name: str, *links: str, head: str = "") -> bytes:
+    anchors = "".join(f'<li><a href="{link}">{link}</a></li>' for link in links)
+    return f"<html><head>{head}</head><body><main>{TEXT.format(name)}</main><ul>{anchors}</ul></body></html>".encode()
+
+
+@pytest.fixture
+def web(site):
+    """A small site whose pages say that they are HTML."""
+    site.types = True
+    site.files |= {
+        "": html("start", "/a", "/b#part", "/secret/x", "https://elsewhere.example/", "mailto:a@b.example", "/a"),
+        "a": html("a", "/deep/1", "/image.png"),
+        "b": html("b", "/moved", "/outside"),
+        "deep/1": html("1", "2"),
+        "deep/2": html("2", "/deep/3"),
+        "deep/3": html("3"),
+        "target": html("target"),
+        "secret/x": html("secret"),
+        "mapped": html("mapped"),
+        "robots.txt": b"User-agent: *\nDisallow: /secret/\nDisallow: /*.pdf$\nSitemap: /sitemap.xml\n",
+        "image.png": b"\x89PNG",
+        "moved": b"",
+        "outside": b"",
+    }
+    mapped = f"<urlset><url><loc>{site.url}mapped</loc></url><url><loc>{site.url}file.pdf</loc></url></urlset>"
+    site.files["sitemap.xml"] = mapped.encode()
+    site.faults["moved"] = [Fault(status=301, headers=(("Location", "/target"),))] * 9
+    site.faults["outside"] = [Fault(status=302, headers=(("Location", "https://elsewhere.example/"),))] * 9
+    return site
+
+
+@pytest.fixture
+def corpus(site, tmp_path):
+    def make(limits=None, stall_s=10, **crawl) -> Corpus:
+        crawl = {"sites": [site.url], "agent": "tests/1 (+mail@host)", "delay_s": 0} | crawl
+        crawl.setdefault("private_networks", LOOPBACK)
+        transfer = {"attempts": 2, "backoff_s": 0.01, "stall_s": stall_s}
+        days = {"start": dt.date(2020, 1, 1), "end": dt.date(2099, 1, 1), "path": tmp_path / "site.yaml"}
+        source = {"kind": "crawl", "crawl": crawl, "transfer": transfer}
+        return Corpus(name="site", description="Made for a test.", source=source, limits=limits or {}, **days)
+
+    return make
+
+
+def outcomes(crawl, site) -> dict[str, str]:
+    """By path below the site, or whole address."""
+    rows = pq.read_table(crawl.file("visits.parquet")).to_pylist()
+    assert len({row["url"] for row in rows}) == len(rows) == crawl.manifest["rows"]["input"]
+    return {row["url"].removeprefix(site.url): row["outcome"] for row in rows}
+
+
+def paths(site) -> list[str]:
+    return [path for path, _ in site.asked]
+
+
+def test_a_site_becomes_pages_and_every_address_has_its_outcome(web, corpus, lake):
+    crawl = crawl_corpus(corpus(max_depth=3), lake)
+    assert outcomes(crawl, web) == {
+        **dict.fromkeys(("", "a", "b", "deep/1", "deep/2", "mapped", "target"), "captured"),
+        "secret/x": "robots",
+        "file.pdf": "robots",
+        "deep/3": "too_deep",
+        "image.png": "not_html",
+        "moved": "redirect",
+        "outside": "other_site",
+        "sitemap.xml": "sitemap",
+    }
+    assert not {"secret/x", "file.pdf", "deep/3"} & set(paths(web))
+    assert len(paths(web)) == len(set(paths(web)))
+    assert {asked["User-Agent"] for asked in web.headers} == {"tests/1 (+mail@host)"}
+    (day,) = extract_days(corpus(max_depth=3), crawled_days(crawl), lake)
+    assert day.manifest["rows"]["kept"] == 7
+    assert day.extra["records"] == {"metadata": 1, "response": 7, "warcinfo": 1}
+
+
+def test_the_next_crawl_asks_only_whether_pages_have_changed(web, corpus, lake):
+    first = crawl_corpus(corpus(), lake)
+    days = extract_days(corpus(), crawled_days(first), lake)
+    web.files["a"] = html("a, mended", "/new")
+    web.files["new"] = html("new")
+    del web.files["deep/2"]
+    web.faults["target"] = [Fault(status=200, plain=True)]  # the same page from a server that forgot its ETag
+    web.asked.clear()
+    second = crawl_corpus(corpus(), lake)
+    found = outcomes(second, web)
+    assert {path for path, outcome in found.items() if outcome == "captured"} == {"a", "new"}
+    assert found["deep/2"] == "http_status"
+    assert found["target"] == "identical"
+    assert found["b"] == found["deep/1"] == found["deep/3"] == "unchanged"
+    known = {row["url"].removeprefix(web.url) for row in pq.read_table(second.file("known.parquet")).to_pylist()}
+    assert "deep/2" not in known and {"a", "b", "new", "deep/3"} <= known
+    again = extract_days(corpus(), crawled_days(second), lake)
+    assert sum(day.manifest["rows"]["kept"] for day in again) == sum(d.manifest["rows"]["kept"] for d in days) + 2
+    assert [parent["uri"] for parent in second.manifest["parents"]] == [first.uri]
+
+
+def test_budgets_end_a_crawl_and_say_what_was_left(web, corpus, lake):
+    crawl = crawl_corpus(corpus(max_pages=3, sitemaps=False), lake)
+    found = outcomes(crawl, web)
+    assert list(found.values()).count("captured") == 3
+    assert "over_budget" in found.values()
+    web.asked.clear()
+    small = crawl_corpus(corpus(max_bytes=10, sitemaps=False), Lake(f"{lake.root}-other"))
+    assert len(paths(web)) == 2  # robots.txt and one page, which is finished
+    assert small.manifest["rows"]["dropped"]["over_budget"] >= 1
+
+
+def test_the_pace_of_robots_txt_goes_first(web, corpus, lake):
+    web.files = {"": html("start", "/a"), "a": html("a"), "robots.txt": b"User-agent: tests\nCrawl-delay: 0.5\n"}
+    crawl_corpus(corpus(sitemaps=False), lake)
+    assert paths(web) == ["robots.txt", "", "a"]
+    pauses = [later - before for before, later in zip(web.times, web.times[1:], strict=False)]
+    assert all(0.5 <= pause < 5 for pause in pauses)
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_site_that_cannot_say_what_it_allows_is_left_alone(web, corpus, lake, status):
+    web.faults["robots.txt"] = [Fault(status=status)] * 2
+    with pytest.raises(ConnectionError, match="not one page of source.crawl.sites could be had.*robots_unavailable"):
+        crawl_corpus(corpus(), lake)
+    assert set(paths(web)) == {"robots.txt"}
+    crawl_corpus(corpus(), lake)  # and is asked again the next time
+
+
+def test_a_site_without_robots_txt_allows_everything(web, corpus, lake):
+    del web.files["robots.txt"]
+    assert outcomes(crawl_corpus(corpus(), lake), web)["secret/x"] == "captured"
+
+
+def test_pages_that_ask_not_to_be_kept_or_followed_are_not(web, corpus, lake):
+    web.files[""] = html("start", "/a", "/b", "/c")
+    web.files["a"] = html("a", "/from-a", head='<meta name="ROBOTS" content="noarchive, nofollow">')
+    web.files["b"] = html("b", "/from-b", head='<meta name="robots" content="nofollow">')
+    web.files["c"] = html("c")
+    web.faults["c"] = [Fault(headers=(("X-Robots-Tag", "noindex"),))]
+    found = outcomes(crawl_corpus(corpus(sitemaps=False), lake), web)
+    assert found == {"": "captured", "a": "robots_meta", "b": "captured", "c": "robots_meta"}
+
+
+def test_a_page_of_a_bad_server_is_one_visit_and_the_crawl_goes_on(web, corpus, lake):
+    names = ("cut", "drip", "busy", "huge", "loop", "poison", "broken")
+    web.files = {"": html("start", *names, "fine"), "fine": html("fine"), "loop": b""}
+    web.files |= {name: html(name) for name in ("cut", "drip", "busy", "broken")}
+    web.files |= {"huge": html("huge" * 20_000), "poison": b"<p>" + b"<div>" * 3_000 + b"deep"}
+    web.faults["cut"] = [Fault(cut=20)] * 9
+    web.faults["drip"] = [Fault(drip="headers")] * 9
+    web.faults["busy"] = [Fault(status=503, headers=(("Retry-After", "1"),))]
+    web.faults["loop"] = [Fault(status=301, headers=(("Location", f"/loop?{n}"),)) for n in range(9)]
+    web.faults["broken"] = [Fault(status=302, headers=(("Location", "http://[::1"),))]
+    found = outcomes(crawl_corpus(corpus({"max_page_bytes": 50_000}, stall_s=1, sitemaps=False), lake), web)
+    expected = {"cut": "no_answer", "drip": "no_answer", "busy": "captured", "huge": "too_large", "poison": "captured"}
+    expected |= {
+        "": "captured",
+        "fine": "captured",
+        "loop": "redirect",
+        "loop?4": "http_status",
+        "broken": "other_site",
+    }
+    assert {path: found[path] for path in expected} == expected
+
+
+def test_private_addresses_are_never_asked(web, corpus, lake):
+    with pytest.raises(LakeError, match=r"source\.crawl\.sites: 127\.0\.0\.1 is 127\.0\.0\.1, not a public address"):
+        crawl_corpus(corpus(private_networks=["10.0.0.0/8"]), lake)
+    assert web.asked == []
+
+
+def test_the_address_that_was_checked_is_the_one_connected_to(web, corpus, lake, monkeypatch):
+    """A name that resolves to a public address when it is checked and to a private one a moment later (rebinding)."""
+    import socket
+
+    real, answers = socket.getaddrinfo, []
+
+    def resolve(host, port, *rest, **options):
+        if host != "rebound.example":
+            return real(host, port, *rest, **options)
+        answers.append("127.0.0.2" if not answers else "10.1.1.1")
+        return real(answers[-1], port, *rest, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    port = web.url.rsplit(":", 1)[1]
+    web.files["robots.txt"] = b""
+    with pytest.raises(LakeError, match=r"rebound\.example is 127\.0\.0\.2, not a public"):
+        crawl_corpus(corpus(sites=[f"http://rebound.example:{port}"], private_networks=["127.0.0.1/32"]), lake)
+    assert web.asked == []
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("93.184.216.34", True), ("2606:2800:220:1::1", True), ("127.0.0.1", False), ("10.1.2.3", False),
+        ("192.168.0.1", False), ("172.16.9.9", False), ("169.254.169.254", False), ("100.64.0.1", False),
+        ("0.0.0.0", False), ("224.0.0.1", False), ("255.255.255.255", False), ("::1", False), ("fe80::1", False),
+        ("fc00::1", False), ("::ffff:10.0.0.1", False), ("64:ff9b::a00:1", False), ("2002:a00:1::", False),
+        ("::", False), ("ff02::1", False),
+    ],
+)  # fmt: skip
+def test_what_counts_as_public(address, public):
+    assert is_public(ipaddress.ip_address(address)) == public
+
+
+def test_a_network_that_is_allowed_is_no_other():
+    assert chooser(["127.0.0.0/8", "fd00::/8"])("127.0.0.1", 80) == "127.0.0.1"
+    with pytest.raises(PrivateAddress, match=r"169\.254\.169\.254.*private_networks"):
+        chooser(["127.0.0.0/8"])("169.254.169.254", 80)
+
+
+KILLED = """
+import sys
+from palimpsest.config import load_corpus
+from palimpsest.fetch.crawls import crawl_corpus
+from palimpsest.lake import Lake
+crawl_corpus(load_corpus(sys.argv[1]), Lake.from_env())
+"""
+
+
+def test_a_crawl_that_was_killed_is_gone_on_from(web, corpus, lake, tmp_path):
+    names = [f"p{n}" for n in range(8)]
+    web.files = {"": html("start", *names), **{name: html(name) for name in names}}
+    file = tmp_path / "site.yaml"
+    crawl = {"sites": [web.url], "agent": "tests/1 (+mail@host)", "delay_s": 0.3, "private_networks": LOOPBACK}
+    file.write_text(
+        "name: site\ndescription: x\nstart: 2020-01-01\nend: 2099-01-01\nsource:\n  kind: crawl\n"
+        f"  crawl: {crawl | {'sitemaps': 'no'}}\n".replace("'no'", "false")
+    )
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{REPOSITORY / 'plugins'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+    }
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(file)], env=environment)
+    deadline = time.monotonic() + 120
+    while len(web.asked) < 5:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = paths(web)[1:]
+    web.asked.clear()
+    crawl = crawl_corpus(load_corpus(file), lake)
+    assert outcomes(crawl, web) == dict.fromkeys(["", *names], "captured")
+    asked_again = set(paths(web)) & set(before)
+    assert len(asked_again) <= 1  # the page that was on its way
+    assert crawl.extra["records"]["response"] == 9
+
+
+def test_links_of_a_page():
+    page = html(
+        "x", "/b", "c?d=1", "/b", "http://[bad", "javascript:x()", head='<base href="https://Host.example:443/dir/">'
+    )
+    found = read_page(page + b'<a rel="nofollow" href="/n">n</a>', "utf-8", "http://other.example/")
+    assert found["links"] == ["https://host.example/b", "https://host.example/dir/c?d=1"]
+    assert canonical("http://HOST:80/a b#c") == "http://host/a%20b"
+    assert canonical("http://me:pw@host/") is canonical("ftp://host/") is canonical("http://host:x/") is None
+
+
+def test_sitemaps_and_what_is_none():
+    namespace = 'xmlns="http://www.sitemaps.org/schemas/sitemap/0.9"'
+    index = f"<sitemapindex {namespace}><sitemap><loc> https://a.example/2.xml </loc></sitemap></sitemapindex>"
+    assert read_sitemap(index.encode()) == ([], ["https://a.example/2.xml"])
+    bomb = b'<!DOCTYPE x [<!ENTITY a "aaaa">]><urlset>&a;</urlset>'
+    for body in (bomb, b"<html></html>"):
+        with pytest.raises(ValueError, match="entities|root is <html>"):
+            read_sitemap(body)
+
+
+def test_the_example_is_a_valid_corpus():
+    assert load_corpus(REPOSITORY / "docs" / "examples" / "crawl.yaml").source.is_remote
+
+
+@pytest.mark.parametrize(
+    ("crawl", "message"),
+    [
+        ("{sites: [https://a.example/], agent: my-corpus}", "say where to complain"),
+        ("{sites: [a.example], agent: 'm (+a@b)'}", r"sites\.0: 'a.example' is no address of a site"),
+        (
+            "{sites: [https://a.example/], agent: 'm (+a@b)', private_networks: [10.0.0.1/8]}",
+            r"private_networks\.0: .*host",
+        ),
+        ("{sites: [], agent: 'm (+a@b)'}", "sites"),
+    ],
+)
+def test_a_file_that_cannot_be_followed_is_explained(tmp_path, crawl, message):
+    file = tmp_path / "bad.yaml"
+    source = f"source:\n  kind: crawl\n  crawl: {crawl}\n"
+    file.write_text(f"name: bad\ndescription: x\n{source}start: 2024-01-01\nend: 2024-01-02\n")
+    with pytest.raises(ConfigError, match=message):
+        load_corpus(file)

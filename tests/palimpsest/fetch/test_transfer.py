@@ -1,0 +1,163 @@
+"""A file comes whole and unchanged through every fault of the way, or there is an error and what came is kept."""
+
+from __future__ import annotations
+
+import gzip
+import time
+
+import pytest
+
+from palimpsest.fetch.transfer import fetch_file, fetch_range
+from palimpsest.fetch.verify import check_table, check_warc
+from palimpsest.lake import LakeError
+from tests.palimpsest.fetch.conftest import Fault
+
+LARGE = "aut_archive-org-2008.warc.gz"
+SMALL = "commoncrawl_whirlwind.warc.gz"
+
+
+@pytest.fixture
+def serve(site, genuine):
+    def put(name: str) -> bytes:
+        site.files[name] = (genuine / name).read_bytes()
+        return site.files[name]
+
+    return put
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "part"
+
+
+def test_cut_connections_are_gone_on_from(site, serve, client, how, target):
+    content = serve(LARGE)
+    site.faults[LARGE] = [Fault(cut=n) for n in (300_000, 700_000, 100_000, 200_000, 70_000)]
+    facts = fetch_file(site.url + LARGE, target, client, how, check_warc)
+    assert target.read_bytes() == content
+    assert facts["records"] == {"metadata": 261, "request": 261, "response": 299, "warcinfo": 1}
+    starts = [300_000, 1_000_000, 1_100_000, 1_300_000, 1_370_000]
+    assert site.ranges(LARGE) == ["", *(f"bytes={n}-" for n in starts)]
+    assert site.sent == len(content)
+
+
+def test_a_run_that_gave_up_is_gone_on_from_by_the_next(site, serve, client, how, target):
+    content = serve(LARGE)
+    site.faults[LARGE] = [Fault(cut=1_000_000), *[Fault(status=503)] * 3]
+    with pytest.raises(ConnectionError, match=r"HTTP 503 \(tried 3 times; what came is kept, run it again"):
+        fetch_file(site.url + LARGE, target, client, how, check_warc)
+    fetch_file(site.url + LARGE, target, client, how, check_warc)
+    assert target.read_bytes() == content
+    assert site.ranges(LARGE)[-1] == "bytes=1000000-"
+
+
+def test_a_busy_server_is_asked_again_when_it_says(site, serve, client, how, target):
+    serve(SMALL)
+    site.faults[SMALL] = [Fault(status=503, headers=(("Retry-After", "1"),)), Fault(status=429), Fault(cut=10)]
+    started = time.monotonic()
+    with pytest.raises(ConnectionError, match="without sending complete message body"):
+        fetch_file(site.url + SMALL, target, client, how, check_warc)
+    assert time.monotonic() - started >= 1
+    assert len(site.asked) == how.attempts
+    assert target.stat().st_size == 10
+
+
+@pytest.mark.parametrize("drip", ["headers", "body"])
+def test_a_connection_that_drips_is_cut(site, serve, client, how, target, drip):
+    content = serve(SMALL)
+    site.faults[SMALL] = [Fault(drip=drip)]
+    started = time.monotonic()
+    fetch_file(site.url + SMALL, target, client, how, check_warc)
+    assert time.monotonic() - started < 20  # dripping all of it takes minutes
+    assert target.read_bytes() == content
+    assert len(site.asked) == 2
+    assert (site.ranges(SMALL)[1] != "") == (drip == "body")
+
+
+def test_a_server_that_always_drips_is_given_up(site, serve, client, how, target):
+    serve(SMALL)
+    site.faults[SMALL] = [Fault(drip="headers")] * 3
+    with pytest.raises(TimeoutError, match="too slow a one"):
+        fetch_file(site.url + SMALL, target, client, how, check_warc)
+
+
+@pytest.mark.parametrize("length", [5_000, 30_000])
+def test_a_wrong_length_is_no_end_of_the_file(site, serve, client, how, target, length):
+    """Shorter than the file: the server's own numbers agree, so only the content tells. Longer: bytes are missing."""
+    content = serve(SMALL)
+    site.faults[SMALL] = [Fault(announce=length, truncate=min(length, len(content)))]
+    fetch_file(site.url + SMALL, target, client, how, check_warc)
+    assert target.read_bytes() == content
+
+
+def test_a_file_cut_off_at_the_server_is_an_error(site, serve, client, how, target):
+    site.files[SMALL] = serve(SMALL)[:-7]
+    with pytest.raises(LakeError, match=rf"{SMALL}: .*truncated.*damaged each time"):
+        fetch_file(site.url + SMALL, target, client, how, check_warc)
+    assert len(site.asked) == 2
+    assert not target.exists()
+
+
+def test_a_flipped_byte_on_the_way_is_found_and_fetched_again(site, serve, client, how, target):
+    content = serve(SMALL)
+    site.faults[SMALL] = [Fault(change=lambda body: body[:9_000] + bytes([body[9_000] ^ 1]) + body[9_001:])]
+    fetch_file(site.url + SMALL, target, client, how, check_warc)
+    assert target.read_bytes() == content
+
+
+def test_a_record_that_is_not_what_its_digest_says_is_an_error(site, serve, client, how, target):
+    plain = gzip.decompress(serve(SMALL))
+    site.files[SMALL] = gzip.compress(plain.replace(b"<title>", b"<TITLE>", 1))
+    with pytest.raises(LakeError, match="has not the WARC-Block-Digest sha1:"):
+        fetch_file(site.url + SMALL, target, client, how, check_warc)
+
+
+def test_a_file_that_changes_on_the_way_is_begun_again(site, serve, client, how, target):
+    serve(LARGE)
+    site.faults[LARGE] = [Fault(cut=1_000_000)] + [Fault(status=503)] * 3
+    with pytest.raises(ConnectionError):
+        fetch_file(site.url + LARGE, target, client, how, check_warc)
+    site.files[LARGE] = serve("dolma_sample-0000.warc.gz")
+    fetch_file(site.url + LARGE, target, client, how, check_warc)
+    assert target.read_bytes() == site.files[LARGE]
+
+
+def test_a_range_that_was_not_asked_for_is_not_taken(site, serve, client, how, target):
+    content = serve(SMALL)
+    site.faults[SMALL] = [Fault(cut=10_000), Fault(shift=3)]
+    fetch_file(site.url + SMALL, target, client, how, check_warc)
+    assert target.read_bytes() == content
+
+
+def test_what_the_server_does_not_have_is_asked_for_once(site, client, how, target):
+    with pytest.raises(LakeError, match="HTTP 404: the server does not give it out"):
+        fetch_file(site.url + "none", target, client, how, check_warc)
+    assert len(site.asked) == 1
+
+
+def test_redirects_are_followed_but_not_for_ever(site, serve, client, how, target):
+    content = serve(SMALL)
+    site.files["moved"] = b""
+    site.faults["moved"] = [Fault(status=302, headers=(("Location", f"/{SMALL}"),))]
+    fetch_file(site.url + "moved", target, client, how, check_warc)
+    assert target.read_bytes() == content
+    site.faults["moved"] = [Fault(status=302, headers=(("Location", "/moved"),))] * 9
+    with pytest.raises(LakeError, match="more than 5 redirects"):
+        fetch_file(site.url + "moved", target.with_name("other"), client, how, check_warc)
+
+
+def test_a_byte_range_comes_whole_or_not_at_all(site, serve, client, how):
+    content = serve(SMALL)
+    site.faults[SMALL] = [Fault(cut=50), Fault(status=500), Fault(shift=1)]
+    with pytest.raises(ConnectionError):
+        fetch_range(site.url + SMALL, 100, 900, client, how, lambda found: None)
+    assert fetch_range(site.url + SMALL, 100, 900, client, how, lambda found: None) == content[100:1_000]
+    site.faults[SMALL] = [Fault(ranges=False)]
+    with pytest.raises(LakeError, match="answers 200 to a byte range"):
+        fetch_range(site.url + SMALL, 100, 900, client, how, lambda found: None)
+
+
+def test_a_table_is_checked_too(site, client, how, target):
+    site.files["rows.jsonl.gz"] = gzip.compress(b'{"url": "https://a.example/"}\n' * 99)[:-3]
+    with pytest.raises(LakeError, match="damaged or cut off"):
+        fetch_file(site.url + "rows.jsonl.gz", target.with_name("rows.jsonl.gz"), client, how, check_table)
