@@ -80,10 +80,9 @@ class Trainer:
         nats = token_losses(model, HeldOut(batched(windows), {}, every, every), self.dtype)
         return np.bincount(owners, weights=nats) / np.bincount(owners)
 
-    def flops(self, model: Decoder, tokens: int) -> tuple[float, float]:
-        """Of one training, and of reading so many tokens once: a third of what learning them takes."""
-        each = model.flops_per_token()
-        return float(each * self.asked.steps * self.asked.batch * self.asked.context), each * tokens / 3
+    def flops(self, model: Decoder, tokens: int) -> float:
+        """Of training a model and of reading so many tokens with it: a third of what learning them takes."""
+        return model.flops_per_token() * (self.asked.steps * self.asked.batch * self.asked.context + tokens / 3)
 
     def _joined(self, documents: Documents) -> np.ndarray:
         return np.concatenate([np.append(document, self.boundary) for document in documents]).astype(np.int32)
