@@ -140,6 +140,21 @@ def of_mixes(lake: Lake, mixes: Published) -> Published | None:
     return lake.open(found[0]["uri"], found[0]["digest"]) if found else None
 
 
+def told(lake: Lake, mixes: Published) -> str:
+    """A line per layout that chooses, and per kind of text: how much of it mixes were built with."""
+    weights = of_mixes(lake, mixes)
+    lines = []
+    for name, own in (weights.extra["layouts"] if weights else {}).items():
+        how = own.get("rule") or f"by importance, clip {own['clip']:g}"
+        for kind in ROWS:
+            if not (texts := own[kind]["texts"]):
+                continue
+            tokens = f", {own[kind]['kept_tokens'] / own[kind]['tokens']:.1%} of the tokens" if "rule" in own else ""
+            kept = f"{own[kind]['kept']:,} of {texts:,} {kind.replace('_', ' ')}"
+            lines.append(f"layout {name} ({how}) keeps {kept}{tokens}")
+    return "\n".join(lines)
+
+
 def _opened(split: Published, generations: Published):
     import duckdb
 

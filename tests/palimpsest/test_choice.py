@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from palimpsest.choice import chances, kept_by, lot
-from palimpsest.config import Select
+from palimpsest.config import Select, Study
+from palimpsest.mixes import layout_rows, recipe_rows, stream_rows
 from tests.palimpsest.conftest import write_study
 
 SCORE = np.array([0.1, 0.9, 0.5, 0.7, 0.3])
@@ -95,3 +96,17 @@ def test_a_study_scores_what_its_layouts_ask_for_and_no_more(tmp_path):
     assert study_of(tmp_path, kept=kept).selects == ("likelihood", "classifier", "rank")
     averaged = {"rank": ["commonness", "classifier"], "methods": ["random"]}
     assert study_of(tmp_path, kept=kept, selection=averaged).selects == ("commonness", "classifier", "rank", "random")
+
+
+def test_a_study_that_selects_nothing_is_keyed_as_if_there_were_no_selection(tmp_path):
+    """What the lake keys its datasets by: the dump of the study, and the rows its mixes are built from."""
+    study = study_of(tmp_path)
+    dumped = study.model_dump(mode="json")
+    assert "selection" not in dumped
+    assert not any("select" in layout for layout in dumped["layouts"].values())
+    scored = study_of(tmp_path, selection={"methods": ["commonness"]})
+    for rows in (layout_rows, recipe_rows, stream_rows):
+        assert rows(scored) == rows(study)
+    assert Study.model_validate(dumped).model_dump(mode="json") == dumped
+    kept = study_of(tmp_path, kept=SIMPLE | {"select": {"by": "rank", "share": 0.5}}).model_dump(mode="json")
+    assert kept["layouts"]["kept"]["select"]["share"] == 0.5

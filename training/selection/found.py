@@ -19,6 +19,8 @@ class Scores:
     """For sampling, relative to others of its origin."""
     features: Mapping[str, np.ndarray] = field(default_factory=dict)
     """What the score was made of, for people to look at."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """What the method says of itself, by the name that people read."""
     flops: float = 0.0
     """Additions and multiplications, counted by hand: look-ups in tables and sorting are not among them."""
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from palimpsest.guard.importance import fold
-from palimpsest.lake import Published
+from palimpsest.lake import LakeError, Published
 
 AT_A_TIME = 2_000
 """Texts in memory."""
@@ -51,6 +51,8 @@ class Pool:
         self.reserve: int = reserve[0][0]
         self.origin = np.array(self.rows["origin"].to_pylist(), dtype=object)
         self.tokens = self.rows["tokens"].to_numpy().astype(np.int64)
+        if not (self.origin == "synthetic").any():
+            raise LakeError(f"{generations.uri} holds no generated text, so there is nothing to choose from")
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 
 
 def select(study: Study, lake: Lake, *, split: Published, generations: Published) -> Published:
-    """weights.parquet (`WEIGHTS`); ``extra['methods']``: by method its cost, best and worst texts.
+    """weights.parquet (`WEIGHTS`); ``extra['methods']``: by method its cost, range, best and worst texts.
 
     Raises ValueError for a study that asks for no score, and for one with too little text for a method.
     """
@@ -79,6 +79,8 @@ def select(study: Study, lake: Lake, *, split: Published, generations: Published
                     "seconds": time.monotonic() - began,
                     "cpu_seconds": time.process_time() - spent,
                     "flops": found[method].flops,
+                    "figures": dict(found[method].figures),
+                    **_ranges(pool, found[method]),
                 }
                 for part in _rows(pool, method, found[method]):
                     writer.write_table(part)
@@ -107,15 +109,28 @@ def select(study: Study, lake: Lake, *, split: Published, generations: Published
 
 
 def told(selection: Published) -> str:
-    """A line per method for a terminal or a log."""
+    """A line per method for a terminal or a log: its cost, its scores of generated texts, and how far weights go."""
     lines = [
-        f"{sum(selection.extra['texts'].values()):,} texts of {', '.join(sorted(selection.extra['texts']))} origin"
+        f"{sum(selection.extra['texts'].values()):,} texts of {', '.join(sorted(selection.extra['texts']))} origin",
+        f"{'method':<12}{'seconds':>9}{'of CPU':>9}{'FLOPs':>9}{'score 10%':>12}{'50%':>9}{'90%':>9}{'weights':>15}",
     ]
     for name, own in selection.extra["methods"].items():
-        lines.append(
-            f"{name:<12}{own['seconds']:>8.1f} s{own['cpu_seconds']:>8.1f} s of CPU{own['flops']:>10.2g} FLOPs"
-        )
+        cost = f"{own['seconds']:>9.1f}{own['cpu_seconds']:>9.1f}{own['flops']:>9.2g}"
+        low, middle, high = (f"{value:.4g}" for value in own["scores"])
+        weights = " to ".join(f"{value:.2f}" for value in own["weights"])
+        figures = "".join(f"  {key} {value:.3g}" for key, value in own["figures"].items())
+        lines.append(f"{name:<12}{cost}{low:>12}{middle:>9}{high:>9}{weights:>15}{figures}")
     return "\n".join(lines)
+
+
+def _ranges(pool: Pool, scores: Scores) -> dict[str, list[float]]:
+    """Of the generated texts: the 10th, 50th and 90th percentile of the scores, the least and the largest weight."""
+    own = pool.origin == "synthetic"
+    weight = scores.weight[own]
+    return {
+        "scores": np.quantile(scores.score[own], [0.1, 0.5, 0.9]).tolist(),
+        "weights": [float(weight.min()), float(weight.max())],
+    }
 
 
 def _rows(pool: Pool, method: str, scores: Scores) -> Iterator[pa.Table]:

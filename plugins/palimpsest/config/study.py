@@ -43,7 +43,7 @@ class Layout(Strict):
     clip: float | None = Field(default=None, gt=1)
     """With 'align': the most that a text may count, in means of all (default 2). A share of 1 / clip of the texts is
     kept: of more texts to choose from, fewer are chosen, and those are more like real ones."""
-    select: Select | None = None
+    select: Select | None = Field(default=None, exclude_if=lambda found: found is None)
     """Keep those texts that a score of ``training/selection`` prefers, within generated texts and within documents of
     unknown origin; documents that people wrote always stay. A mix still trains for as many tokens."""
     seed: Seed = 0
@@ -115,7 +115,7 @@ class Study(Strict):
     """The real-only mix every other is compared with."""
     gates: Gates = Gates()
     guard: Guard = Guard()
-    selection: Selection = Selection()
+    selection: Selection = Field(default=Selection(), exclude_if=lambda found: found == Selection())
     budget_gpu_hours: float = Field(default=10, ge=0)
     """Generation estimated to take longer waits for a person's approval; the printed cost compares training too."""
     assumed: Assumed = Field(default=Assumed(), exclude=True)

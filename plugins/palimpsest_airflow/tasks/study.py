@@ -89,6 +89,7 @@ def select(study: str, so_far: Refs) -> Refs:
 @stage(pool="dbt")
 def build(study: str, so_far: Refs) -> Refs:
     """Megadocs of every layout and the mixes made of them (dbt)."""
+    from palimpsest import align
     from palimpsest.config import load_study
     from palimpsest.mixes import build_mixes
 
@@ -96,6 +97,8 @@ def build(study: str, so_far: Refs) -> Refs:
         scored = ["selection"] if "selection" in so_far else []
         inputs = _open(lake, so_far, "split", "plan", "generations", *scored)
         published = build_mixes(load_study(study), lake, **inputs)
+        for line in align.told(lake, published).splitlines():
+            log.info("%s", line)
         return {**so_far, "mixes": published.ref}
 
 

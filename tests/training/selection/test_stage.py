@@ -15,6 +15,7 @@ from palimpsest.lake import Facts, Lake, LakeError
 from tests.training.conftest import study_content
 from tests.training.selection.conftest import DOCUMENTS, publish
 from training.analysis import pages, selected
+from training.analysis.markdown import rows_of
 from training.selection.stage import WEIGHTS, select, told
 
 SIMPLE = {"kind": "simple", "strategy": "rephrase"}
@@ -77,7 +78,12 @@ def test_what_each_score_cost_is_told_and_an_average_costs_its_parts(scored):
     assert cost["rank"]["seconds"] >= cost["likelihood"]["seconds"] + cost["classifier"]["seconds"]
     assert set(cost["rank"]["best"][0]) == {"id", "strategy", "score", "text"}
     assert cost["rank"]["best"][0]["score"] > cost["rank"]["worst"][0]["score"]
-    assert told(scored).count(" FLOPs") == 4
+    own = np.array([row["score"] for row in pq.read_table(scored.file("weights.parquet")).to_pylist()
+                    if (row["method"], row["origin"]) == ("rank", "synthetic")])  # fmt: skip
+    assert cost["rank"]["scores"] == pytest.approx(np.quantile(own, [0.1, 0.5, 0.9]))
+    assert 0 < cost["rank"]["weights"][0] < 1 < cost["rank"]["weights"][1] < 2
+    lines = {line.split()[0]: line.split() for line in told(scored).splitlines()[1:]}
+    assert lines["rank"][4:7] == [f"{value:.4g}" for value in cost["rank"]["scores"]]
 
 
 def test_scores_are_made_once(lake, study, given, scored):
@@ -142,9 +148,20 @@ def test_a_report_says_what_was_taken_and_what_it_cost_beside_a_run(lake, weighe
     assert row["strategies"] == {"rephrase": {"texts": DOCUMENTS, "kept": row["kept"]}}
     assert row["share_of_seconds"] == pytest.approx(cost["seconds"] / 50)
     assert row["share_of_flops"] == pytest.approx(cost["flops"] / 1e9)
+    rows = pq.read_table(weighed.file("weights.parquet")).to_pylist()
+    for side, keeps in (("score_kept", True), ("score_left", False)):
+        own = [r["score"] for r in rows if r["layout"] == "best" and r["strategy"] and r["keeps"] == keeps]
+        assert row[side] == pytest.approx(np.mean(own)), side
+    assert [own["method"] for own in table["selection"]["methods"]] == list(scored.extra["methods"])
     found = selected.metrics(table)
+    assert found["selection/score_kept/best"] > found["selection/score_left/best"]
     assert 0.38 < found["selection/kept_token_share/best"] <= 0.4
     assert selected.as_table(table)[0]["kept"] == row["kept"]
+    lines = align.told(lake, mixes).splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith(f"layout best (by rank, 0.4 of the tokens) keeps {row['kept']} of {DOCUMENTS} gener")
+    page = rows_of("## What was selected", table["selection"]["layouts"], selected.LAYOUT)
+    assert f"| best | by rank, 0.4 of the tokens | {row['kept']} of {DOCUMENTS} |" in page
     said = pages.environment().get_template("parts.html.j2").module.selection(table)
     assert "by rank, 0.4 of the tokens" in said and "likelihood, classifier" in said
 
