@@ -35,8 +35,10 @@ def score(pool: Pool, study: Study, tokenizer: tok.Tokenizer) -> Scores:
     """Score: value in nats per token, as the regression has it. Weight: by rank, mean 1.
 
     Features: the measured value and what the text costs under U and under W, nothing for texts over the target's
-    documents. Figures: what the models cost on the target and the pool, and how the regression ranks texts that it
-    has not learned from, against their measured values. Raises ValueError for too little text, or models that diverge.
+    documents. Figures: what the models cost on the target and the pool, how often W read the target, and how the
+    regression ranks texts that it has not learned from, against their measured values.
+
+    Raises ValueError for too little text, or models that diverge.
     """
     asked = study.selection.pvm
     encoded, grams, fold = _read(pool, tokenizer)
@@ -54,18 +56,15 @@ def score(pool: Pool, study: Study, tokenizer: tok.Tokenizer) -> Scores:
         "pool": trainer.train("PVM, the pool", {"pool": of_pool}),
         "target": trainer.train("PVM, the target", {"target": of_target, "pool": of_pool}, f=share),
     }
-    losses, figures = {}, {}
+    losses, figures = {name: np.full(len(pool), np.nan) for name in models}, {}
     for name, model in models.items():
-        losses[name] = np.full(len(pool), np.nan)
         losses[name][learned] = trainer.losses(model, of_pool)
-        losses[name][target] = trainer.losses(model, of_target)
-        figures |= {
-            f"loss of the model of the {name} on the {side}": float(losses[name][rows].mean())
-            for side, rows in (("pool", learned), ("target", target))
-        }
-        losses[name][target] = np.nan  # W has learned them by heart: of no value to the regression
+        own = {"pool": losses[name][learned], "target": trainer.losses(model, of_target)}
+        figures |= {f"loss of the model of the {name} on the {side}": float(own[side].mean()) for side in own}
     value = losses["pool"] - losses["target"]
     predicted = _regressed(grams, value, fold, asked.ridge)
+    read = asked.steps * asked.batch * asked.context * (1 - share)
+    figures["passes over the target"] = read / sum(len(text) + 1 for text in of_target)
     figures["rank correlation of score and value"] = float(spearmanr(predicted[learned], value[learned]).statistic)
     features = {"value": value, "loss_pool": losses["pool"], "loss_target": losses["target"]}
     tokens = sum(len(text) + 1 for text in (*of_pool, *of_target))

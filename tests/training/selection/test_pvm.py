@@ -79,6 +79,7 @@ def test_each_model_prefers_what_it_has_learned_and_the_regression_follows_the_v
           for name in ("pool", "target")}  # fmt: skip
     assert on["target"]["target"] < on["pool"]["target"], "the model of the target has learned it"
     assert on["pool"]["pool"] < on["target"]["pool"]
+    assert 1 < told["passes over the target"] < 20
     assert 0.3 < told["rank correlation of score and value"] < 1
 
 
