@@ -90,10 +90,10 @@ def test_a_text_costs_what_its_model_makes_of_it_alone_however_many_there_are(mo
     model = trainer.train("two steps", {"pool": texts})
     found = trainer.losses(model, texts)
     for text, nats in zip(texts, found, strict=True):
-        inputs, targets = torch.tensor([0, *text]), torch.tensor([*text, 0])
+        inputs, targets = torch.tensor([0, *text.tolist()]), torch.tensor([*text.tolist(), 0])
         windows = zip(inputs.split(16), targets.split(16), strict=True)
         with torch.no_grad():
-            alone = torch.cat([model(a[None], b[None], torch.float32).flatten() for a, b in windows])
+            alone = torch.cat([model.token_losses(a[None], b[None], torch.float32).flatten() for a, b in windows])
         assert nats == pytest.approx(float(alone.mean()), rel=1e-5)
     monkeypatch.setattr(short, "AT_A_TIME", 2)
     assert trainer.losses(model, texts) == pytest.approx(found, rel=1e-5)
