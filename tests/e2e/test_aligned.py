@@ -178,7 +178,9 @@ def test_the_report_and_mlflow_show_what_was_selected_and_what_it_cost(found):
     lot, rank = table["selection"]["layouts"]
     assert (lot["mixes"], rank["mixes"]) == (["by_lot"], ["by_rank"])
     assert rank["strategies"] == {"rephrase": {"texts": rank["texts"], "kept": rank["kept"]}}
-    assert rank["seconds"] > 0 and rank["flops"] > 0 and 0 < rank["share_of_flops"] < rank["flops"]
+    (run,) = [run for run in table["runs"] if run["recipe"] == "by_rank"]
+    assert rank["share_of_flops"] == pytest.approx(rank["flops"] / run["flops"]) and rank["flops"] > 0
+    assert rank["share_of_seconds"] == pytest.approx(rank["seconds"] / run["seconds"]) and rank["seconds"] > 0
     assert -1 <= table["selection"]["agreement"]["likelihood, classifier"] <= 1
     page = found["report"].file("report.html").read_text()
     assert "What was selected" in page and "by rank, 0.5 of the tokens" in page
