@@ -22,9 +22,13 @@ from palimpsest.guard.measure import Reference, watch
 from palimpsest.guard.tail import sampled, subsampled
 from palimpsest.lake import Facts, Lake, LakeError, NotPublished, Published
 from training import track
+from training.analysis.words import seeds_span
 from training.pretrain import plan_runs
 
-CODE = ["training/rounds.py", *(f"training/analysis/{name}.py" for name in ("loops", "pages", "plots", "style"))]
+CODE = [
+    "training/rounds.py",
+    *(f"training/analysis/{name}.py" for name in ("loops", "pages", "plots", "style", "words")),
+]
 CODE += ["training/analysis/templates", "plugins/palimpsest/guard"]
 CODE += [f"plugins/palimpsest/{name}.py" for name in ("ingest/minhash", "words")]
 TEXT = ("texts", "tokens", "entropy", "compression", "distinct_3", "rare_recall", "rare_kept")
@@ -124,7 +128,7 @@ def compare(loop: Loop, found: Sequence[Round]) -> dict:
     rows, sets, texts = [], set(), None
     continual = loop.continual is not None
     for one in found:
-        texts = _Texts(one, texts)
+        texts, people = _Texts(one, texts), _by_people(one.split)
         for arm in [BASELINE, *(loop.arms if one.number else ())]:
             evaluations = [
                 json.loads(run.file("evaluation.json").read_text(encoding="utf-8"))
@@ -135,15 +139,24 @@ def compare(loop: Loop, found: Sequence[Round]) -> dict:
             sets |= losses.keys()
             tokens = {kind: fmean(e["tokens"][kind] for e in evaluations) for kind in ("real", "synthetic")}
             row = {"round": one.number, "arm": arm, "policy": loop.arms[arm].policy if arm != BASELINE else BASELINE}
-            row |= {"seeds": len(evaluations), "real_share": tokens["real"] / sum(tokens.values())}
+            row |= {"seeds": len(evaluations), "real_share": people * tokens["real"] / sum(tokens.values())}
             row |= {f"loss_{name}": loss for name, loss in losses.items()}
             row |= {"perplexity": math.exp(losses["iid"])}
+            row |= {"perplexities": sorted(math.exp(e["losses"]["iid"]) for e in evaluations)}
             rows.append(row | texts.measures(arm, same_source=not continual))
     alone = {row["round"]: row["perplexity"] for row in rows if row["arm"] == BASELINE}
     rows = [row | {"times_base": row["perplexity"] / alone[row["round"] if continual else 0]} for row in rows]
     table = {"loop": loop.name, "rounds": found[-1].number, "arms": list(loop.arms), "sets": sorted(sets), "rows": rows}
     table |= {"base": "its real text alone" if continual else "round 0"}
     return table | {"headline": headline(table, loop.rounds)}
+
+
+def _by_people(split: Published) -> float:
+    """Share of the real stream's words that are known to be people's: text of unknown origin counts as synthetic."""
+    train = pq.read_table(split.file("train.parquet"), columns=["origin", "words", "is_reserve"])
+    train = train.filter(pc.invert(train["is_reserve"]))
+    known = pc.sum(train.filter(pc.equal(train["origin"], "real"))["words"]).as_py() or 0
+    return known / (pc.sum(train["words"]).as_py() or 1)
 
 
 def headline(table: Mapping, planned: int) -> str:
@@ -239,10 +252,11 @@ def render(table: Mapping) -> str:
     lines = [
         table["headline"],
         "",
-        f"{'round':<6}{'arm':<24}{'perplexity':>11}{'times':>8}{'real':>7}{'rare kept':>11}",
+        f"{'round':<6}{'arm':<24}{'perplexity':>11}{'times':>8}{'real':>7}{'rare kept':>11}{'over seeds':>20}",
     ]
     for row in table["rows"]:
         rare = "" if row["rare_kept"] is None else f"{row['rare_kept']:.0%}"
         figures = f"{row['perplexity']:>11,.1f}{row['times_base']:>8.2f}{row['real_share']:>7.0%}{rare:>11}"
+        figures += f"{seeds_span(row):>20}"
         lines.append(f"{row['round']:<6}{row['arm']:<24}{figures}")
     return "\n".join(lines)

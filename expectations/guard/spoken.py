@@ -40,12 +40,14 @@ def advice(verdicts: Sequence[Verdict]) -> str:
 
 def probe_report(verdicts: Iterable[Verdict]) -> str:
     """What the probes found of each strategy, for who is asked for a waiver; empty where none was made."""
-    lines = []
+    lines, told = [], []
     for verdict in verdicts:
         if verdict.gate not in ("G7", "G11"):
             continue
         lines.append(f"{verdict.gate} {verdict.outcome.replace('_', ' ')}: {verdict.sentence}")
-        lines += [f"  {line}" for line in _figures(verdict.details)]
+        figures = [f"  {line}" for line in _figures(verdict.details)]
+        lines += figures if figures != told else []  # a strategy's worst domain was measured with the whole
+        told = figures
     return "\n".join(lines)
 
 

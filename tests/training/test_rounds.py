@@ -38,12 +38,14 @@ def texts(seed: int, words: int) -> list[str]:
     return [" ".join(WORDS[place] for place in row) for row in places]
 
 
-def planted(lake, loop, number, losses):
+def planted(lake, loop, number, losses, unknown=0):
     """A round that has run: ``losses`` by arm and seed; arm 'replace' writes with an eighth of the words."""
 
     def publish(name, write):
         return lake.publish(
-            f"studies/{loop.studies[number]}/{name}", lambda d: write(d) or Facts(), config={"n": number}
+            f"studies/{loop.studies[number]}/{name}",
+            lambda d: write(d) or Facts(),
+            config={"n": number, "unknown": unknown},
         )
 
     def evaluation(directory, loss, real):
@@ -56,7 +58,8 @@ def planted(lake, loop, number, losses):
         }
         (directory / "evaluation.json").write_text(json.dumps(found))
 
-    real = pa.table({"text": texts(0, 4000), "is_reserve": [False] * 60})
+    origins = ["unknown"] * unknown + ["real"] * (60 - unknown)
+    real = pa.table({"text": texts(0, 4000), "is_reserve": [False] * 60, "words": [120] * 60, "origin": origins})
     written = [
         (f"{arm}_{number}", text) for arm, words in (("replace", 500), ("half", 4000)) for text in texts(5, words)
     ]
@@ -90,17 +93,22 @@ def found(lake, loop):
     ]
 
 
-def test_each_arm_is_compared_with_round_0_over_its_seeds(loop, found):
+def test_each_arm_is_compared_with_round_0_over_its_seeds(lake, loop, found):
     table = rounds.compare(loop, found)
     rows = {(row["round"], row["arm"]): row for row in table["rows"]}
     assert list(rows) == [(0, "real"), *((k, arm) for k in (1, 2) for arm in ("real", "replace", "half"))]
     assert rows[2, "replace"]["perplexity"] == pytest.approx(math.exp(5.7))
     assert rows[2, "replace"]["times_base"] == pytest.approx(math.exp(5.7 - 4.1))
     assert [rows[1, arm]["real_share"] for arm in ("real", "replace", "half")] == [1, 0, 0.5]
+    assert rows[2, "replace"]["perplexities"] == pytest.approx([math.exp(5.6), math.exp(5.8)])
+    assert f"{math.exp(5.6):,.1f} to {math.exp(5.8):,.1f}" in rounds.render(table)
     assert "loss_long" not in rows[1, "half"]  # no document is that long
     assert table["headline"] == (
         "After 2 rounds perplexity on real text is 4.95 times that of round 0 in arm ‘replace’, 1.22 times in ‘half’."
     )
+    crawled = planted(lake, loop, 1, {"real": [4.1, 4.1], "replace": [4.6, 4.8], "half": [4.2, 4.2]}, unknown=15)
+    shares = {row["arm"]: row["real_share"] for row in rounds.compare(loop, [found[0], crawled])["rows"][1:]}
+    assert shares == {"real": 0.75, "replace": 0, "half": 0.375}  # text of unknown origin counts as synthetic
     assert rounds.compare(loop, found[:2])["headline"].startswith("After 1 of 2 rounds ")
     assert "2 more are to come" in rounds.compare(loop, found[:1])["headline"]
 
@@ -144,7 +152,8 @@ def test_the_results_page_says_what_became_of_each_arm_and_what_it_cost(lake, st
         loop_results.write(loop, lake, published, tmp_path)
 
     sentence = "mix replace: 0% of what is trained on was written by people; at least 50% is asked"
-    verdicts = [{"gate": "G2", "outcome": "warned", "sentence": sentence}, {"gate": "G5", "outcome": "passed"}]
+    broken = {"gate": "G2", "outcome": "warned", "sentence": sentence}
+    verdicts = [broken, broken | {"sentence": "mix half: so too"}, {"gate": "G5", "outcome": "passed"}]
     lake.publish("studies/ring_round_1/gate", lambda directory: Facts(extra={"guard": verdicts}))
     parent = track.open_parent(loop)
     rounds.report(loop, lake, found=found, parent_run_id=parent)
@@ -152,8 +161,8 @@ def test_the_results_page_says_what_became_of_each_arm_and_what_it_cost(lake, st
     text = page.read_text(encoding="utf-8")
     assert page.name == "loop_ring.md" and published.extra["headline"] in text and parent in text
     assert "- `half`: the newest model's text, 50% real" in text
-    assert "| 2 | replace | 298.9 | 4.95x | 0% |" in text
-    assert f"- round 1, G2: {sentence}" in text and "G5" not in text
+    assert "| 2 | replace | 298.9 | 270.4 to 330.3 | 4.95x | 0% |" in text
+    assert f"- round 1, G2: {sentence} (and 1 more like it)" in text and "G5" not in text
     assert "- Models trained: 14, 7 min 0 s of training together" in text and "Wall clock" in text
     drawn = [line.split("](")[1].rstrip(")") for line in text.splitlines() if line.startswith("![")]
     assert len(drawn) == 4 and all((tmp_path / file).stat().st_size > 10_000 for file in drawn)

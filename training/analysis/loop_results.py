@@ -15,20 +15,22 @@ from training import track
 from training.analysis.loops import FIGURES
 from training.analysis.markdown import rows_of
 from training.analysis.results import copied, duration, machines, maker
-from training.analysis.words import short
+from training.analysis.words import seeds_span, short
 
 ROUND = {
     "round": lambda r: r["round"],
     "arm": lambda r: r["arm"],
     "perplexity": lambda r: f"{r['perplexity']:,.1f}",
+    "lowest to highest seed": lambda r: seeds_span(r) or "–",
     "over base": lambda r: f"{r['times_base']:.2f}x",
     "real tokens": lambda r: f"{r['real_share']:.0%}",
     "rare words kept": lambda r: _or_dash(r["rare_kept"], ".0%"),
     "entropy, bits": lambda r: _or_dash(r["entropy"], ".2f"),
     "distinct three-grams": lambda r: _or_dash(r["distinct_3"], ".3f"),
     "compression": lambda r: _or_dash(r["compression"], ".2f"),
-    "seeds": lambda r: r["seeds"],
 }
+
+GUARD = "All sentences stand in each round's gate: in the task's log, in Data Docs and in MLflow."
 
 
 def write(loop: Loop, lake: Lake, published: Published, folder: Path | None = None) -> Path:
@@ -59,8 +61,9 @@ def render(loop: Loop, lake: Lake, published: Published, made: Mapping, figures:
         f"lake and MLflow run `{made['run']}` (experiment `{loop.name}`), commit `{made['commit'][:12]}`.",
         "\n".join(["## Arms", "", *(f"- `{name}`: {told(arm)}" for name, arm in loop.arms.items())]),
         "## Round by round",
-        f"Perplexity of the round's model on real documents held out before anything was generated; over base: over "
-        f"that of {table['base']}. The last five columns are of what the model before wrote.",
+        f"Perplexity of the round's models on real documents held out before anything was generated, the geometric "
+        f"mean of {len(loop.training.seeds)} seeds; over base: over that of {table['base']}. ‘real’ is trained in "
+        "another order each round: what it moves by is noise. The last four columns: what the model before wrote.",
         rows_of("", table["rows"], ROUND).strip(),
         *(["## Figures", *drawn] if drawn else []),
         _guard(loop, lake, table["rounds"]),
@@ -92,7 +95,7 @@ def told(arm: Arm) -> str:
 
 
 def _guard(loop: Loop, lake: Lake, rounds: int) -> str:
-    """What the gates of the rounds said beyond 'passed'."""
+    """What the gates of the rounds said beyond 'passed', by round and gate the first sentence: the arms are alike."""
     lines = []
     for number in range(rounds + 1):
         try:
@@ -100,8 +103,11 @@ def _guard(loop: Loop, lake: Lake, rounds: int) -> str:
         except NotPublished:
             continue
         found = [v for v in gate.extra.get("guard", []) if v["outcome"] in ("failed", "warned")]
-        lines += [f"- round {number}, {v['gate']}: {v['sentence']}" for v in found]
-    return "\n".join(["## What the guard said", "", *lines]) if lines else ""
+        for name in dict.fromkeys(verdict["gate"] for verdict in found):
+            own = [verdict["sentence"] for verdict in found if verdict["gate"] == name]
+            more = f" (and {len(own) - 1} more like it)" if len(own) > 1 else ""
+            lines.append(f"- round {number}, {name}: {own[0]}{more}")
+    return "\n".join(["## What the guard said", "", *lines, "", GUARD]) if lines else ""
 
 
 def _cost(loop: Loop, lake: Lake, published: Published, made: Mapping, rounds: int) -> str:

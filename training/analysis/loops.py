@@ -16,13 +16,15 @@ from palimpsest.config import BASELINE, Loop
 from training.analysis.pages import drawing, environment
 from training.analysis.plots import save
 from training.analysis.style import COLOURS, DASHED, INK, STYLE, WIDTH
+from training.analysis.words import seeds_span
 
 WIDE = 4.0
 """Perplexities that differ more than so many times are drawn on a logarithmic axis."""
 FIGURES = {
     "perplexity": (
         "Perplexity on real text",
-        "Of each round's model, on real documents that nobody was trained on. Dashed: real text alone.",
+        "Of each round's models, on real documents that nobody was trained on: the geometric mean of the seeds, and "
+        "each as a pale dot. Dashed: real text alone, in another order each round: what it moves by is noise.",
     ),
     "rare_kept": (
         "Rare words kept",
@@ -59,6 +61,11 @@ def _lines(table: Mapping, figure: str) -> plt.Figure | None:
         else:
             line, style = start + line, {"marker": "o", "markersize": 4, "linewidth": 1.7}
         axes.plot(*zip(*line, strict=True), color=colour[arm], label=arm, **style)
+    if figure == "perplexity":
+        for row in table["rows"]:
+            if row["seeds"] > 1:
+                dots = row["perplexities"]
+                axes.plot([row["round"]] * len(dots), dots, ".", color=colour[row["arm"]], alpha=0.4, markersize=5)
     heights = [value for line in found.values() for _, value in line]
     if figure == "perplexity" and max(heights) > WIDE * min(heights):
         axes.set_yscale("log")
@@ -75,4 +82,11 @@ def _lines(table: Mapping, figure: str) -> plt.Figure | None:
 def page(loop: Loop, table: Mapping, figures: Sequence[str], directory: Path, links: Mapping[str, str]) -> str:
     drawings = [drawing(*FIGURES[name], (directory / f"{name}.svg").read_text("utf-8")) for name in figures]
     template = environment().get_template("loop.html.j2")
-    return template.render(loop=loop, table=table, figures=drawings, colours=colours(table["arms"]), links=links)
+    return template.render(
+        loop=loop,
+        table=table,
+        figures=drawings,
+        colours=colours(table["arms"]),
+        links=links,
+        seeds_span=seeds_span,
+    )

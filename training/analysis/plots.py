@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from training.analysis.laws import Law
 from training.analysis.panels import ALONG, along, by_members, by_search, gap
 from training.analysis.style import DASHED, INK, LOSS, STYLE, WIDTH, colours, reference_line, seed_losses
-from training.analysis.words import short
+from training.analysis.words import describe, short
 
 
 def draw(table: Mapping, directory: Path) -> list[str]:
@@ -100,9 +100,7 @@ def _by_tokens(table: Mapping) -> plt.Figure | None:
 def _read_off(axes: plt.Axes, row: Mapping, law: Law | None, colour: str) -> None:
     """A mix at its loss above D, and the way along to the law: where that ends, D' can be read."""
     told = row["verdict"] == "resolved"
-    label = row["mix"] + (f"  {row['efficiency']:.2f}x" if told else "  not resolved")
-    if row["verdict"] == "beyond floor":
-        label = f"{row['mix']}  at least {row['efficiency_low']:.2f}x"
+    label = f"{row['mix']}  " + (f"{row['efficiency']:.2f}x" if told else describe(row))
     own = row["real_tokens"]
     axes.plot([own], [row["loss_iid"]], "D", color=colour, markersize=7, label=label, zorder=3)
     if law and told:

@@ -12,6 +12,10 @@ certainty from quiet ones. Near the floor C the upper end is open, as it should 
 beyond the largest D the law is an assumption. Over 400 intervals each, with three seeds and planted multipliers of 0.7
 to 2.5, it covers 99% where all runs scatter alike (wide, as two or three seeds tell little of a scatter), 96% where
 mixes scatter four times as much as the reference, 99% where the reference does.
+
+**Without a law** (too few sizes, or a law that misses its own points) the real-only runs themselves bound D' wherever
+more text always helped: it is more than the largest D whose loss is surely above the mix's and less than the smallest
+whose loss is surely below it, each by its own paired interval. That is wide, and assumes no shape.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ from training.analysis.laws import EXPONENTS, Law, Losses, Noise, block_noise, f
 MULTIPLIERS = (0.01, 100.0)
 """Efficiencies considered; an interval that reaches an end of this range is reported as open there."""
 
-Verdict = Literal["reference", "resolved", "beyond floor", "not resolved"]
+Verdict = Literal["reference", "resolved", "beyond floor", "bracketed", "not resolved"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Reference:
 class Efficiency:
     verdict: Verdict
     reason: str
-    """Why it is not resolved, or what to bear in mind if it is."""
+    """Why it is not resolved, or bounded only, or what to bear in mind if it is."""
     value: float | None = None
     low: float | None = None
     high: float | None = None
@@ -131,7 +135,7 @@ def _law_problem(reference: Sequence[Reference], seeds: set[int], noise: Noise) 
     means = [mean(point.losses, seeds) for point in reference]
     if not np.isfinite(means).all():
         return "a real-only run has no finite loss"
-    if any(later >= earlier for earlier, later in zip(means, means[1:], strict=False)):
+    if any(later >= earlier for earlier, later in pairwise(means)):
         return "the real-only loss does not fall with every increase of real tokens, so no law can be read off it"
     amplitude, exponent, floor, error = fit_many(ratios(tokens)[None, :], np.array([means]))
     if not EXPONENTS[0] * 1.01 < exponent[0] < EXPONENTS[1] * 0.99:
@@ -168,7 +172,11 @@ def _efficiency(
     facts = {"difference": difference, "margin": margin, "seeds": len(seeds)}
     facts["familywise"] = strict is not None and abs(difference) > strict
     if problem:
-        return Efficiency("not resolved", problem + _between(reference, own, mean(losses, seeds), seeds), **facts)
+        low, high = _bracket(reference, own, losses, seeds, level)
+        facts |= {"low": low, "high": high}
+        if (low is not None and low >= 1) or (high is not None and high <= 1):
+            return Efficiency("bracketed", problem, **facts)
+        return Efficiency("not resolved", problem, **facts)
 
     means, loss = [mean(point.losses, seeds) for point in reference], mean(losses, seeds)
     sizes = np.array([point.tokens / own for point in reference])
@@ -198,14 +206,24 @@ def _efficiency(
     return Efficiency("resolved", reason, **facts)
 
 
-def _between(reference: Sequence[Reference], own: int, loss: float, seeds: list[int]) -> str:
-    """What can be said of a loss without a law: the real-only runs next to it, where more text always helped."""
+def _bracket(
+    reference: Sequence[Reference], own: int, losses: Losses, seeds: list[int], level: float
+) -> tuple[float | None, float | None]:
+    """Multiples of D between which D' lies by the real-only runs alone; None: no bound, as where more text did harm."""
     means = [mean(point.losses, seeds) for point in reference]
-    for (fewer, above), (more, below) in pairwise(zip(reference, means, strict=True)):
-        if above >= loss >= below and means == sorted(means, reverse=True):
-            low, high = fewer.tokens / own, more.tokens / own
-            return f"; without one: its loss lies between real-only's on {low:.2f} and {high:.2f} times its real tokens"
-    return ""
+    if len(means) < 2 or any(later >= earlier for earlier, later in pairwise(means)):
+        return None, None
+    low = high = None
+    for point in reference:
+        above = [point.losses[seed] - losses[seed] for seed in seeds]
+        margin = paired.half_width(above, level)
+        if margin is None or not math.isfinite(margin):
+            continue
+        if fmean(above) > margin:
+            low = point.tokens / own
+        elif fmean(above) < -margin and high is None:
+            high = point.tokens / own
+    return low, high
 
 
 def _sensitivity(sizes: np.ndarray, means: Sequence[float], loss: float) -> dict:

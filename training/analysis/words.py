@@ -7,7 +7,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Mapping
 
-TOLD = ("resolved", "beyond floor")
+TOLD = ("resolved", "beyond floor", "bracketed")
 
 
 def headline(table: Mapping) -> str:
@@ -70,6 +70,8 @@ def describe(row: Mapping) -> str:
             return f"{row['efficiency']:.2f}x ({_span(row)})"
         case "beyond floor":
             return f"at least {row['efficiency_low']:.2f}x"
+        case "bracketed":
+            return f"{_bounds(row, 'x')}, without a law"
         case _:
             return "not resolved"
 
@@ -107,7 +109,7 @@ def render_table(table: Mapping, width: int | None = None) -> str:
     console.print(table["headline"], markup=False)
     reasons = defaultdict(list)
     for row in table["mixes"]:
-        if row["verdict"] in ("not resolved", "beyond floor"):
+        if row["verdict"] in ("not resolved", "beyond floor", "bracketed"):
             reasons[f"{row['verdict']} ({{}}): {row['reason']}"].append(row["mix"])
         elif row["extrapolated"]:
             reasons["extrapolated beyond the real-only runs' tokens: {}"].append(row["mix"])
@@ -140,6 +142,12 @@ def tokens_seen(bucket: Mapping) -> str:
     return f"{first:g}" if first == last else f"{first:g}–{last:g}"
 
 
+def seeds_span(row: Mapping) -> str:
+    """The lowest and the highest perplexity of the arm's seeds; empty for a single one."""
+    found = row["perplexities"]
+    return f"{found[0]:,.1f} to {found[-1]:,.1f}" if len(found) > 1 else ""
+
+
 def over_documents(claim: Mapping) -> str:
     """Whether what seeds show of a mix's loss or a gap also stands over held-out documents; empty if not known."""
     words = {True: "also holds over held-out documents", False: "is not shown over held-out documents", None: ""}
@@ -154,8 +162,8 @@ def short(count: float) -> str:
     return f"{count:.0f}"
 
 
-def _rank(row: Mapping) -> float:
-    return row["efficiency"] or row["efficiency_low"] or 0.0
+def _rank(row: Mapping) -> tuple[float, float]:
+    return row["efficiency"] or row["efficiency_low"] or 0.0, -row["loss_iid"]
 
 
 def _over(claim: Mapping, what: str) -> str:
@@ -171,8 +179,18 @@ def _span(row: Mapping) -> str:
     return f"{low:.2f} or more" if high is None else f"{low:.2f} to {high:.2f}"
 
 
+def _bounds(row: Mapping, times: str) -> str:
+    """What real-only runs say of an efficiency for which there is no law."""
+    low, high = row["efficiency_low"], row["efficiency_high"]
+    if low is None:
+        return f"less than {high:.2f}{times}"
+    return f"more than {low:.2f}{times}" if high is None else f"{low:.2f} to {high:.2f}{times}"
+
+
 def _worth(row: Mapping) -> str:
     if row["verdict"] == "beyond floor":
         return f"at least {row['efficiency_low']:.2f} times as many"
+    if row["verdict"] == "bracketed":
+        return f"{_bounds(row, ' times')} as many, by the real-only runs next to it and without a law"
     only = "only " if row["efficiency"] < 1 else ""
     return f"{only}{row['efficiency']:.2f} times as many ({_span(row)})"

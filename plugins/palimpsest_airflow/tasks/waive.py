@@ -54,7 +54,8 @@ class Waive(ApprovalOperator):
             return self.so_far
         self.body = "\n\n".join(map(_asked, breaches))
         if report := context["ti"].xcom_pull(task_ids="gate", key="probes"):
-            self.body += f"\n\n**What the probes found**\n\n```\n{report}\n```"
+            found = "\n".join(f"- {line}" for line in report.replace("\n  ", "; ").splitlines())
+            self.body += f"\n\n**What the probes found**\n\n{found}"
         ask_one_thing_only(
             context["task_state_store"], self.body, f"study {self.study}: what the guard found is another"
         )
