@@ -26,6 +26,7 @@ from palimpsest.guard.tokens import Vocabulary
 from palimpsest.guard.trigram import Trigram
 
 TOKENS = 10_000_000
+DOMAINS = 8
 
 
 def run() -> list[dict]:
@@ -48,10 +49,19 @@ def _run() -> list[dict]:
         found.append({"name": f"guard: {name}", "ours": time.perf_counter() - start, "peer": peer, "unit": "s"})
         return result
 
-    reference = timed("10M real tokens read once", lambda: Reference(left, vocabulary=Vocabulary()))
+    known = Vocabulary()
+    reference = timed("10M real tokens read once", lambda: Reference(left, vocabulary=known))
+    domains = timed(
+        f"the same, each of {DOMAINS} domains by itself",
+        lambda: [Reference(left[place::DOMAINS], vocabulary=known) for place in range(DOMAINS)],
+    )
     timed(
         "G8 to G10, 10M synthetic tokens",
         lambda: judge(watch(right, reference, held_out=unseen), DEFAULTS, "texts"),
+    )
+    timed(
+        "the same, for the worst domain",
+        lambda: [judge(watch(right[n::DOMAINS], own), DEFAULTS, "texts") for n, own in enumerate(domains)],
     )
     half = [part[: _first(part, TOKENS // 2)] for part in (first, second)]
     timed("G7, 5M real and 5M synthetic tokens, 3 seeds", lambda: additive_probe(*half, {"": test}, len(vocabulary)))
