@@ -18,8 +18,8 @@ recipe and seed, and reports how many times its real tokens each mix is worth. F
 
 **Reads** asset{plural} {assets}
 
-**Writes** (lake) `studies/{name}/` split, plan, generations, mixes, gate, tokens, runs/<run>, {more}report; (MLflow)
-experiment `{name}`
+**Writes** (lake) `studies/{name}/` split, plan, generations, {scores}mixes, gate, tokens, runs/<run>,
+{more}report; (MLflow) experiment `{name}`
 
 **When it is red** Open the failed task's log; its last line names the file and the fix.
 `plan`: the study file or a file it names is wrong. `approve` (studies with model servers): waits for an answer under
@@ -46,7 +46,8 @@ def build(s):
     assets = ", ".join(f"`corpus_{name}`" for name in s.corpora)
     plural = "s" * (len(s.corpora) > 1)
     is_round = s.path.parent == loops_dir()
-    doc = DOC.format(name=s.name, description=s.description, assets=assets, plural=plural, **search.words(s))
+    words = search.words(s) | {"scores": "selection, alignment, " if s.selects else ""}
+    doc = DOC.format(name=s.name, description=s.description, assets=assets, plural=plural, **words)
 
     @dag(
         dag_id=f"study_{s.name}",
@@ -67,7 +68,8 @@ def build(s):
         generations = study.collect(s.name, planned, shards)
         if serving.servers(s):
             serving.around(s.name, planned, shards)
-        checked = waive.checked(s, study.build(s.name, generations))
+        texts = study.select(s.name, generations) if s.selects else generations
+        checked = waive.checked(s, study.build(s.name, texts))
         orders = search.waves(s, checked) if s.search else study.tokenize(s.name, checked)
         trained = study.train.partial(study=s.name).expand(order=orders)
         judged = judging.judged(s, orders, trained) if judging.judges(s) else []

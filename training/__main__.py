@@ -1,4 +1,4 @@
-"""Training without Airflow: ``python -m training probe|tokenize|search|plan|train|report|results STUDY``.
+"""Training without Airflow: ``python -m training select|probe|tokenize|search|plan|train|report|results STUDY``.
 
 Every command reads what the stage before it published last, and does nothing when its output is already there.
 
@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, command, text in (
+        ("select", _select, "scores of documents and generations, for layouts that 'select'; before 'build'"),
         ("probe", _probe, "what generated text costs a small neural model, for the guard's gate (guard.probe)"),
         ("tokenize", _tokenize, "mixes → token files"),
         ("search", _search, "find the settings of a study with a 'search': waves of runs, and the table they come to"),
@@ -101,6 +102,16 @@ def _labelled(options: argparse.Namespace) -> None:
     from training.labelled import main
 
     main(options.name)
+
+
+def _select(options: argparse.Namespace) -> None:
+    from training.selection.stage import select, told
+
+    study, lake = load_study(options.study), Lake.from_env()
+    stages = {name: lake.latest(f"studies/{study.name}/{name}") for name in ("split", "generations")}
+    found = select(study, lake, **stages)
+    print(told(found))
+    print(found.uri)
 
 
 def _probe(options: argparse.Namespace) -> None:

@@ -54,10 +54,11 @@ def _counted(limits: Thresholds, layout: str, told: dict) -> list[Verdict]:
         if not own["texts"]:
             continue
         share = own["effective"] / own["texts"]
+        how = f"clipped at {told['clip']:g} times the mean" if "clip" in told else f"chosen {told['rule']}"
         said = (
-            f"layout {layout} keeps {own['kept']:,} of {own['texts']:,} {what}, clipped at {told['clip']:g} times the "
-            f"mean; its weights tell as much as {percent(share)} of them would (effective sample size "
-            f"{own['effective']:,.0f}); at least {percent(least)} is asked"
+            f"layout {layout} keeps {own['kept']:,} of {own['texts']:,} {what}, {how}; its weights tell as much as "
+            f"{percent(share)} of them would (effective sample size {own['effective']:,.0f}); at least "
+            f"{percent(least)} is asked"
         )
         about = {"severity": "warning", "subject": f"layout {layout}", "details": {**own, "layout": layout}}
         verdicts.append(bounded(GATE, f"effective_{kind}", share, said, at_least=least, **about))

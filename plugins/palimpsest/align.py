@@ -1,7 +1,8 @@
-"""Which texts an aligned layout keeps, so that its stream looks like real text, and what that changes.
+"""Which texts a layout that chooses keeps, and what that changes: the one place where rows are left out of a stream.
 
 A layout with ``align: importance`` keeps each generated text with a probability that follows how likely it is among
-real ones (`palimpsest.guard.importance`); documents of unknown origin likewise (Drayson et al. 2025, 2502.15654).
+real ones (`palimpsest.guard.importance`); documents of unknown origin likewise (Drayson et al. 2025, 2502.15654). One
+with ``select`` keeps what a score prefers (`palimpsest.choice`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from palimpsest import choice
 from palimpsest.config import Study
 from palimpsest.config.study import Layout
 from palimpsest.guard.importance import LEARNED, Odds, Text, draw, effective, keeps, weights
@@ -26,10 +28,10 @@ WEIGHTS = pa.schema(
         ("generation_id", pa.string()),  # null for a document of unknown origin
         ("strategy", pa.string()),
         ("g", pa.int32()),
-        ("score", pa.float64()),  # log-odds real : generated, nats
-        ("weight", pa.float64()),  # clipped, mean 1 over first generations
+        ("score", pa.float64()),  # align: log-odds real : generated, nats; select: of its method
+        ("weight", pa.float64()),  # align: clipped, mean 1 over first generations; select: the chance to be kept
         ("draw", pa.float64()),
-        ("keeps", pa.bool_()),  # draw * clip < weight
+        ("keeps", pa.bool_()),  # align: draw * clip < weight
     ]
 )
 EFFECTS = pa.schema(
@@ -44,8 +46,8 @@ EFFECTS = pa.schema(
         ("texts", pa.int64()),  # on each side
     ]
 )
-CODE = ("plugins/palimpsest/align.py", "plugins/palimpsest/guard")
-EVERY = 1 << 30
+CODE = ("plugins/palimpsest/align.py", "plugins/palimpsest/choice.py", "plugins/palimpsest/guard")
+EVERY = choice.EVERY
 CLIP = 2.0
 AT_A_TIME = 2_000
 """Texts in memory, besides those that are learned from."""
@@ -72,19 +74,24 @@ ROWS = {
 
 def aligned(study: Study) -> dict[str, Layout]:
     """The layouts that choose among their texts."""
-    return {name: layout for name, layout in study.layouts.items() if layout.align}
+    return {name: layout for name, layout in study.layouts.items() if layout.align or layout.select}
 
 
-def weigh(study: Study, lake: Lake, *, split: Published, generations: Published) -> Published | None:
+def weigh(
+    study: Study, lake: Lake, *, split: Published, generations: Published, selection: Published | None = None
+) -> Published | None:
     """``studies/<s>/alignment``: weights.parquet (a row per text that a layout chooses among) and effects.parquet.
 
-    ``extra['layouts']``: texts, kept, clip and effective sample size of each. None for a study without 'align'. The
-    classifiers learn from first generations (g = 0) alone, and each row is drawn by its own id: with more generations
-    the rows that there were keep their weights and their fate.
+    ``extra['layouts']``: texts, kept, effective sample size and clip, or the rule, of each. None for a study whose
+    layouts take all texts; ``selection`` has the scores for those that 'select'. The classifiers of 'align' learn from
+    first generations (g = 0) alone, and each row is drawn by its own id: with more generations the rows that there
+    were keep their weights and their fate.
     """
     layouts = aligned(study)
     if not layouts:
         return None
+    is_scored = any(layout.select for layout in layouts.values())
+    scored = choice.scores(study, selection, split=split, generations=generations) if is_scored else None
 
     def write(directory: Path) -> Facts:
         from threadpoolctl import threadpool_limits
@@ -95,6 +102,12 @@ def weigh(study: Study, lake: Lake, *, split: Published, generations: Published)
         told, effects, learned = {}, [], {}
         with threadpool_limits(1), pq.ParquetWriter(directory / "weights.parquet", WEIGHTS) as writer:
             for name, layout in layouts.items():
+                if layout.select:
+                    told[name] = {"rule": layout.select.words, "by": layout.select.by}
+                    for kind, rows in choice.chosen(name, layout, scored).items():
+                        told[name][kind] = _told(rows) | _told_tokens(rows)
+                        writer.write_table(_of_layout(name, rows))
+                    continue
                 names = tuple(layout.strategies or study.strategies)
                 if names not in learned:
                     learned[names] = _odds(study, connection, name, names)
@@ -117,13 +130,29 @@ def weigh(study: Study, lake: Lake, *, split: Published, generations: Published)
     config = {name: layout.model_dump(mode="json") for name, layout in layouts.items()}
     config = {"layouts": config, "strategies": sorted(study.strategies)}
     dataset = f"studies/{study.name}/alignment"
-    return lake.publish(dataset, write, config=config, parents=[split, generations], code=CODE)
+    parents = [split, generations, *([scored] if scored else [])]
+    return lake.publish(dataset, write, config=config, parents=parents, code=CODE)
 
 
 def of_mixes(lake: Lake, mixes: Published) -> Published | None:
     """The weights that mixes were built with, if they have aligned layouts."""
     found = [parent for parent in mixes.manifest["parents"] if parent["dataset"].endswith("/alignment")]
     return lake.open(found[0]["uri"], found[0]["digest"]) if found else None
+
+
+def told(lake: Lake, mixes: Published) -> str:
+    """A line per layout that chooses, and per kind of text: how much of it mixes were built with."""
+    weights = of_mixes(lake, mixes)
+    lines = []
+    for name, own in (weights.extra["layouts"] if weights else {}).items():
+        how = own.get("rule") or f"by importance, clip {own['clip']:g}"
+        for kind in ROWS:
+            if not (texts := own[kind]["texts"]):
+                continue
+            tokens = f", {own[kind]['kept_tokens'] / own[kind]['tokens']:.1%} of the tokens" if "rule" in own else ""
+            kept = f"{own[kind]['kept']:,} of {texts:,} {kind.replace('_', ' ')}"
+            lines.append(f"layout {name} ({how}) keeps {kept}{tokens}")
+    return "\n".join(lines)
 
 
 def _opened(split: Published, generations: Published):
@@ -171,6 +200,16 @@ def _weighed(connection, odds: Odds, clip: float, name: str, query: str, asked: 
     more["keeps"] = keeps(weight, draws, clip)
     whole = {key: found[key] for key in found.column_names} | more
     return pa.table({field.name: whole[field.name] for field in WEIGHTS}, schema=WEIGHTS)
+
+
+def _of_layout(name: str, rows: pa.Table) -> pa.Table:
+    whole = {"layout": pa.array([name] * len(rows), pa.string())} | {key: rows[key] for key in rows.column_names}
+    return pa.table({field.name: whole[field.name] for field in WEIGHTS}, schema=WEIGHTS)
+
+
+def _told_tokens(rows: pa.Table) -> dict[str, int]:
+    kept = rows.filter(rows["keeps"])
+    return {"tokens": pc.sum(rows["tokens"]).as_py() or 0, "kept_tokens": pc.sum(kept["tokens"]).as_py() or 0}
 
 
 def _told(rows: pa.Table) -> dict[str, float]:

@@ -63,12 +63,21 @@ CODE = (
 )
 
 
-def build_mixes(study: Study, lake: Lake, *, split: Published, plan: Published, generations: Published) -> Published:
+def build_mixes(
+    study: Study,
+    lake: Lake,
+    *,
+    split: Published,
+    plan: Published,
+    generations: Published,
+    selection: Published | None = None,
+) -> Published:
     """``studies/<s>/mixes``: megadoc_parts, megadocs, mixes and mix_shares (what each recipe is made of, by origin).
 
     The mix manifest stands in ``extra['mixes']``, what a model trained on a recipe inherits in ``extra['lineage']``.
+    ``selection`` has the scores that layouts select by.
     """
-    weights = align.weigh(study, lake, split=split, generations=generations)
+    weights = align.weigh(study, lake, split=split, generations=generations, selection=selection)
     guard = study.guard.model_dump(include={"domain", "domain_min_share"})
     guard |= study.guard.thresholds.model_dump(include={"real_min", "depth_max"})
 

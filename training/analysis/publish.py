@@ -11,7 +11,7 @@ from pathlib import Path
 from palimpsest.config import Study
 from palimpsest.lake import Published
 from training import track
-from training.analysis import spent
+from training.analysis import selected, spent
 from training.analysis.markdown import HOLDS
 from training.analysis.words import TOLD, describe, loss_text, margins_text, tokens_seen
 
@@ -66,6 +66,7 @@ def metrics(table: Mapping) -> dict[str, float]:
         found |= {f"context_slope_{row['set']}/{row['mix']}": row["slope"]}
     for row in table["tasks"]:
         found |= {f"acc_{row['task']}/{row['mix']}": row["acc"]}
+    found |= selected.metrics(table)
     found |= _totals(table)
     return {
         re.sub(r"[^\w\-. :/]+ ?", "_", name): value
@@ -176,6 +177,7 @@ def tables(table: Mapping) -> dict[str, dict[str, list]]:
         "signs.json": _columns(
             {key: value for key, value in row.items() if key not in ("why", "sentences")} for row in table["signs"]
         ),
+        "selection.json": _columns(selected.as_table(table)),
         "ensembles.json": _columns(row for own in table["ensembles"].values() for row in own),
         "certificates.json": _columns(
             {"mix": recipe, **(found["centre"] or {})}

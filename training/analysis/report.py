@@ -37,7 +37,7 @@ CODE = [
     f"training/analysis/{name}.py"
     for name in (
         "contexts", "figures", "gaps", "judged", "laws", "pages", "paired", "panels", "plots", "report", "rows",
-        "sampling", "scaling", "series", "signs", "spent", "style", "table", "words",
+        "sampling", "scaling", "selected", "series", "signs", "spent", "style", "table", "words",
     )
 ] + ["training/analysis/templates"]  # fmt: skip
 

@@ -30,6 +30,7 @@ from training.analysis.markdown import (
     rows_of,
 )
 from training.analysis.report import load_table
+from training.analysis.selected import LAYOUT
 from training.analysis.words import short
 
 
@@ -98,6 +99,7 @@ def render(
         gaps(table),
         contexts(table),
         rows_of("## One thing changed", table["ablations"], ABLATION),
+        rows_of("## What was selected", table["selection"]["layouts"], LAYOUT),
         rows_of("## Laws", table["laws"], LAW),
         rows_of("## Downstream tasks", table["tasks"], TASK),
         ensembles(table),

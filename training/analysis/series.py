@@ -21,6 +21,7 @@ from statistics import fmean
 
 from palimpsest.align import CLIP
 from palimpsest.config import Study
+from palimpsest.config.study import Layout
 from training import points
 from training.analysis.laws import Losses
 
@@ -99,7 +100,7 @@ def describe_mixes(study: Study, runs: Mapping[str, Mapping[int, Mapping]]) -> l
             **{key: getattr(mix, key) for key in ("max_tokens", "max_ratio", "real_share")},
             "also": layout.also,
             "beside": mix.beside,
-            "align": f"by {layout.align}, clip {layout.clip or CLIP:g}" if layout.align else "all texts",
+            "align": _choice(layout),
             "layout_seed": layout.seed,
             "model": training.model.model_dump(),
         } | {key: value for key, value in training.model_dump(mode="json").items() if key not in UNASKED}
@@ -155,6 +156,13 @@ def mean_loss(member: Member) -> tuple[float, str]:
 def _place(kind: str, place: str) -> str:
     """A simple layout has its real documents anywhere, a stretched one's are its slices."""
     return place if kind == "stitched" or place == "none" else "in"
+
+
+def _choice(layout: Layout) -> str:
+    """Which of its texts a layout keeps."""
+    if layout.select:
+        return layout.select.words
+    return f"by {layout.align}, clip {layout.clip or CLIP:g}" if layout.align else "all texts"
 
 
 def _mode(mix) -> str:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from palimpsest.config import Study
 from palimpsest.lake import LakeError, Published
-from training.analysis import contexts, gaps, judged, laws, sampling, scaling, series
+from training.analysis import contexts, gaps, judged, laws, sampling, scaling, selected, series
 from training.analysis.rows import OWN, cost, losses_of, make_row, real_stream
 from training.analysis.words import aside, headline
 from training.points import Point
@@ -81,6 +81,7 @@ def compare_runs(
         "laws": _laws(references, lines, sets, verdict["ensembles"]),
         "certificates": dict(search.extra["certificates"]) if search else {},
         "searched": _searched(search) if search else {},
+        "selection": selected.read(study, mixes, evaluations),
         **verdict,
         **contexts.compare_contexts(study, verdicts, together),
         "runs": evaluations,

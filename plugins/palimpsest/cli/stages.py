@@ -54,11 +54,15 @@ def _split(options) -> None:
 
 
 def _build(options) -> None:
+    from palimpsest import align
+    from palimpsest.choice import latest_selection
     from palimpsest.mixes import build_mixes
 
     study, lake = load_study(options.study), Lake.from_env()
     split, plan, generations = (lake.latest(f"studies/{study.name}/{s}") for s in ("split", "plan", "generations"))
-    print(summary(build_mixes(study, lake, split=split, plan=plan, generations=generations)))
+    selection = latest_selection(study, lake)
+    mixes = build_mixes(study, lake, split=split, plan=plan, generations=generations, selection=selection)
+    print("\n".join(line for line in (align.told(lake, mixes), summary(mixes)) if line))
 
 
 def days_between(corpus: Corpus, start: dt.date | None, end: dt.date | None) -> list[dt.date]:

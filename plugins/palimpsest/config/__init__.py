@@ -35,6 +35,7 @@ from palimpsest.config.guard import Guard, NeuralProbe, Waiver
 from palimpsest.config.labelled import Labelled
 from palimpsest.config.loop import BASELINE, Arm, Loop
 from palimpsest.config.mixes import AXES, Match, Mix, Search
+from palimpsest.config.selection import PVM, Method, Select, Selection
 from palimpsest.config.source import CommonCrawl, Crawl, HuggingFace, Query, Segments, Source, Transfer, is_url
 from palimpsest.config.study import Study
 from palimpsest.config.table import Columns, SampleColumns
@@ -72,7 +73,11 @@ __all__ = [
     "Model",
     "NeuralProbe",
     "Optimizer",
+    "Method",
+    "PVM",
     "Review",
+    "Select",
+    "Selection",
     "Sampling",
     "Server",
     "Source",

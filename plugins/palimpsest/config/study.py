@@ -16,6 +16,7 @@ from palimpsest.config.generation import Server, Strategy
 from palimpsest.config.guard import Guard
 from palimpsest.config.mixes import Mix, Search
 from palimpsest.config.schedule import CronOrWord
+from palimpsest.config.selection import METHODS, Method, Select, Selection
 from palimpsest.config.training import Training
 
 
@@ -42,6 +43,9 @@ class Layout(Strict):
     clip: float | None = Field(default=None, gt=1)
     """With 'align': the most that a text may count, in means of all (default 2). A share of 1 / clip of the texts is
     kept: of more texts to choose from, fewer are chosen, and those are more like real ones."""
+    select: Select | None = Field(default=None, exclude_if=lambda found: found is None)
+    """Keep those texts that a score of ``training/selection`` prefers, within generated texts and within documents of
+    unknown origin; documents that people wrote always stay. A mix still trains for as many tokens."""
     seed: Seed = 0
 
     @property
@@ -59,6 +63,10 @@ class Layout(Strict):
             raise ValueError("'also' names other strategies than 'strategy', each once, and is for kind 'simple'")
         if self.align and self.kind == "stretched":
             raise ValueError("'align' is not for kind 'stretched': each of its rationales has a place of its own")
+        if self.select and self.kind == "stretched":
+            raise ValueError("'select' is not for kind 'stretched': each of its rationales has a place of its own")
+        if self.select and self.align:
+            raise ValueError("'align' and 'select' both say which texts are kept; take one of them out")
         if self.clip and not self.align:
             raise ValueError("'clip' is a setting of 'align'; set 'align: importance' too, or take it out")
         return self
@@ -107,6 +115,7 @@ class Study(Strict):
     """The real-only mix every other is compared with."""
     gates: Gates = Gates()
     guard: Guard = Guard()
+    selection: Selection = Field(default=Selection(), exclude_if=lambda found: found == Selection())
     budget_gpu_hours: float = Field(default=10, ge=0)
     """Generation estimated to take longer waits for a person's approval; the printed cost compares training too."""
     assumed: Assumed = Field(default=Assumed(), exclude=True)
@@ -163,6 +172,10 @@ class Study(Strict):
                     )
             if layout.align and not self.strategies:
                 raise ValueError(f"layouts.{name}.align: the study has no strategy, so nothing to tell real text from")
+        if self.selects and not self.strategies:
+            raise ValueError("'select' and 'selection.methods': the study has no strategy, so nothing to choose from")
+        if "pvm" in self.selects and not self.selection.pvm:
+            raise ValueError("selection.pvm: selecting by 'pvm' trains two models; name 'model' and 'steps' there")
         if not any(layout.kind == "real" for layout in self.layouts.values()):
             raise ValueError("layouts: one of kind 'real' is needed; every mix draws on it")
         for name, mix in self.mixes.items():
@@ -241,6 +254,13 @@ class Study(Strict):
             for name in layout.strategies:
                 most[name] = max(most.get(name, 0), layout.generations or self.strategies[name].generations)
         return most
+
+    @property
+    def selects(self) -> tuple[Method, ...]:
+        """The scores that layouts or 'selection.methods' ask for, in the order they are computed."""
+        asked = {layout.select.by for layout in self.layouts.values() if layout.select} | {*self.selection.methods}
+        asked |= set(self.selection.rank) if "rank" in asked else set()
+        return tuple(name for name in METHODS if name in asked)
 
     def is_searched(self, recipe: str) -> bool:
         found = self.mix_of(recipe)

@@ -74,14 +74,31 @@ def collect(study: str, so_far: Refs, shards: list[dict[str, Any]]) -> Refs:
         return {**so_far, "generations": published.ref}
 
 
+@stage(pool="train")
+def select(study: str, so_far: Refs) -> Refs:
+    """Scores of documents and generations, for the layouts that take the best of them; what each cost is in the log."""
+    from palimpsest.config import load_study
+    from training.selection.stage import select, told
+
+    with work() as lake:
+        published = select(load_study(study), lake, **_open(lake, so_far, "split", "generations"))
+        log.info("%s", told(published))
+        return {**so_far, "selection": published.ref}
+
+
 @stage(pool="dbt")
 def build(study: str, so_far: Refs) -> Refs:
     """Megadocs of every layout and the mixes made of them (dbt)."""
+    from palimpsest import align
     from palimpsest.config import load_study
     from palimpsest.mixes import build_mixes
 
     with work() as lake:
-        published = build_mixes(load_study(study), lake, **_open(lake, so_far, "split", "plan", "generations"))
+        scored = ["selection"] if "selection" in so_far else []
+        inputs = _open(lake, so_far, "split", "plan", "generations", *scored)
+        published = build_mixes(load_study(study), lake, **inputs)
+        for line in align.told(lake, published).splitlines():
+            log.info("%s", line)
         return {**so_far, "mixes": published.ref}
 
 

@@ -1,0 +1,88 @@
+"""Short trainings by the platform's own trainer, and what their models make of single texts."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from palimpsest.config import PVM, Study, Training
+from training import data
+from training.evaluate import HeldOut, batched, token_losses
+from training.loop import LOG_SECONDS, choose_device, choose_precision
+from training.model import Decoder
+from training.optim import learning_rate
+from training.run import make_learner
+from training.step import Feed
+
+Documents = Sequence[np.ndarray]
+AT_A_TIME = 2_000
+"""Texts whose windows are in memory."""
+
+log = logging.getLogger(__name__)
+
+
+class Trainer:
+    """Models of one shape and start, trained for as many steps each on other text."""
+
+    def __init__(self, study: Study, asked: PVM, vocabulary: int, boundary: int) -> None:
+        own = study.training
+        training = Training(
+            model=asked.model,
+            optimizer=asked.optimizer,
+            context=asked.context,
+            batch=asked.batch,
+            micro_tokens=own.micro_tokens,
+            compile="off",  # compiling would take longer than it saves
+        )
+        torch.set_num_threads(own.threads)
+        self.study, self.asked = study.model_copy(update={"training": training}), asked
+        self.vocabulary, self.boundary = vocabulary, boundary
+        self.device = choose_device()
+        self.dtype = choose_precision(own.precision, self.device)
+
+    def train(self, name: str, streams: Mapping[str, Documents], f: float = 0.0) -> Decoder:
+        """A fresh model of the streams: the first at 1 - f, the second at f. Raises ValueError where it diverges."""
+        asked, training = self.asked, self.study.training
+        joined = {key: self._joined(documents) for key, documents in streams.items()}
+        learner = make_learner(self.study, asked.seed, self.vocabulary, self.device, self.dtype)
+        shape = {"steps": asked.steps, "batch": asked.batch, "context": asked.context}
+        shape["block"] = asked.steps * asked.batch  # one block: of a small share, too, as many sequences as it says
+        feed, spoken, loss = Feed(data.mix(joined, f=f, **shape, seed=asked.seed)), time.monotonic(), torch.zeros(())
+        for step in range(asked.steps):
+            rate = learning_rate(step, asked.steps, training.optimizer)
+            loss, _ = learner.update(feed.at(step, self.device), rate)
+            if time.monotonic() - spoken >= LOG_SECONDS:
+                spoken = time.monotonic()
+                log.info("%s: step %d of %d, loss %.3f", name, step + 1, asked.steps, float(loss))
+        if not np.isfinite(float(loss)):
+            raise ValueError(f"the model of {name} diverged; lower selection.pvm.optimizer.lr")
+        return learner.model
+
+    def losses(self, model: Decoder, documents: Documents) -> np.ndarray:
+        """Nats per token of each text by itself, its closing boundary among its tokens."""
+        parts = [documents[start : start + AT_A_TIME] for start in range(0, len(documents), AT_A_TIME)]
+        return np.concatenate([np.zeros(0), *(self._losses(model, part) for part in parts)])
+
+    def _losses(self, model: Decoder, documents: Documents) -> np.ndarray:
+        windows, owners, context = [], [], self.asked.context
+        for number, document in enumerate(documents):
+            targets = np.append(document, self.boundary).astype(np.int64)
+            inputs = np.concatenate([[self.boundary], targets[:-1]])
+            place = np.arange(len(targets)) + len(owners)
+            windows += [(inputs[s : s + context], targets[s : s + context], place[s : s + context])
+                        for s in range(0, len(targets), context)]  # fmt: skip
+            owners += [number] * len(targets)
+        every = np.ones(len(owners), np.int64)
+        nats = token_losses(model, HeldOut(batched(windows), {}, every, every), self.dtype)
+        return np.bincount(owners, weights=nats) / np.bincount(owners)
+
+    def flops(self, model: Decoder, tokens: int) -> float:
+        """Of training a model and of reading so many tokens with it: a third of what learning them takes."""
+        return model.flops_per_token() * (self.asked.steps * self.asked.batch * self.asked.context + tokens / 3)
+
+    def _joined(self, documents: Documents) -> np.ndarray:
+        return np.concatenate([np.append(document, self.boundary) for document in documents]).astype(np.int32)
