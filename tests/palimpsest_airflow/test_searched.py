@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,33 +23,55 @@ from tests.palimpsest_airflow.conftest import copy_databases, free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
-RUN = """
-import json, sys
+RUNS = """
+import json, os, sys, traceback
+
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # what tasks print goes to the log
 from airflow.dag_processing.dagbag import DagBag
 from airflow.models.pool import Pool
+from palimpsest_airflow.local.warm import load
 
-for pool in ("gpu", "dbt", "train"):
-    Pool.create_or_update_pool(pool, slots=1, description="for tests", include_deferred=False)
-bag = DagBag(sys.argv[1])
-run = bag.dags["study_small"].test()
-tasks = {}
-for ti in run.get_task_instances():
-    tasks.setdefault(ti.task_id, []).append(str(ti.state))
-print("\\n" + json.dumps({"state": str(run.state), "tasks": tasks}))
+def run():
+    for pool in ("gpu", "dbt", "train"):
+        Pool.create_or_update_pool(pool, slots=1, description="for tests", include_deferred=False)
+    run = DagBag(sys.argv[1]).dags["study_small"].test()
+    tasks = {}
+    for ti in run.get_task_instances():
+        tasks.setdefault(ti.task_id, []).append(str(ti.state))
+    return {"state": str(run.state), "tasks": tasks}
+
+load()
+for _ in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        try:
+            print(json.dumps(run()), file=answers, flush=True)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    if os.waitpid(child, 0)[1]:
+        print("null", file=answers, flush=True)
 """
+"""A Dag run, in a fork of its own, for every line it reads: importing what tasks need takes longer than the tasks."""
 
 
 @dataclass(frozen=True)
 class Platform:
     environment: dict[str, str]
     lake: Lake
+    runs: subprocess.Popen[str]
+    log: Path
 
     def run(self) -> dict:
         """State of a new Dag run, and of its task instances by task."""
-        command = [sys.executable, "-c", RUN, str(REPOSITORY / "dags")]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, cwd=REPOSITORY)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
-        return json.loads(done.stdout.splitlines()[-1])
+        self.runs.stdin.write("run\n")
+        self.runs.stdin.flush()
+        found = json.loads(self.runs.stdout.readline() or "null")
+        assert found, self.log.read_text()[-8000:]
+        return found
 
     def tracked(self, **tags: str) -> list:
         from mlflow import MlflowClient
@@ -59,7 +82,7 @@ class Platform:
 
 
 @pytest.fixture(scope="module")
-def platform(tmp_path_factory, made_state) -> Platform:
+def platform(tmp_path_factory, made_state, parsed_dbt) -> Iterator[Platform]:
     folder = tmp_path_factory.mktemp("searched")
     settings = Settings(folder / "state", str(folder / "lake"), free_port(), free_port())
     (folder / "corpora").mkdir()
@@ -94,7 +117,11 @@ def platform(tmp_path_factory, made_state) -> Platform:
     for name in ("MLFLOW_TRACKING_URI", "PALIMPSEST_CATALOG"):
         environment.pop(name, None)
     copy_databases(made_state, settings)
-    return Platform(environment, lake)
+    (settings.state / "dbt").symlink_to(parsed_dbt)
+    log, command = folder / "log", [sys.executable, "-c", RUNS, str(REPOSITORY / "dags")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with log.open("w") as out, subprocess.Popen(command, env=environment, cwd=REPOSITORY, stderr=out, **pipes) as runs:
+        yield Platform(environment, lake, runs, log)
 
 
 def test_waves_run_until_the_certificate_and_the_rest_are_skipped(platform):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import pytest
 
 from palimpsest import serve
 from palimpsest.config import ConfigError, Study
+from palimpsest.serve import command, leftovers, replica
 from palimpsest.serve import folder as folders
-from palimpsest.serve import leftovers
 from tests.vllm.conftest import Tiny, study_on
 
 pytestmark = pytest.mark.vllm
@@ -67,24 +68,30 @@ def test_a_killed_process_of_vllm_is_replaced_with_all_others(tiny, study, place
     assert answers(tiny, tiny.endpoint)
 
 
-def test_vllm_ends_with_its_keeper_and_comes_back(tiny, study, place):
-    """That it ends when nobody uses it is seen through the scheduler, in test_dag.py."""
-    psutil.Process(place.keeper()).kill()
-    nothing_left(place, within_s=10)
-    assert serve.ensure(study, "tiny", tiny.lake) == [tiny.endpoint]
-    assert answers(tiny, tiny.endpoint)
-
-
-def test_what_vllm_says_of_a_model_it_cannot_serve_reaches_the_user(tiny, tmp_path):
+def test_what_vllm_says_of_a_model_it_cannot_serve_is_what_its_keeper_says(tiny, tmp_path, monkeypatch):
+    """One start instead of three: each imports vLLM for nothing. How a user learns of it is seen without vLLM."""
+    monkeypatch.setattr(replica, "TRIES", 1)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text('{"model_type": "llama", "architectures": ["NoSuchModel"]}')
     (tmp_path / "model" / "model.safetensors").write_bytes(b"no weights")
     study = study_on(tmp_path, {"broken": tiny.server | {"model": str(tmp_path / "model")}})
-    with pytest.raises(ConnectionError, match="before it was ready; the end of its log(.|\n)*NoSuchModel"):
-        serve.ensure(study, "broken", tiny.lake)
+    folder, spec = folders.Folder(tmp_path), command.specification(study.servers["broken"], tiny.lake)
+    broken = replica.Replica(folder, spec, 0, tiny.key, lambda: None)
+    with pytest.raises(replica.GaveUp, match="before it was ready; the end of its log(.|\n)*NoSuchModel"):
+        asyncio.run(broken.keep())
+    assert leftovers.living(spec.id) == []
 
 
 def test_an_argument_vllm_does_not_know_is_told_at_the_first_start(tiny, tmp_path):
     server = tiny.server | {"arguments": {"no-such-argument": 1}}
     with pytest.raises(ConfigError, match="unrecognized arguments: --no-such-argument"):
         serve.ensure(study_on(tmp_path, {"wrong": server}), "wrong", tiny.lake)
+
+
+def test_vllm_ends_with_its_keeper(place):
+    """The session's server: this test comes last.
+
+    That `ensure` starts another one is seen without vLLM, that it ends when nobody uses it in test_dag.py.
+    """
+    psutil.Process(place.keeper()).kill()
+    nothing_left(place, within_s=10)

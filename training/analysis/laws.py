@@ -174,16 +174,23 @@ def mean(losses: Losses, seeds: Sequence[int] | set[int]) -> float:
 
 def _linear(basis: np.ndarray, losses: np.ndarray, floored: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Least squares of losses on amplitude * basis + floor with both at least 0, over the last axis."""
-    centre, level = basis.mean(-1), losses.mean(-1)
-    spread = ((basis - centre[..., None]) ** 2).sum(-1)
-    amplitude = ((basis - centre[..., None]) * (losses - level[..., None])).sum(-1) / np.maximum(spread, 1e-300)
+    centre, level = _total(basis) / basis.shape[-1], _total(losses) / losses.shape[-1]
+    apart = basis - centre[..., None]
+    spread = _total(apart, apart)
+    amplitude = _total(apart, losses - level[..., None]) / np.maximum(spread, 1e-300)
     floor = level - amplitude * centre
-    through_zero = (basis * losses).sum(-1) / (basis**2).sum(-1)
+    through_zero = _total(basis, losses) / _total(basis, basis)
     sunk = (floor < 0) | (not floored)
     amplitude, floor = np.where(sunk, through_zero, amplitude), np.where(sunk, 0, floor)
     amplitude, floor = np.where(amplitude < 0, 0, amplitude), np.where(amplitude < 0, level, floor)
-    error = ((losses - amplitude[..., None] * basis - floor[..., None]) ** 2).sum(-1)
+    missed = losses - amplitude[..., None] * basis - floor[..., None]
+    error = _total(missed, missed)
     return amplitude, floor, error
+
+
+def _total(*factors: np.ndarray) -> np.ndarray:
+    """The product's sum over the last axis: a handful of points, where ``sum`` takes five times as long."""
+    return np.einsum(",".join(["...i"] * len(factors)) + "->...", *factors)
 
 
 def _pool(noise: Noise, misfit: np.ndarray, seeds: int) -> tuple[Noise | None, int, str]:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import os
 import tempfile
+from importlib import metadata
 from pathlib import Path
 
-from palimpsest.lake import REPOSITORY
+from palimpsest.lake import REPOSITORY, digest_code
 from palimpsest_airflow.local.settings import Refused, Settings
 
 PROJECT = REPOSITORY / "dbt_project"
 
 
 def write(folder: Path) -> Path:
-    """The page; no table is read and no database opened, so columns come from the YAML beside the models."""
+    """The page; no table is read and no database opened, so columns come from the YAML beside the models.
+
+    One that was made of this version of the project is left as it is.
+    """
+    page, made_of = folder / "static_index.html", folder / "made_of"
+    if page.exists() and made_of.exists() and made_of.read_text() == version():
+        return page
     from dbt.cli.main import dbtRunner
 
     with tempfile.TemporaryDirectory(prefix="palimpsest-dbt-docs-") as scratch:
@@ -26,9 +33,14 @@ def write(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / ".static_index.html"
         partial.write_bytes(Path(scratch, "target", "static_index.html").read_bytes())
-        page = folder / "static_index.html"
         os.replace(partial, page)
+    made_of.write_text(version())
     return page
+
+
+def version() -> str:
+    """Of what the page is made: the project's files and dbt."""
+    return f"{digest_code('dbt_project')} dbt {metadata.version('dbt-core')}"
 
 
 if __name__ == "__main__":

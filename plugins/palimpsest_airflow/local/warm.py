@@ -31,11 +31,16 @@ LIBRARIES = (
 )
 
 
-def main(databases_made: Path) -> None:
-    """Start the scheduler as soon as the file ``databases_made`` exists; until then the libraries load."""
+def load() -> None:
+    """Import what tasks would import: a fork of this process has it."""
     for name in LIBRARIES:
         with contextlib.suppress(ImportError):  # the task that needs it says so
             importlib.import_module(name)
+
+
+def main(databases_made: Path) -> None:
+    """Start the scheduler as soon as the file ``databases_made`` exists; until then the libraries load."""
+    load()
     while not databases_made.exists():
         time.sleep(0.1)
     from airflow.__main__ import main as airflow

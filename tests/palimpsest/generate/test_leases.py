@@ -1,23 +1,27 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
+import traceback
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from palimpsest.catalog import Catalog
+from palimpsest.config import load_study
+from palimpsest.generate import leases, run, worker
+from palimpsest.generate.engines import Augment
 from palimpsest.generate.leases import LeaseLost, Leases
 from palimpsest.generate.ledger import Ledger
 from palimpsest.generate.plan import plan
 from palimpsest.generate.publish import publish_generations
-from palimpsest.lake import REPOSITORY, Lake
+from palimpsest.lake import Lake
 from palimpsest.split import split
 
 ELSEWHERE = "another-host~boot~1~1~1/worker"
@@ -97,32 +101,55 @@ def test_the_heartbeat_notices_a_loss_and_survives_a_catalog_that_is_away(catalo
 
 # ---- real workers
 
-WORKER = """
-import json, sys, time
-from pathlib import Path
-from palimpsest.config import load_study
-from palimpsest.generate import leases, run, worker
-from palimpsest.generate.engines import Augment
-from palimpsest.lake import Lake
 
-study_file, root, plan_uri, shard, ttl, pause, started = sys.argv[1:]
-leases.TTL_S = float(ttl)
-worker.WAIT_S = 0.2, 0.2
-study, lake = load_study(study_file), Lake(root)
-generate = Augment.generate
+def work(study_file, root, plan_uri, shard, ttl, pause, folder):
+    """What a worker's process does; ``folder`` gets its answer, or its error."""
+    leases.TTL_S = ttl
+    worker.WAIT_S = 0.2, 0.2
+    generate = Augment.generate
 
-def slowly(self, requests):
-    for number, outcome in enumerate(generate(self, requests)):
-        if number == 5:
-            Path(started).touch()
-        time.sleep(float(pause))
-        yield outcome
+    def slowly(self, requests):
+        for number, outcome in enumerate(generate(self, requests)):
+            if number == 5:
+                (folder / "started").touch()
+            time.sleep(pause)
+            yield outcome
 
-Augment.generate = slowly
-planned = lake.open(plan_uri)
-divided = lake.open(planned.manifest["parents"][0]["uri"])
-print(json.dumps(run.generate_shard(study, lake, split=divided, plan=planned, shard=int(shard))))
-"""
+    Augment.generate = slowly
+    try:
+        study, lake = load_study(study_file), Lake(root)
+        planned = lake.open(plan_uri)
+        divided = lake.open(planned.manifest["parents"][0]["uri"])
+        answer = run.generate_shard(study, lake, split=divided, plan=planned, shard=shard)
+    except BaseException:
+        (folder / "said").write_text(traceback.format_exc())
+        raise
+    (folder / "said").write_text(json.dumps(answer))
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A process of its own, forked: importing what it needs would take it longer than its work."""
+
+    process: multiprocessing.Process
+    folder: Path
+
+    def signal(self, number: int) -> None:
+        os.kill(self.process.pid, number)
+
+    def until_started(self) -> None:
+        deadline = time.monotonic() + 120
+        while not (self.folder / "started").exists():
+            assert self.process.is_alive(), (self.folder / "said").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def end(self) -> tuple[int, str]:
+        """Exit status, and its answer as JSON or its error."""
+        self.process.join(200)
+        return self.process.exitcode, (self.folder / "said").read_text()
+
+
 CONTROL = {"augment": {"kind": "augment", "generations": 4, "engine": {"kind": "augment"}}}
 LAYOUTS = {"real": {"kind": "real"}}
 MIXES = {"real": {"layout": "real", "epochs": 1}}
@@ -130,35 +157,23 @@ MIXES = {"real": {"layout": "real", "epochs": 1}}
 
 @pytest.fixture
 def start(lake, tmp_path):
-    """``start(study, plan, shard, ttl, pause)``: a worker process that pauses after each answer, and its first sign."""
-    program = tmp_path / "worker.py"
-    program.write_text(WORKER)
-    started: list[subprocess.Popen] = []
+    """``start(study, plan, shard, ttl, pause)``: a `Worker` that pauses after each answer."""
+    started: list[Worker] = []
 
-    def begin(study, planned, shard, ttl=60.0, pause=0.0) -> tuple[subprocess.Popen, Path]:
-        sign = tmp_path / f"started{len(started)}"
-        command = [sys.executable, program, study.path, lake.base, planned.uri, shard, ttl, pause, sign]
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "plugins")}
-        process = subprocess.Popen(
-            list(map(str, command)), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        started.append(process)
-        return process, sign
+    def begin(study, planned, shard, ttl=60.0, pause=0.0) -> Worker:
+        folder = tmp_path / f"worker{len(started)}"
+        folder.mkdir()
+        what = (study.path, lake.base, planned.uri, shard, ttl, pause, folder)
+        started.append(Worker(multiprocessing.get_context("fork").Process(target=work, args=what), folder))
+        started[-1].process.start()
+        return started[-1]
 
     yield begin
-    for process in started:
-        if process.poll() is None:
-            process.send_signal(signal.SIGCONT)
-            process.kill()
-        process.communicate()
-
-
-def wait_for(sign: Path, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 120
-    while not sign.exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    for one in started:
+        if one.process.is_alive():
+            one.signal(signal.SIGCONT)
+            one.process.kill()
+        one.process.join()
 
 
 def stored(lake: Lake) -> Counter:
@@ -178,10 +193,10 @@ def test_the_same_requests_planned_by_two_studies_at_once_are_generated_once(
         parts = split(study, lake, documents=[documents])
         planned = plan(study, lake, split=parts)
         plans.append((study, parts, planned))
-        workers += [start(study, planned, shard, pause=0.02)[0] for shard in range(count)]
-    ends = [worker.communicate(timeout=200) for worker in workers]
-    assert [worker.returncode for worker in workers] == [0] * len(workers), ends
-    asked = sum(json.loads(out)["asked"] for out, _ in ends)
+        workers += [start(study, planned, shard, pause=0.02) for shard in range(count)]
+    ends = [one.end() for one in workers]
+    assert [status for status, _ in ends] == [0] * len(workers), ends
+    asked = sum(json.loads(said)["asked"] for _, said in ends)
     assert asked == 80
     assert sorted(stored(lake).values()) == [1] * 80
     for study, parts, planned in plans:
@@ -192,18 +207,17 @@ def test_of_two_workers_on_one_shard_the_one_that_was_stopped_too_long_cannot_wr
     study = make_study(shards=1, strategies=CONTROL, layouts=LAYOUTS, mixes=MIXES)
     parts = split(study, lake, documents=[documents])
     planned = plan(study, lake, split=parts)
-    first, sign = start(study, planned, 0, ttl=1.5, pause=0.1)
-    wait_for(sign, first)
-    first.send_signal(signal.SIGSTOP)
-    second, _ = start(study, planned, 0, ttl=1.5)
-    out, err = second.communicate(timeout=120)
-    assert second.returncode == 0, err
-    first.send_signal(signal.SIGCONT)
-    _, err = first.communicate(timeout=120)
-    assert first.returncode == 1
-    assert "LeaseLost: " in err and "taken over by another worker" in err
+    first = start(study, planned, 0, ttl=1.5, pause=0.1)
+    first.until_started()
+    first.signal(signal.SIGSTOP)
+    status, answer = start(study, planned, 0, ttl=1.5).end()
+    assert status == 0, answer
+    first.signal(signal.SIGCONT)
+    status, error = first.end()
+    assert status == 1
+    assert "LeaseLost: " in error and "taken over by another worker" in error
     assert sorted(stored(lake).values()) == [1] * 80
-    assert 0 < json.loads(out)["asked"] <= 80
+    assert 0 < json.loads(answer)["asked"] <= 80
     catalog = Catalog.from_env()
     assert {row["state"] for row in catalog.usage(study.name)} == {"failed", "done"}
 
@@ -211,27 +225,26 @@ def test_of_two_workers_on_one_shard_the_one_that_was_stopped_too_long_cannot_wr
 def test_a_worker_that_was_stopped_while_nobody_came_goes_on(lake, make_study, documents, start):
     study = make_study(shards=1, strategies=CONTROL, layouts=LAYOUTS, mixes=MIXES)
     planned = plan(study, lake, split=split(study, lake, documents=[documents]))
-    first, sign = start(study, planned, 0, ttl=0.5, pause=0.05)
-    wait_for(sign, first)
-    first.send_signal(signal.SIGSTOP)
+    first = start(study, planned, 0, ttl=0.5, pause=0.05)
+    first.until_started()
+    first.signal(signal.SIGSTOP)
     time.sleep(1.5)
-    first.send_signal(signal.SIGCONT)
-    _, err = first.communicate(timeout=120)
-    assert first.returncode == 0, err
+    first.signal(signal.SIGCONT)
+    status, said = first.end()
+    assert status == 0, said
     assert sorted(stored(lake).values()) == [1] * 80
 
 
 def test_after_a_killed_worker_nobody_waits_and_its_seconds_are_to_be_repaid(lake, make_study, documents, start):
     study = make_study(shards=1, strategies=CONTROL, layouts=LAYOUTS, mixes=MIXES)
     planned = plan(study, lake, split=split(study, lake, documents=[documents]))
-    first, sign = start(study, planned, 0, ttl=600, pause=0.5)
-    wait_for(sign, first)
-    first.kill()
-    first.wait()
+    first = start(study, planned, 0, ttl=600, pause=0.5)
+    first.until_started()
+    first.process.kill()
+    first.process.join()
     began = time.monotonic()
-    second, _ = start(study, planned, 0, ttl=600)
-    _, err = second.communicate(timeout=120)
-    assert second.returncode == 0, err
+    status, said = start(study, planned, 0, ttl=600).end()
+    assert status == 0, said
     assert time.monotonic() - began < 100
     assert len(Ledger(lake).done(stored(lake))) == 80
     rows = Catalog.from_env().usage(study.name)

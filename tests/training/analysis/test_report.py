@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from html.parser import HTMLParser
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from palimpsest.config import load_study
-from palimpsest.lake import Facts, LakeError
+from palimpsest.lake import Facts, Lake, LakeError
 from tests.training.analysis import planted
 from training import track
 from training.analysis.laws import Law
@@ -30,44 +31,51 @@ def study():
 
 @pytest.fixture
 def publish(study, lake):
+    return partial(publish_planted, study, lake)
+
+
+def publish_planted(study, lake, seeds=(0, 1), noise=0.004, skip=(), **override):
     """Publish mixes, runs and generations whose losses follow `LAW`; a run's loss may be overridden or left out."""
-
-    def make(seeds=(0, 1), noise=0.004, skip=(), **override):
-        rng = np.random.default_rng(4)
-        effect = rng.normal(0, 0.03, 10)
-        rows = planted.rows(study)
-        mixes = lake.publish(
-            "studies/demo/mixes", lambda d: pq.write_table(pa.Table.from_pylist(rows), d / "mixes.parquet") or Facts()
-        )
-        runs = []
-        for recipe in dict.fromkeys(row["recipe"] for row in rows):
-            streams = [row for row in rows if row["recipe"] == recipe]
-            for seed in seeds:
-                if f"{recipe}-s{seed}" in skip:
-                    continue
-                share = streams[0]["share"]
-                loss = LAW.loss(share * FULL * WORTH.get(recipe, 1)) + effect[seed] + rng.normal(0, noise)
-                loss = override.get(recipe, loss)
-                losses = {"iid": loss, "short": loss - 0.1, "long": loss + LONG.get(recipe, 0.3)}
-                body = json.dumps(planted.evaluation(streams, recipe, seed, losses))
-                runs.append(
-                    lake.publish(
-                        f"studies/demo/runs/{recipe}-s{seed}",
-                        lambda d, body=body: (d / "evaluation.json").write_text(body) and Facts(),
-                        config={"body": body},
-                    )
+    rng = np.random.default_rng(4)
+    effect = rng.normal(0, 0.03, 10)
+    rows = planted.rows(study)
+    mixes = lake.publish(
+        "studies/demo/mixes", lambda d: pq.write_table(pa.Table.from_pylist(rows), d / "mixes.parquet") or Facts()
+    )
+    runs = []
+    for recipe in dict.fromkeys(row["recipe"] for row in rows):
+        streams = [row for row in rows if row["recipe"] == recipe]
+        for seed in seeds:
+            if f"{recipe}-s{seed}" in skip:
+                continue
+            share = streams[0]["share"]
+            loss = LAW.loss(share * FULL * WORTH.get(recipe, 1)) + effect[seed] + rng.normal(0, noise)
+            loss = override.get(recipe, loss)
+            losses = {"iid": loss, "short": loss - 0.1, "long": loss + LONG.get(recipe, 0.3)}
+            body = json.dumps(planted.evaluation(streams, recipe, seed, losses))
+            runs.append(
+                lake.publish(
+                    f"studies/demo/runs/{recipe}-s{seed}",
+                    lambda d, body=body: (d / "evaluation.json").write_text(body) and Facts(),
+                    config={"body": body},
                 )
-        return {"mixes": mixes, "runs": runs, "generations": planted.publish_generations(study, lake)}
+            )
+    return {"mixes": mixes, "runs": runs, "generations": planted.publish_generations(study, lake)}
 
-    return make
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    """The report on the demo's own study: drawing its figures takes a second, and most tests only read it."""
+    study, lake = load_study("demo"), Lake(tmp_path_factory.mktemp("reported"))
+    return report(study, lake, **publish_planted(study, lake))
 
 
 def by_mix(table):
     return {row["mix"]: row for row in table["mixes"]}
 
 
-def test_planted_worth_is_reported_and_a_useless_mix_is_not(study, lake, publish):
-    table = load_table(report(study, lake, **publish()))
+def test_planted_worth_is_reported_and_a_useless_mix_is_not(reported):
+    table = load_table(reported)
     rows = by_mix(table)
     for mix in ("simple", "stitched", "stretched"):
         assert rows[mix]["verdict"] == "resolved" and rows[mix]["extrapolated"]
@@ -78,13 +86,12 @@ def test_planted_worth_is_reported_and_a_useless_mix_is_not(study, lake, publish
     assert "‘simple’: 1." in table["aside"] and "Not resolved: ‘augmented’" in table["aside"]
 
 
-def test_table_says_what_went_in(study, lake, publish):
-    published = report(study, lake, **publish())
-    row = by_mix(load_table(published))["simple"]
+def test_table_says_what_went_in(study, reported):
+    row = by_mix(load_table(reported))["simple"]
     assert (row["real_tokens"], row["synthetic_tokens"]) == (FULL, int(FULL * 4.2) - FULL)
     assert (row["generations"], row["fraction"], row["seeds"]) == (4, 0.75, 2)
     assert row["loss_long"] == pytest.approx(row["loss_iid"] + 0.25)
-    assert pq.read_table(published.file("table.parquet")).column("mix").to_pylist() == list(study.mixes)
+    assert pq.read_table(reported.file("table.parquet")).column("mix").to_pylist() == list(study.mixes)
 
 
 class Page(HTMLParser):
@@ -98,20 +105,19 @@ class Page(HTMLParser):
         self.external += [v for k, v in attributes if k in ("src", "href", "xlink:href") and not v.startswith("#")]
 
 
-def test_page_stands_alone(study, lake, publish):
-    published = report(study, lake, **publish())
-    text = published.file("report.html").read_text()
+def test_page_stands_alone(reported):
+    text = reported.file("report.html").read_text()
     page = Page(text)
     assert page.external == []
     assert page.opened.count("svg") == 5 and "script" not in page.opened
     assert "url(http" not in text and "@import" not in text
     assert "prefers-color-scheme: dark" in text
     for name in ("loss-by-mix", "loss-by-tokens", "gain-by-position"):
-        assert published.file(f"{name}.png").stat().st_size > 10_000
+        assert reported.file(f"{name}.png").stat().st_size > 10_000
     ids = re.findall(r'<clipPath id="([^"]+)"', text)
     assert len(ids) == len(set(ids))
     assert "with fewer than planned" in text and ">228<" in text
-    assert published.manifest["parents"][0]["digest"] in text
+    assert reported.manifest["parents"][0]["digest"] in text
 
 
 def test_a_study_that_varies_g_shows_loss_against_it(study, lake, publish):
@@ -154,11 +160,8 @@ def test_report_closes_the_mlflow_parent(study, lake, store, publish):
     assert {d.dataset.name for d in run.inputs.dataset_inputs} >= {"studies/demo/mixes", "studies/demo/runs/real-s0"}
 
 
-def test_same_inputs_give_the_same_bytes(study, lake, publish, tmp_path):
-    from palimpsest.lake import Lake
-
-    inputs = publish()
-    assert report(study, Lake(tmp_path / "other"), **inputs).digest == report(study, lake, **inputs).digest
+def test_same_inputs_give_the_same_bytes(study, lake, publish, reported):
+    assert report(study, lake, **publish()).digest == reported.digest
 
 
 @pytest.mark.parametrize(
@@ -212,8 +215,8 @@ def test_runs_of_other_mixes_are_refused(study, lake, publish):
 
 
 @pytest.mark.parametrize("width", [80, 100, 132])
-def test_terminal_table_fits_and_names_every_mix(study, lake, publish, width):
-    text = render_table(load_table(report(study, lake, **publish())), width)
+def test_terminal_table_fits_and_names_every_mix(study, reported, width):
+    text = render_table(load_table(reported), width)
     assert max(len(line) for line in text.splitlines()) <= width
     assert all(mix in text for mix in study.mixes) and "not resolved (augmented)" in text
 
@@ -224,14 +227,13 @@ def test_a_worse_mix_is_not_praised():
     assert "only 0.70 times as many" in headline({"study": "s", "problem": "", "mixes": [row], "gaps": []})
 
 
-def test_what_the_guard_found_and_who_waived_it_is_in_the_report(study, lake, publish):
+def test_what_the_guard_found_and_who_waived_it_is_in_the_report(study, lake, publish, reported):
     found = {"gate": "G5", "outcome": "warned", "sentence": "up to 2 models lie <between>", "details": {}}
     waived = found | {"details": {"waived_by": "Ada", "waived_until": "2027-01-01", "why": "we measure depth two"}}
     passed = found | {"gate": "G4", "outcome": "passed", "sentence": "drawn apart"}
     gate = lake.publish("studies/demo/gate", lambda directory: Facts(extra={"guard": [waived, passed]}))
-    inputs = publish()
-    page = report(study, lake, gate=gate, **inputs).file("report.html").read_text()
+    page = report(study, lake, gate=gate, **publish()).file("report.html").read_text()
     assert "Waived by Ada until 2027-01-01" in page
     assert "up to 2 models lie &lt;between&gt;" in page
     assert "1 passed" in page
-    assert "Collapse guard" not in report(study, lake, **inputs).file("report.html").read_text()
+    assert "Collapse guard" not in reported.file("report.html").read_text()

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from palimpsest.lake import Facts, LakeError
+from palimpsest.lake import Facts, Lake, LakeError
 from tests.training.analysis import planted
 from training import track
 from training.analysis import results
@@ -28,6 +28,13 @@ def inputs(study, lake):
     return planted.publish(study, lake)
 
 
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    """The report on the planted study: it takes seconds, and these tests only read it."""
+    study, lake = planted.make_study(), Lake(tmp_path_factory.mktemp("reported"))
+    return report(study, lake, **planted.publish(study, lake))
+
+
 def by_mix(table):
     return {row["mix"]: row for row in table["mixes"]}
 
@@ -38,8 +45,8 @@ def certificate(point, loss):
             "edges": {"f": "high"}, "margin": 0.002, "runs": 9, "waves": 2}  # fmt: skip
 
 
-def test_the_questions_of_a_study_are_answered_per_mix(study, lake, inputs):
-    table = load_table(report(study, lake, **inputs))
+def test_the_questions_of_a_study_are_answered_per_mix(reported):
+    table = load_table(reported)
     row = by_mix(table)["stitched_8"]
     gap = next(g for g in table["gaps"] if g["layout"] == "stitched" and g["set"] == "iid")
     assert gap["widens"] == "yes" and gap["slope"] == pytest.approx(planted.SLOPE, abs=gap["slope_margin"])
@@ -51,15 +58,15 @@ def test_the_questions_of_a_study_are_answered_per_mix(study, lake, inputs):
     assert row["familywise"] and row["long_context_gain"] > row["long_context_margin"]
 
 
-def test_real_text_seen_counts_the_copies_in_the_synthetic_stream_once_per_pass(study, lake, inputs):
+def test_real_text_seen_counts_the_copies_in_the_synthetic_stream_once_per_pass(reported):
     """The authors' analysis divides all tokens by the stream's size: 1 / f times as many copies."""
-    row = by_mix(load_table(report(study, lake, **inputs)))["simple_8"]
+    row = by_mix(load_table(reported))["simple_8"]
     assert row["real_exposures_copies"] == pytest.approx(0.7 * 4, rel=1e-3)
     assert row["real_exposures"] == pytest.approx(4 + 0.7 * 4, rel=1e-3)
 
 
-def test_cost_is_that_of_the_layouts_own_generations_and_the_runs_own_compute(study, lake, inputs):
-    rows = by_mix(load_table(report(study, lake, **inputs)))
+def test_cost_is_that_of_the_layouts_own_generations_and_the_runs_own_compute(reported):
+    rows = by_mix(load_table(reported))
     assert [rows[f"simple_{g}"]["generated_tokens"] for g in planted.COUNTS] == [90 * g for g in planted.COUNTS]
     row, gain = rows["simple_8"], rows["real"]["loss_iid"] - rows["simple_8"]["loss_iid"]
     assert row["flops_ratio"] == row["flops"] / rows["real"]["flops"]
@@ -68,10 +75,9 @@ def test_cost_is_that_of_the_layouts_own_generations_and_the_runs_own_compute(st
     assert rows["real"]["gain_per_pflop"] is None and rows["real"]["generated_tokens"] == 0
 
 
-def test_a_mix_unlike_the_reference_in_more_than_its_data_is_marked(study, lake, inputs):
-    published = report(study, lake, **inputs)
-    assert by_mix(load_table(published))["inside_8"]["differs"] == ["attention within documents"]
-    assert "attention within documents, unlike the reference" in published.file("report.html").read_text()
+def test_a_mix_unlike_the_reference_in_more_than_its_data_is_marked(reported):
+    assert by_mix(load_table(reported))["inside_8"]["differs"] == ["attention within documents"]
+    assert "attention within documents, unlike the reference" in reported.file("report.html").read_text()
 
 
 def test_tasks_are_paired_question_by_question(study, lake, inputs):
@@ -146,15 +152,9 @@ def test_runs_as_the_trainer_publishes_them_are_read(small, lake):
     assert rows["simple"]["verdict"] == "not resolved" and rows["simple"]["lr"] == study.training.optimizer.lr
 
 
-def test_study_wide_metrics_have_the_same_names_in_every_study(study, lake, inputs, tmp_path):
-    from palimpsest.lake import Lake
-
+def test_study_wide_metrics_have_the_same_names_in_every_study(study, lake, reported):
     other = planted.make_study(name="another", mixes={k: study.mixes[k].model_dump() for k in ("real", "simple_2")})
-    elsewhere = Lake(tmp_path / "other")
-    tables = [
-        load_table(report(study, lake, **inputs)),
-        load_table(report(other, elsewhere, **planted.publish(other, elsewhere))),
-    ]
+    tables = [load_table(reported), load_table(report(other, lake, **planted.publish(other, lake)))]
     shared = [{n for n in metrics(t) if n.split("/")[0] in ("best", "reference", "total", "law")} for t in tables]
     assert shared[0] == shared[1] and {"best/efficiency", "reference/loss", "total/flops"} <= shared[0]
 
