@@ -23,6 +23,7 @@ from palimpsest.config import (
 from palimpsest.lake import Facts
 
 DEMO = studies_dir() / "demo.yaml"
+SIGNED = {"gate": "G5", "why": "measures what a second generation costs", "by": "Ada", "until": "2027-01-31"}
 
 
 def edited(tmp_path: Path, *path: str, value: object = None, delete: bool = False) -> Path:
@@ -83,6 +84,11 @@ def test_shipped_corpora_are_valid(file):
             "layouts.simple.seed: Input should be greater than or equal to 0 (given: -1)",
         ),
         (("strategies", "augment", "seed"), 2**31, "strategies.augment.seed: Input should be less than 2147483648"),
+        (("training", "seeds"), [0, 0], "training: seeds: each once"),
+        (("training", "optimizer", "lr"), float("inf"), "training.optimizer.lr: Input should be a finite number"),
+        (("guard",), {"thresholds": {"entropy_z_max": float("inf")}}, "entropy_z_max: Input should be a finite number"),
+        (("guard",), {"waivers": [SIGNED | {"by": "   "}]}, "guard.waivers.0.by: String should have at least 2"),
+        (("guard",), {"waivers": [SIGNED | {"why": " " * 12}]}, "guard.waivers.0.why: String should have at least 10"),
         (("training", "seeds"), [0, 2**31], "training.seeds.1: Input should be less than 2147483648"),
         (("name",), "demonstration", "name is 'demonstration' but the file is called 'demo'"),
     ],
@@ -163,7 +169,13 @@ def test_an_unknown_name_lists_the_files_there_are():
         load_study("demmo")
 
 
-@pytest.mark.parametrize("content", ["a: [", "- a\n- b\n", "", "\xff"])
+def test_a_gate_is_switched_off_without_quotes(tmp_path):
+    file = tmp_path / "demo.yaml"
+    file.write_text(DEMO.read_text() + "guard:\n  severity: {G2: off}\n")
+    assert load_study(file).guard.severity == {"G2": "off"}
+
+
+@pytest.mark.parametrize("content", ["a: [", "- a\n- b\n", "", "\xff", "day: 2027-02-31"])
 def test_a_file_that_is_no_mapping_is_refused_by_name(tmp_path, content):
     file = tmp_path / "demo.yaml"
     file.write_bytes(content.encode("latin-1"))

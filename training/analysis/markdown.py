@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from training.analysis import spent
 from training.analysis.words import (
@@ -96,6 +97,17 @@ def mixes(table: Mapping) -> str:
     columns |= {f"loss, {s}": (lambda r, s=s: loss_text(r, s)) for s in table["sets"]}
     columns["data efficiency"] = describe
     return _table(table["mixes"], columns)
+
+
+def references(table: Mapping) -> str:
+    """The real-only recipe at every size: what the law, or the bounds, rest on."""
+    columns = {
+        "real tokens": lambda r: f"{r['tokens']:,}",
+        "share of the documents": lambda r: f"{r['share']:.4g}",
+        "loss, iid": lambda r: f"{fmean(r['losses'].values()):.4f}",
+        "by seed": lambda r: ", ".join(f"{loss:.4f}" for _, loss in sorted(r["losses"].items())),
+    }
+    return rows_of("## Real text alone, by size", table["references"], columns)
 
 
 def differences(table: Mapping) -> str:

@@ -26,6 +26,7 @@ from training.analysis.markdown import (
     gaps,
     mixes,
     passes,
+    references,
     reservations,
     rows_of,
 )
@@ -95,6 +96,7 @@ def render(
         "loss, with its 95% interval.",
         mixes(table),
         reservations(table),
+        references(table),
         differences(table),
         gaps(table),
         contexts(table),

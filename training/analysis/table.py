@@ -17,7 +17,7 @@ from palimpsest.config import Study
 from palimpsest.lake import LakeError, Published
 from training.analysis import contexts, gaps, judged, laws, sampling, scaling, selected, series
 from training.analysis.rows import OWN, cost, losses_of, make_row, real_stream
-from training.analysis.words import aside, headline
+from training.analysis.words import TOLD, aside, headline
 from training.points import Point
 
 
@@ -62,6 +62,10 @@ def compare_runs(
     known = {member.mix: member for member in members}
     rows = [make_row(study, name, streams[name], by_recipe, found[name], sets, documents) for name in names]
     rows = [row | _among(known.get(row["mix"]), row) | cost(study, row, rows, generated or {}) for row in rows]
+    at_an_end = _at_an_end(search, [point["recipe"] for point in references])
+    rows = [
+        row | {"reason": "; ".join(filter(None, (row["reason"], at_an_end)))} if _is_told(row) else row for row in rows
+    ]
     kinds = {name: strategy.kind for name, strategy in study.strategies.items()}
     verdict, together = judged.read(study, verdicts), gaps.find_gaps(members, kinds, sets, documents)
     table = {
@@ -98,6 +102,18 @@ def _references(study: Study, streams: Mapping[str, list], by_recipe: Mapping[st
         and (own := losses_of(by_recipe[recipe], "iid"))
     ]
     return sorted(found, key=lambda point: point["tokens"])
+
+
+def _is_told(row: Mapping) -> bool:
+    return row["verdict"] in TOLD
+
+
+def _at_an_end(search: Published | None, references: Sequence[str]) -> str:
+    """Where the real-only recipe may be better than the search could see; empty if it ended inside its box."""
+    certificates = search.extra["certificates"] if search else {}
+    found = {axis: end for name in references for axis, end in certificates.get(name, {}).get("edges", {}).items()}
+    ends = " and ".join(f"the {end} end of {axis}" for axis, end in found.items())
+    return ends and f"the search of a real-only run ended at {ends}, so it may be worse than it need be"
 
 
 def _searched(search: Published) -> dict:

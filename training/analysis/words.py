@@ -43,7 +43,7 @@ def aside(table: Mapping) -> str:
     open_rows = [f"‘{row['mix']}’" for row in others if row not in told]
     if table["problem"]:
         sentences.append(f"Why: {table['problem']}.")
-    elif told and open_rows:
+    if told and open_rows:
         sentences.append(f"Not resolved: {', '.join(open_rows)}.")
     return " ".join([*sentences, *map(gap_sentence, table["gaps"])])
 
@@ -191,6 +191,6 @@ def _worth(row: Mapping) -> str:
     if row["verdict"] == "beyond floor":
         return f"at least {row['efficiency_low']:.2f} times as many"
     if row["verdict"] == "bracketed":
-        return f"{_bounds(row, ' times')} as many, by the real-only runs next to it and without a law"
+        return f"{_bounds(row, ' times')} as many, by real-only runs alone and without a law"
     only = "only " if row["efficiency"] < 1 else ""
     return f"{only}{row['efficiency']:.2f} times as many ({_span(row)})"

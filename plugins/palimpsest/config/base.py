@@ -22,7 +22,7 @@ class ConfigError(LakeError):
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def known(key: str, value: str, allowed: Iterable[str]) -> None:

@@ -182,7 +182,7 @@ def _load(file: str | Path, model: type[BaseModel], folder: Path):
     except FileNotFoundError:
         names = [p.stem for p in folder.glob("*.yaml")]
         raise ConfigError(f"{path}: no such file{suggest(path.stem, names)}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # a date that no calendar has is a ValueError without a place
         raise ConfigError(f"{path}: not readable as YAML: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected keys and values at the top level, found {type(content).__name__}")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, StringConstraints
 
 from palimpsest.config.base import Name, Strict
 from palimpsest.config.training import Model, Optimizer
@@ -15,6 +15,12 @@ Waivable = Literal["G2", "G3", "G4", "G5", "G6", "G7", "G8", "G9", "G10", "G11",
 """Without provenance (G1) nothing can be judged, so nothing can be waived."""
 
 
+Severity = Annotated[
+    Literal["critical", "warning", "off"],
+    BeforeValidator(lambda said: "off" if said is False else said),  # YAML 1.1 reads a bare off as false
+]
+
+
 class Waiver(Strict):
     """A breach that a person answers for, until a day. It turns a failure into a warning that names them."""
 
@@ -22,8 +28,8 @@ class Waiver(Strict):
     subject: str | None = None
     """Only breaches of this recipe, domain, strategy or corpus (or what a verdict says it is about, word for word);
     default: whatever the gate finds."""
-    why: str = Field(min_length=10)
-    by: str = Field(min_length=2)
+    why: Annotated[str, StringConstraints(strip_whitespace=True, min_length=10)]
+    by: Annotated[str, StringConstraints(strip_whitespace=True, min_length=2)]
     until: dt.date
     """The last day it holds."""
 
@@ -52,7 +58,7 @@ class Guard(Strict):
     """Domains with less of the real tokens are judged as one: a handful of pages has no share worth the name."""
     thresholds: Thresholds = Thresholds()
     """Limits that are otherwise than the defaults: {synthetic_grounded_max: 0.5}."""
-    severity: dict[Waivable, Literal["critical", "warning", "off"]] = {}
+    severity: dict[Waivable, Severity] = {}
     """Gates that stop where they would warn, warn where they would stop, or are not asked."""
     in_distribution: list[Name] | Literal["all"] = []
     """Strategies whose text is meant to be like the real text, as that of kind 'self' is: told apart from it by

@@ -93,6 +93,8 @@ class Training(Strict):
     def _divided(self) -> Training:
         if self.batch < self.processes:
             raise ValueError(f"batch {self.batch} must be at least processes {self.processes}: a window each")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds: each once; a run that counts twice makes the scatter of seeds look smaller")
         return self
 
     def changed(self, settings: Mapping[str, Any]) -> Training:

@@ -17,7 +17,7 @@ Above = Annotated[float, Field(gt=0)]
 
 
 class Thresholds(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     provenance_min: Share = 1.0
     """G1: share of rows whose provenance is complete; every other gate needs origin and depth."""

@@ -49,7 +49,7 @@ def judge_audit(good: int, audited: int, limits: Thresholds, subject: str, comma
         why = f"{audited} accepted texts of {subject} were audited; {limits.verifier_audited_min} are needed"
         why += f": {command}" if command else ""
         return not_judged("G11", "precision", why, subject=subject, limit=least)
-    said = f"{percent(good / audited)} of {audited} audited texts that {subject} accepted are good; at least "
+    said = f"{percent(good / audited)} of {audited:,} audited texts that {subject} accepted are good; at least "
     said += f"{percent(least)} is asked"
     details = {"good": good, "audited": audited}
     return bounded("G11", "precision", good / audited, said, at_least=least, subject=subject, details=details)

@@ -124,7 +124,7 @@ def _separation(seeds: Sequence[Mapping]) -> Verdict:
         return not_judged("L5", "separation", "whether items stand near test items cannot be judged: none was accepted")
     said = (
         f"{near:,} of {accepted:,} accepted items nearly equal a validation or test item or share 13 words with one "
-        f"({away:,} drafts were turned away for it); none may"
+        f"({away:,} draft{'s were' if away != 1 else ' was'} turned away for it); none may"
     )
     return bounded("L5", "separation", near, said, at_most=0)
 
