@@ -124,8 +124,8 @@ def differences(table: Mapping) -> str:
 
 
 def reservations(table: Mapping) -> str:
-    """Why a mix is not resolved, or what its figure hangs on."""
-    lines = []
+    """Why mixes are not resolved, or what their figures hang on; those of which the same is to be said together."""
+    found: dict[str, list[str]] = {}
     for row in table["mixes"]:
         if row["verdict"] == "reference":
             continue
@@ -138,8 +138,8 @@ def reservations(table: Mapping) -> str:
             said.append(f"{row['efficiency_without_floor']:.2f}x under a law without a floor")
         said += [f"{word}, unlike the reference" for word in row["differs"]]
         if said:
-            lines.append(f"- {row['mix']}: {'; '.join(said)}.")
-    return "\n".join(lines)
+            found.setdefault("; ".join(said), []).append(row["mix"])
+    return "\n".join(f"- {', '.join(names)}: {said}." for said, names in found.items())
 
 
 def gaps(table: Mapping) -> str:
