@@ -300,12 +300,17 @@ def _description(study: Study | Loop | Labelled, tags: Mapping[str, str], headli
 
 def _source() -> dict[str, str]:
     tags = {"mlflow.user": os.environ.get("USER", "unknown"), "mlflow.source.name": "palimpsest"}
-    command = ["git", "-C", str(REPOSITORY), "rev-parse", "HEAD"]
+    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--exclude=*", "--abbrev=40", "--dirty"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return tags
     return tags | ({"mlflow.source.git.commit": found.stdout.strip()} if found.returncode == 0 else {})
+
+
+def short_commit(commit: str, digits: int = 12) -> str:
+    """The commit's first digits, with ``-dirty`` where files were changed that it does not hold."""
+    return commit[:digits] + "-dirty" * commit.endswith("-dirty")
 
 
 def _experiment(client: MlflowClient, study: Study | Loop | Labelled) -> str:

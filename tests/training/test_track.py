@@ -172,6 +172,22 @@ def test_outside_git_there_is_no_commit_and_no_error(study, monkeypatch, tmp_pat
     assert "mlflow.source.git.commit" not in client().get_run(track.open_parent(study)).data.tags
 
 
+def test_changes_that_are_in_no_commit_are_told(study, monkeypatch, tmp_path):
+    def git(*words):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.example", *words], cwd=tmp_path, check=True)
+
+    (tmp_path / "study.yaml").write_text("f: 0.5")
+    git("init", "-q")
+    git("add", "study.yaml")
+    git("commit", "-qm", "one")
+    monkeypatch.setattr(track, "REPOSITORY", tmp_path)
+    clean = client().get_run(track.open_parent(study)).data.tags["mlflow.source.git.commit"]
+    (tmp_path / "study.yaml").write_text("f: 0.75")
+    changed = client().get_run(track.open_parent(study)).data.tags["mlflow.source.git.commit"]
+    assert changed == f"{clean}-dirty" and len(clean) == 40
+    assert (track.short_commit(clean), track.short_commit(changed, 7)) == (clean[:12], f"{clean[:7]}-dirty")
+
+
 def test_run_url_needs_to_know_where_mlflow_is(monkeypatch):
     monkeypatch.delenv("PALIMPSEST_MLFLOW_URL", raising=False)
     assert track.run_url("abc") is None

@@ -58,7 +58,8 @@ def render(loop: Loop, lake: Lake, published: Published, made: Mapping, figures:
         f"**{table['headline']}**",
         loop.description,
         f"Written by `python -m training rounds {loop.name} --results` from report `{published.digest[:12]}` in the "
-        f"lake and MLflow run `{made['run']}` (experiment `{loop.name}`), commit `{made['commit'][:12]}`.",
+        f"lake and MLflow run `{made['run']}` (experiment `{loop.name}`), "
+        f"commit `{track.short_commit(made['commit'])}`.",
         "\n".join(["## Arms", "", *(f"- `{name}`: {told(arm)}" for name, arm in loop.arms.items())]),
         "## Round by round",
         f"Perplexity of the round's models on real documents held out before anything was generated, the geometric "

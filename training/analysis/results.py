@@ -89,7 +89,7 @@ def render(
         table["aside"],
         study.description,
         f"Written by `python -m training results {study.name}` from report `{published.digest[:12]}` in the lake and "
-        f"MLflow run `{made['run']}` (experiment `{study.name}`), commit `{made['commit'][:12]}`.",
+        f"MLflow run `{made['run']}` (experiment `{study.name}`), commit `{track.short_commit(made['commit'])}`.",
         "## Mix by mix",
         "Losses in nats per token on held-out documents: mean over seeds ± their standard "
         "deviation. Data efficiency: how many times more real text the real-only recipe would have needed for the same "
@@ -145,7 +145,7 @@ def _history(reports: Sequence[Mapping]) -> str:
     columns = as_table(reports)
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     shown = {
-        "report": lambda r: f"{r['time'][:10]}, {r['commit'][:7]}",
+        "report": lambda r: f"{r['time'][:10]}, {track.short_commit(r['commit'], 7)}",
         "mix": lambda r: r["mix"],
         "loss": lambda r: "–" if r["loss"] is None else f"{r['loss']:.4f}",
         "data efficiency": lambda r: "–" if r["efficiency"] is None else f"{r['efficiency']:.2f}x",
