@@ -176,14 +176,17 @@ def test_changes_that_are_in_no_commit_are_told(study, monkeypatch, tmp_path):
     def git(*words):
         subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.example", *words], cwd=tmp_path, check=True)
 
+    def commit(key):
+        return client().get_run(track.open_parent(study, {track.KEY: key})).data.tags["mlflow.source.git.commit"]
+
     (tmp_path / "study.yaml").write_text("f: 0.5")
     git("init", "-q")
     git("add", "study.yaml")
     git("commit", "-qm", "one")
     monkeypatch.setattr(track, "REPOSITORY", tmp_path)
-    clean = client().get_run(track.open_parent(study)).data.tags["mlflow.source.git.commit"]
+    clean = commit("first")
     (tmp_path / "study.yaml").write_text("f: 0.75")
-    changed = client().get_run(track.open_parent(study)).data.tags["mlflow.source.git.commit"]
+    changed = commit("second")
     assert changed == f"{clean}-dirty" and len(clean) == 40
     assert (track.short_commit(clean), track.short_commit(changed, 7)) == (clean[:12], f"{clean[:7]}-dirty")
 
