@@ -71,6 +71,8 @@ def write(rows: Iterable[Mapping[str, str]], file: Path) -> None:
 
 def read(file: Path) -> list[dict[str, object]]:
     """Strategy, generation_id, good and note of every row. Raises `LakeError` for a row without an answer."""
+    if not file.is_file():
+        raise LakeError(f"{file}: no such file; `python -m palimpsest guard audit STUDY` writes one to be filled in")
     if file.suffix == ".parquet":
         rows = pq.read_table(file).to_pylist()
     else:

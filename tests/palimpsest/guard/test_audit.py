@@ -78,3 +78,8 @@ def test_a_choice_of_texts_is_no_sample_and_needs_a_name(lake, published):
     answers = audit.answers([*lake.versions("studies/demo/audits")])
     assert all(answers[row["generation_id"]] for row in rows), "the later audit of a text counts"
     assert later.manifest["parents"][0]["digest"] == published.digest
+
+
+def test_a_file_of_answers_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(LakeError, match=r"none\.csv: no such file; .* guard audit STUDY` writes one"):
+        audit.read(tmp_path / "none.csv")
