@@ -131,8 +131,7 @@ def write_told(at: Place, generations: int = 2, budget: float = 0) -> None:
         "arguments": {**QUICK, "enable-chunked-prefill": False, "chat-template": str(folder / "chat.jinja")},
         "ready_within_s": 280,
     }
-    mixes = {"real": {"layout": "real", "epochs": 2}}
-    mixes |= {name: {"layout": name, "f": 0.5, "epochs": 1} for name in layouts if name != "real"}
+    mixes = {"real": {"layout": "real", "epochs": 2}, "stretched": {"layout": "stretched", "f": 0.5, "epochs": 1}}
     own = {"schedule": "manual", "shards": 2, "budget_gpu_hours": budget, "servers": {"tiny": server}, "gates": LENIENT}
     own |= {"strategies": strategies, "layouts": layouts, "mixes": mixes, "guard": {"experiment": True}}
     write_study(folder, **own)
