@@ -16,9 +16,10 @@ from palimpsest.config import Study
 from palimpsest.guard import texts as sampled
 from palimpsest.guard.judge import judge
 from palimpsest.guard.learned import learned
-from palimpsest.guard.measure import watch
+from palimpsest.guard.measure import Measured, watch_parts
 from palimpsest.guard.tail import Counts, tail
 from palimpsest.guard.texts import Texts, subject_of
+from palimpsest.guard.thresholds import Thresholds
 from palimpsest.guard.verdict import Verdict, not_judged
 from palimpsest.lake import Lake
 from palimpsest.provenance import SEEDED
@@ -78,7 +79,10 @@ def _strategy(
     depth = max((deep or 1 for *_, deep, _ in [*rows, *others]), default=1)
     model = (rows or others)[0][3]
     everything = [*written, *(text for _, text, *_ in others)]
-    measured = watch(everything, texts.reference, held_out=texts.held_out_texts())
+    domains = texts.by_domain if kind in SEEDED and len(texts.by_domain) > 1 else {}
+    parted = [(texts.domain_of[document] if domains else None, text) for document, text, *_ in rows]
+    parted += [(None, text) for _, text, *_ in others]
+    measured, by_domain = watch_parts(parted, texts.reference, domains, held_out=texts.held_out_texts())
     if others:
         counts = Counts()
         counts.add([texts.reference.vocabulary.encode(text) for text in written])
@@ -92,8 +96,7 @@ def _strategy(
             verdict = not_judged("G8", verdict.measure, why, subject=subject)
         yield verdict
     yield from judge_tasks(texts.study, everything, subject)
-    if kind in SEEDED:
-        yield from _worst_domains(texts, subject, rows, depth)
+    yield from _worst_domains(by_domain, limits, subject, depth)
     neural = None if known.neural is None else known.neural.get(name)
     probes = Probes(texts, name, model, taught, lacking, neural, layout)
     yield from probes.additive(written, found)
@@ -113,19 +116,13 @@ def _untold(texts: Texts, kind: str, rows: list, lacking: str) -> str:
     return f"they are not written over documents, and {why}; judge them in a study of a smaller corpus"
 
 
-def _worst_domains(texts: Texts, subject: str, rows: list, depth: int) -> Iterator[Verdict]:
+def _worst_domains(measured: Mapping[str, Measured], limits: Thresholds, subject: str, depth: int) -> Iterator[Verdict]:
     """G8 to G10 of each domain with enough to judge, of each measure the worst: of rare words the fewest kept. What is
     in the worst of many domains is more by chance alone: diversity and duplicates warn there.
     """
-    own: dict[str, list[str]] = {domain: [] for domain in texts.by_domain}
-    if len(own) < 2:
-        return
-    for document, text, *_ in rows:
-        own[texts.domain_of[document]].append(text)
     judged: dict[tuple[str, str], list[Verdict]] = {}
-    for domain, written in own.items():
-        found = watch(written, texts.by_domain[domain])
-        for verdict in judge(found, texts.study.guard.thresholds, f"{subject} in domain {domain}", depth):
+    for domain, found in measured.items():
+        for verdict in judge(found, limits, f"{subject} in domain {domain}", depth):
             if verdict.outcome != "not_judged":
                 name = verdict.gate if verdict.gate == "G8" else verdict.measure
                 judged.setdefault((verdict.gate, name), []).append(about(verdict, domain=domain))

@@ -19,7 +19,7 @@ from palimpsest.guard.corpus import cpython_documents, held_out
 from palimpsest.guard.distance import distance
 from palimpsest.guard.diversity import BLOCK, Blocks
 from palimpsest.guard.judge import judge
-from palimpsest.guard.measure import Reference, watch
+from palimpsest.guard.measure import Reference, watch, watch_parts
 from palimpsest.guard.probe import additive_probe
 from palimpsest.guard.thresholds import DEFAULTS
 from palimpsest.guard.tokens import Vocabulary
@@ -59,10 +59,15 @@ def _run() -> list[dict]:
         "G8 to G10, 10M synthetic tokens",
         lambda: judge(watch(right, reference, held_out=unseen), DEFAULTS, "texts"),
     )
-    timed(
-        "the same, for the worst domain",
-        lambda: [judge(watch(right[n::DOMAINS], own), DEFAULTS, "texts") for n, own in enumerate(domains)],
-    )
+    own = {str(place): domain for place, domain in enumerate(domains)}
+    parted = [(str(place % DOMAINS), text) for place, text in enumerate(right)]
+
+    def judged() -> None:
+        whole, parts = watch_parts(parted, reference, own, held_out=unseen)
+        for found in (whole, *parts.values()):
+            judge(found, DEFAULTS, "texts")
+
+    timed("the same, and of each domain by itself", judged)
     half = [part[: _first(part, TOKENS // 2)] for part in (first, second)]
     timed("G7, 5M real and 5M synthetic tokens, 3 seeds", lambda: additive_probe(*half, {"": test}, len(vocabulary)))
     timed("classifier, MMD and Vendi with their nulls", lambda: distance(left, right))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
 import numpy as np
@@ -24,16 +24,14 @@ class Shingles:
     def __init__(self) -> None:
         self._hashes = _WordHashes()
 
+    def words(self, text: str) -> np.ndarray:
+        """A hash per word, uint64."""
+        words = WORD.findall(text.lower())
+        return np.fromiter(map(self._hashes.__getitem__, words), np.uint64, len(words))
+
     def of(self, text: str) -> np.ndarray:
         """The distinct hashes, sorted, uint64; one for the whole text if it is shorter, none without a word."""
-        words = WORD.findall(text.lower())
-        hashes = np.fromiter(map(self._hashes.__getitem__, words), np.uint64, len(words))
-        many = max(len(words) - SHINGLE + 1, 1) if words else 0
-        found = np.zeros(many, np.uint64)
-        for place in range(min(SHINGLE, len(words))):
-            found = (found ^ hashes[place : place + many]) * MIX
-            found ^= found >> np.uint64(29)
-        return np.unique(found)
+        return shingled(self.words(text))
 
 
 class Seen:
@@ -72,8 +70,9 @@ class Real:
 
     def add(self, texts: Sequence[str]) -> None:
         """The next real documents, some thousands at a time."""
-        for shingles, keys in banded(self.shingles, texts):
-            self.seen.add(shingles, keys)
+        for shingles, keys in banded([self.shingles.of(text) for text in texts]):
+            if len(shingles):
+                self.seen.add(shingles, keys)
 
 
 class Duplicates:
@@ -91,7 +90,12 @@ class Duplicates:
 
     def add(self, texts: Sequence[str]) -> None:
         """The stream's next documents, some thousands at a time."""
-        for shingles, keys in banded(self._real.shingles, texts):
+        for shingles, keys in banded([self._real.shingles.of(text) for text in texts]):
+            self.take(shingles, keys)
+
+    def take(self, shingles: np.ndarray, keys: Sequence[int]) -> None:
+        """The stream's next document, as `banded` gives it."""
+        if len(shingles):
             self.documents += 1
             self.repeated += self._own.meets(shingles, keys)
             self.copied += self._real.seen.meets(shingles, keys)
@@ -99,25 +103,53 @@ class Duplicates:
 
 
 class Quotes:
-    """Counts a stream's documents that share a run of 13 words with a held-out text."""
+    """Counts a stream's documents that share a run of 13 words with a held-out text.
 
-    def __init__(self, held_out: Iterable[str]) -> None:
+    A hash of the runs says which texts to look at word by word: hardly any.
+    """
+
+    def __init__(self, held_out: Iterable[str], shingles: Shingles | None = None) -> None:
+        held_out, self._shingles = list(held_out), shingles or Shingles()
         self._runs = SharedRuns(held_out, RUN)
+        self._hashes = np.unique(
+            np.concatenate([np.zeros(0, np.uint64), *(_runs(self._shingles.words(text), RUN) for text in held_out)])
+        )
         self.held_out = self._runs.texts
         self.documents = self.quoting = 0
         self.example = ""
 
-    def add(self, text: str) -> None:
+    def add(self, text: str, words: np.ndarray | None = None) -> None:
+        """The stream's next document; ``words`` are its `Shingles.words` where they are known."""
         self.documents += 1
+        sought = _runs(self._shingles.words(text) if words is None else words, RUN)
+        places = np.searchsorted(self._hashes, sought)
+        places[places == len(self._hashes)] = 0
+        if not len(self._hashes) or not (self._hashes[places] == sought).any():
+            return
         if hit := next(self._runs.hits(text), None):
             self.quoting += 1
             self.example = self.example or hit[1]
 
 
-def banded(shingles: Shingles, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, list[int]]]:
-    """Shingles and band keys of each text that has a word."""
-    found = [one for text in texts if len(one := shingles.of(text))]
-    return zip(found, bands(found), strict=True)
+def banded(found: Sequence[np.ndarray]) -> list[tuple[np.ndarray, list[int]]]:
+    """The shingles of each text with its band keys; of a text without a word there are none."""
+    keys = iter(bands([shingles for shingles in found if len(shingles)]))
+    return [(shingles, next(keys) if len(shingles) else []) for shingles in found]
+
+
+def shingled(words: np.ndarray) -> np.ndarray:
+    """`Shingles.of` a text by its `Shingles.words`."""
+    return np.unique(_runs(words, min(SHINGLE, max(len(words), 1))))
+
+
+def _runs(words: np.ndarray, length: int) -> np.ndarray:
+    """A hash per run of so many words."""
+    many = max(len(words) - length + 1, 0)
+    found = np.zeros(many, np.uint64)
+    for place in range(length):
+        found = (found ^ words[place : place + many]) * MIX
+        found ^= found >> np.uint64(29)
+    return found
 
 
 def bands(shingles: Sequence[np.ndarray]) -> list[list[int]]:

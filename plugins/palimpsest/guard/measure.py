@@ -8,16 +8,17 @@ verdicts = judge(found, DEFAULTS, "synthetic rephrases of domain wikinews", dept
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 
 from palimpsest.guard.copying import Known
 from palimpsest.guard.diversity import BLOCK, LEAST, Blocks, Null, split_nulls
-from palimpsest.guard.duplicates import Duplicates, Quotes, Real
+from palimpsest.guard.duplicates import Duplicates, Quotes, Real, banded, shingled
 from palimpsest.guard.tail import Counts, Source, Tail, tail
 from palimpsest.guard.tokens import Vocabulary
 
@@ -25,6 +26,7 @@ HELD = 3_000_000
 """Tokens of real text kept for splits: a random sample of documents where there are more."""
 AT_A_TIME = 256
 """Documents."""
+T = TypeVar("T")
 
 
 class Reference:
@@ -77,28 +79,68 @@ class Measured:
 
 def watch(texts: Iterable[str], real: Reference, *, held_out: Iterable[str] = ()) -> Measured:
     """The measures of a synthetic stream, in any order of documents. Needs no more than its shingles in memory."""
-    counts, blocks = Counts(), Blocks(max(real.block, LEAST))
-    duplicates, quotes = Duplicates(real.real), Quotes(held_out)
+    return watch_parts(((None, text) for text in texts), real, {}, held_out=held_out)[0]
+
+
+def watch_parts(
+    texts: Iterable[tuple[str | None, str]],
+    real: Reference,
+    parts: Mapping[str, Reference],
+    *,
+    held_out: Iterable[str] = (),
+) -> tuple[Measured, dict[str, Measured]]:
+    """The measures of a stream and of its parts (domains), each beside real text of its own, in one pass.
+
+    ``texts`` come with the name of their part; one of no part counts for the whole alone. Quotes are sought in the
+    whole. The references of the parts have the vocabulary of ``real``.
+    """
+    whole, own = _Stream(real), {name: _Stream(part) for name, part in parts.items()}
+    quotes = Quotes(held_out, real.real.shingles)
     for some in grouped(texts):
-        encoded = [real.vocabulary.encode(text) for text in some]
-        counts.add(encoded)
-        duplicates.add(some)
-        for text, document in zip(some, encoded, strict=True):
-            blocks.add(text, document)
-            quotes.add(text)
-    blocks.close()
-    nulls, unjudged = {}, ""
-    if not blocks.found:
-        unjudged = f"{counts.tokens:,} tokens are too few: {LEAST:,} or more are needed"
-    else:
-        try:
-            nulls = real.nulls(blocks.tokens)
-        except ValueError as error:
-            unjudged = str(error)
-    return Measured(real.source, tail(counts, real.source), blocks, nulls, unjudged, duplicates, quotes)
+        words = [real.real.shingles.words(text) for _, text in some]
+        read = [
+            (text, real.vocabulary.encode(text), shingles, keys)
+            for (_, text), (shingles, keys) in zip(some, banded(list(map(shingled, words))), strict=True)
+        ]
+        whole.add(read)
+        for name in {name for name, _ in some if name is not None}:
+            own[name].add([document for (part, _), document in zip(some, read, strict=True) if part == name])
+        for (_, text), spoken in zip(some, words, strict=True):
+            quotes.add(text, spoken)
+    nothing = Quotes(())
+    return whole.measured(quotes), {name: stream.measured(nothing) for name, stream in own.items()}
 
 
-def grouped(texts: Iterable[str]) -> Iterator[list[str]]:
+class _Stream:
+    """What is counted of a stream beside its real text."""
+
+    def __init__(self, real: Reference) -> None:
+        self._real = real
+        self._counts, self._blocks = Counts(), Blocks(max(real.block, LEAST))
+        self._duplicates = Duplicates(real.real)
+
+    def add(self, read: Sequence[tuple[str, np.ndarray, np.ndarray, list[int]]]) -> None:
+        """Text, tokens, shingles and band keys of the next documents."""
+        self._counts.add([document for _, document, *_ in read])
+        for text, document, shingles, keys in read:
+            self._duplicates.take(shingles, keys)
+            self._blocks.add(text, document)
+
+    def measured(self, quotes: Quotes) -> Measured:
+        real, counts, blocks = self._real, self._counts, self._blocks
+        blocks.close()
+        nulls, unjudged = {}, ""
+        if not blocks.found:
+            unjudged = f"{counts.tokens:,} tokens are too few: {LEAST:,} or more are needed"
+        else:
+            try:
+                nulls = real.nulls(blocks.tokens)
+            except ValueError as error:
+                unjudged = str(error)
+        return Measured(real.source, tail(counts, real.source), blocks, nulls, unjudged, self._duplicates, quotes)
+
+
+def grouped(texts: Iterable[T]) -> Iterator[list[T]]:
     """The texts, some at a time."""
     waiting = iter(texts)
     while some := list(islice(waiting, AT_A_TIME)):
