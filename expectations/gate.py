@@ -99,6 +99,8 @@ def gate_study(
             found = guarded.verdicts(
                 connection, study, lake, split=split, mixes=mixes, waived=waived, measured=texts.verdicts
             )
+            for sentence in waivers.idle(study, found, guarded.today()):
+                log.warning("%s", sentence)
             profiles["guard_measures"] = pd.DataFrame(texts.measures, columns=MEASURES)
             if texts.detector is not None:
                 profiles["detector"] = texts.detector

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -57,6 +57,18 @@ def in_force(study: Study, lake: Lake, data: Sequence[Published], today: dt.date
             for c in told["covers"]
         ]
     return [waiver for waiver in found if waiver.until >= today]
+
+
+def idle(study: Study, verdicts: Sequence[Verdict], today: dt.date) -> Iterator[str]:
+    """Of each waiver of the study file that answers for nothing: its day is over, or nothing found is its matter."""
+    found = [verdict for verdict in verdicts if verdict.outcome != "passed"]
+    for written in study.guard.waivers:
+        about = f"the waiver of {written.gate}{f' for {written.subject}' if written.subject else ''} by {written.by}"
+        waiver = Waived(written.gate, written.subject, None, written.by, written.why, written.until)
+        if written.until < today:
+            yield f"{about} held until {written.until}; it covers nothing any more ({study.path})"
+        elif not any(waiver.covers(verdict) for verdict in found):
+            yield f"{about} covers nothing that was found here ({study.path})"
 
 
 def record(

@@ -307,10 +307,10 @@ def waiver(**changes) -> dict:
     } | changes
 
 
-def test_a_waiver_of_the_study_file_names_who_and_why(world):
+def test_a_waiver_of_the_study_file_names_who_and_why(world, caplog):
     guarded(world, waivers=[waiver()])
     verdict = study_gate(world, world.publish(change("mix_shares", deep)))
-    assert verdict.extra["success"]
+    assert verdict.extra["success"] and "covers nothing" not in caplog.text
     assert any("waived by Ada until" in s and "what depth two costs" in s for s in said(verdict, "G5"))
     assert {"few_models_lie_between_text_and_people"} <= broken(verdict)
 
@@ -322,7 +322,11 @@ def test_a_waiver_of_the_study_file_names_who_and_why(world):
 )
 def test_a_waiver_covers_what_it_says_and_no_more(world, changes):
     guarded(world, waivers=[waiver(**changes)])
-    assert blocked(world, world.publish(change("mix_shares", deep)), "G5")
+    found = world.publish(change("mix_shares", deep))
+    assert blocked(world, found, "G5")
+    (told,) = waivers.idle(world.study, judged(world, found), today())
+    why = "held until .*; it covers nothing any more" if "until" in changes else "covers nothing that was found here"
+    assert re.match(f"the waiver of G[25].* by Ada {why}", told)
 
 
 @pytest.mark.parametrize(
