@@ -11,29 +11,23 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from palimpsest import tokenizer as tok
-from palimpsest.config import Study, Training
+from palimpsest.config import Study
 from palimpsest.guard.learned import learned
 from palimpsest.guard.probe import Probe, check, choices, domains_of, union
 from palimpsest.guard.texts import Texts, connect, subject_of
 from palimpsest.guard.tokens import size
 from palimpsest.lake import Facts, Lake, Published
-from training import data
 from training.evaluate import HeldOut, batched, token_losses
-from training.loop import LOG_SECONDS, choose_device, choose_precision
-from training.optim import learning_rate
-from training.run import make_learner
-from training.step import Feed
+from training.short import Trainer, windowed
 
-MODULES = ("attention", "data", "evaluate", "loss", "model", "optim", "probe", "run", "step")
+MODULES = ("attention", "data", "evaluate", "loss", "model", "optim", "probe", "run", "short", "step")
 CODE = tuple(f"training/{name}.py" for name in MODULES) + tuple(
     f"plugins/palimpsest/guard/{name}.py" for name in ("learned", "probe", "texts", "tokens")
 )
@@ -107,7 +101,7 @@ def _probed(
             f"guard.probe takes {asked.steps} steps of {asked.batch * asked.context:,} tokens, and real and generated "
             f"text are {needed:,}; {math.ceil(needed / (asked.batch * asked.context))} steps see each of them once"
         )
-    trainer = _Trainer(study, tests, tokenizer.get_vocab_size(), boundary)
+    trainer = _Probing(study, tests, tokenizer.get_vocab_size(), boundary)
     seeds = range(asked.seeds)
     is_choice = size(dropped) >= max(1, limits.verifier_dropped_min * (size(accepted) + size(dropped)))
     arms = [choices(accepted, dropped, budget, seed) for seed in seeds]
@@ -134,57 +128,27 @@ def _compared(real: int, synthetic: int, held: int, alone: list[dict], added: li
     return Probe(real, synthetic, held, base, tuple(found[""] for found in ratios), domains)
 
 
-class _Trainer:
+class _Probing:
     """Models of the study's probe, one after the other, judged by one held-out text."""
 
     def __init__(self, study: Study, tests: Mapping[str, Documents], vocabulary: int, boundary: int) -> None:
-        asked, own = study.guard.probe, study.training
-        training = Training(
-            model=asked.model,
-            optimizer=asked.optimizer,
-            context=asked.context,
-            batch=asked.batch,
-            micro_tokens=own.micro_tokens,
-            compile="off",  # a dozen models of a minute each: compiling would take longer than it saves
-        )
-        torch.set_num_threads(own.threads)
-        self.study, self.steps = study.model_copy(update={"training": training}), asked.steps
-        self.vocabulary, self.boundary = vocabulary, boundary
-        self.device = choose_device()
-        self.dtype = choose_precision(own.precision, self.device)
-        self.held_out = _held_out(tests, boundary, asked.context)
+        self._trainer = Trainer(study, study.guard.probe, vocabulary, boundary)
+        self.held_out = _held_out(tests, boundary, study.guard.probe.context)
 
     def losses(self, name: str, documents: Documents, seed: int) -> dict[str, float]:
         """Nats per token of held-out text, by domain and ('') of all, under a fresh model of the documents."""
-        training = self.study.training
-        stream = np.concatenate([np.append(document, self.boundary) for document in documents]).astype(np.int32)
-        learner = make_learner(self.study, seed, self.vocabulary, self.device, self.dtype)
-        shape = {"steps": self.steps, "batch": training.batch, "block": training.block, "context": training.context}
-        feed = Feed(data.mix({"probe": stream}, f=0.0, **shape, seed=seed))
-        spoken = time.monotonic()
-        for step in range(self.steps):
-            loss, _ = learner.update(feed.at(step, self.device), learning_rate(step, self.steps, training.optimizer))
-            if time.monotonic() - spoken >= LOG_SECONDS:
-                spoken = time.monotonic()
-                log.info("probe %s: step %d of %d, loss %.3f", name, step + 1, self.steps, float(loss))
-        nats = token_losses(learner.model, self.held_out, self.dtype)
+        block = self._trainer.study.training.block
+        model, _ = self._trainer.train(f"probe {name}", {"probe": documents}, seed=seed, block=block)
+        nats = token_losses(model, self.held_out, self._trainer.dtype)
         if not np.isfinite(nats).all():
             raise ValueError(f"the probe's model diverged ({name}); lower guard.probe.optimizer.lr")
         return {domain: float(nats[members].mean()) for domain, members in self.held_out.sets.items()}
 
 
 def _held_out(tests: Mapping[str, Documents], boundary: int, context: int) -> HeldOut:
-    """Every held-out document by itself, as `training.evaluate` scores one; a set per domain with enough of it."""
-    windows, lengths, domains = [], [], []
-    for domain, documents in tests.items():
-        for document in documents:
-            targets = np.append(document, boundary).astype(np.int64)
-            inputs = np.concatenate([[boundary], targets[:-1]])
-            place = np.arange(len(targets)) + sum(lengths)
-            cuts = [slice(start, start + context) for start in range(0, len(targets), context)]
-            windows += [(inputs[cut], targets[cut], place[cut]) for cut in cuts]
-            lengths.append(len(targets))
-            domains.append(domain)
+    """Every held-out document by itself; a set per domain with enough of it."""
+    windows, lengths = windowed([document for own in tests.values() for document in own], boundary, context)
+    domains = [domain for domain, own in tests.items() for _ in own]
     owners = np.repeat(np.array(domains, dtype=object), lengths)
     sets = {"": np.ones(len(owners), bool)} | {name: owners == name for name in domains_of(tests) if name}
     position = np.concatenate([np.arange(1, length + 1) for length in lengths])

@@ -22,7 +22,7 @@ from palimpsest.config import Study
 from palimpsest.guard.importance import FOLDS
 from training.selection.found import Scores, by_rank
 from training.selection.pool import Pool
-from training.selection.short import Trainer
+from training.short import Trainer
 
 FEATURES = 1 << 16
 TARGET = 0
@@ -52,10 +52,12 @@ def score(pool: Pool, study: Study, tokenizer: tok.Tokenizer) -> Scores:
     of_pool, of_target = ([encoded[place] for place in np.flatnonzero(side)] for side in (learned, target))
     trainer = Trainer(study, asked, tokenizer.get_vocab_size(), tokenizer.token_to_id(tok.BOUNDARY))
     share = asked.alpha / (1 + asked.alpha)
-    models = {
-        "pool": trainer.train("PVM, the pool", {"pool": of_pool}),
-        "target": trainer.train("PVM, the target", {"target": of_target, "pool": of_pool}, f=share),
-    }
+    streams = {"pool": ({"pool": of_pool}, 0.0), "target": ({"target": of_target, "pool": of_pool}, share)}
+    models = {}
+    for name, (texts, f) in streams.items():
+        models[name], loss = trainer.train(f"PVM, the {name}", texts, seed=asked.seed, f=f)
+        if not np.isfinite(loss):
+            raise ValueError(f"the model of PVM, the {name} diverged; lower selection.pvm.optimizer.lr")
     losses, figures = {name: np.full(len(pool), np.nan) for name in models}, {}
     for name, model in models.items():
         losses[name][learned] = trainer.losses(model, of_pool)

@@ -25,7 +25,8 @@ CODE = (
     *(f"plugins/palimpsest/guard/{name}.py" for name in ("importance", "tokens", "trigram")),
 )
 TRAINER = tuple(
-    f"training/{name}.py" for name in ("attention", "data", "evaluate", "loss", "model", "optim", "run", "step")
+    f"training/{name}.py"
+    for name in ("attention", "data", "evaluate", "loss", "model", "optim", "run", "short", "step")
 )
 WEIGHTS = pa.schema(
     [

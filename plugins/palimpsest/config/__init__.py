@@ -39,7 +39,7 @@ from palimpsest.config.selection import PVM, Method, Select, Selection
 from palimpsest.config.source import CommonCrawl, Crawl, HuggingFace, Query, Segments, Source, Transfer, is_url
 from palimpsest.config.study import Study
 from palimpsest.config.table import Columns, SampleColumns
-from palimpsest.config.training import Model, Optimizer, Training
+from palimpsest.config.training import Model, Optimizer, ShortTraining, Training
 
 __all__ = [
     "Columns",
@@ -83,6 +83,7 @@ __all__ = [
     "Source",
     "Strategy",
     "Study",
+    "ShortTraining",
     "Training",
     "check_files",
     "corpora_dir",

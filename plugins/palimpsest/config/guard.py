@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, StringConstraints
 
 from palimpsest.config.base import Name, Strict
-from palimpsest.config.training import Model, Optimizer
+from palimpsest.config.training import ShortTraining
 from palimpsest.guard.thresholds import Thresholds
 
 Waivable = Literal["G2", "G3", "G4", "G5", "G6", "G7", "G8", "G9", "G10", "G11", "C2ST", "MMD", "ALIGN"]
@@ -34,19 +34,13 @@ class Waiver(Strict):
     """The last day it holds."""
 
 
-class NeuralProbe(Strict):
+class NeuralProbe(ShortTraining):
     """A small model trained on real text, and on real and generated text: what the latter costs on held-out text (G7).
 
     Beside the word trigram, which asks nothing. Every strategy takes ``seeds`` times three to five such trainings.
+    They must see real and generated text once at least: steps x batch x context tokens.
     """
 
-    model: Model
-    steps: int = Field(ge=1)
-    """Of each training. They must see real and generated text once at least: steps x batch x context tokens."""
-    context: int = Field(default=256, ge=16)
-    batch: int = Field(default=16, ge=1)
-    """Sequences per step."""
-    optimizer: Optimizer = Optimizer()
     seeds: int = Field(default=3, ge=3)
     """Below three nothing is known of how much they differ."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from palimpsest.config.base import Seed, Strict
-from palimpsest.config.training import Model, Optimizer
+from palimpsest.config.training import ShortTraining
 
 Cheap = Literal["commonness", "likelihood", "classifier"]
 """Scores that a pass over the text gives, without any training of a model of this platform."""
@@ -56,16 +56,9 @@ class Select(Strict):
         return f"{by}, {self.sample:g} of the tokens drawn by weight{drawn}"
 
 
-class PVM(Strict):
+class PVM(ShortTraining):
     """Two short trainings of a small model, of the pool and of the target, whose losses a regression learns."""
 
-    model: Model
-    steps: int = Field(ge=1)
-    """Of each training."""
-    context: int = Field(default=256, ge=16)
-    batch: int = Field(default=16, ge=1)
-    """Sequences per step."""
-    optimizer: Optimizer = Optimizer()
     alpha: float = Field(default=0.1, gt=0)
     """How much the pool counts beside the target, in the second training; results hang on it, so try several."""
     ridge: float = Field(default=1.0, gt=0)

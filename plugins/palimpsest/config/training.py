@@ -104,3 +104,15 @@ class Training(Strict):
             inner = isinstance(found.get(key), dict) and isinstance(value, Mapping)
             found[key] = found[key] | dict(value) if inner else value
         return Training.model_validate(found)
+
+
+class ShortTraining(Strict):
+    """A small model that is trained for a few steps, to tell texts apart."""
+
+    model: Model
+    steps: int = Field(ge=1)
+    """Of each training."""
+    context: int = Field(default=256, ge=16)
+    batch: int = Field(default=16, ge=1)
+    """Sequences per step."""
+    optimizer: Optimizer = Optimizer()

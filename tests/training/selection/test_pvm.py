@@ -15,7 +15,7 @@ from palimpsest.config import Study
 from palimpsest.lake import Lake, LakeError
 from tests.training.conftest import study_content
 from tests.training.selection.conftest import KINDS, publish
-from training.selection import short
+from training import short
 from training.selection.stage import select
 from training.step import Feed
 
@@ -87,7 +87,7 @@ def test_a_text_costs_what_its_model_makes_of_it_alone_however_many_there_are(mo
     study, random = study_of(context=16, steps=2), np.random.default_rng(0)
     trainer = short.Trainer(study, study.selection.pvm, vocabulary=300, boundary=0)
     texts = [random.integers(1, 300, length).astype(np.int32) for length in (5, 40, 0, 16, 15, 33)]
-    model = trainer.train("two steps", {"pool": texts})
+    model, _ = trainer.train("two steps", {"pool": texts}, seed=0)
     found = trainer.losses(model, texts)
     for text, nats in zip(texts, found, strict=True):
         inputs, targets = torch.tensor([0, *text.tolist()]), torch.tensor([*text.tolist(), 0])
@@ -105,7 +105,7 @@ def test_alpha_says_how_much_of_the_pool_the_second_model_reads(monkeypatch):
     trainer = short.Trainer(study, study.selection.pvm, vocabulary=300, boundary=0)
     monkeypatch.setattr(short, "Feed", lambda sequences: asked.append(sequences) or Feed(sequences))
     texts = [np.arange(1, 200, dtype=np.int32)] * 4
-    trainer.train("a part", {"target": texts, "pool": texts}, f=0.01 / 1.01)
+    trainer.train("a part", {"target": texts, "pool": texts}, seed=0, f=0.01 / 1.01)
     assert (asked[0].stream == 1).sum() == round(80 * 8 * 0.01 / 1.01) == 6
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from palimpsest.config import PVM, Study, Training
+from palimpsest.config import ShortTraining, Study, Training
 from training import data
 from training.evaluate import HeldOut, batched, token_losses
 from training.loop import LOG_SECONDS, choose_device, choose_precision
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 class Trainer:
     """Models of one shape and start, trained for as many steps each on other text."""
 
-    def __init__(self, study: Study, asked: PVM, vocabulary: int, boundary: int) -> None:
+    def __init__(self, study: Study, asked: ShortTraining, vocabulary: int, boundary: int) -> None:
         own = study.training
         training = Training(
             model=asked.model,
@@ -44,23 +44,31 @@ class Trainer:
         self.device = choose_device()
         self.dtype = choose_precision(own.precision, self.device)
 
-    def train(self, name: str, streams: Mapping[str, Documents], f: float = 0.0) -> Decoder:
-        """A fresh model of the streams: the first at 1 - f, the second at f. Raises ValueError where it diverges."""
+    def train(
+        self, name: str, streams: Mapping[str, Documents], *, seed: int, f: float = 0.0, block: int | None = None
+    ) -> tuple[Decoder, float]:
+        """A fresh model of the streams, the first at 1 - f and the second at f, and its last training loss.
+
+        ``block``: the sequences within which that share is exact (`training.data`); default: all, so that a small share
+        too is as many sequences as it says.
+        """
         asked, training = self.asked, self.study.training
         joined = {key: self._joined(documents) for key, documents in streams.items()}
-        learner = make_learner(self.study, asked.seed, self.vocabulary, self.device, self.dtype)
-        shape = {"steps": asked.steps, "batch": asked.batch, "context": asked.context}
-        shape["block"] = asked.steps * asked.batch  # one block: of a small share, too, as many sequences as it says
-        feed, spoken, loss = Feed(data.mix(joined, f=f, **shape, seed=asked.seed)), time.monotonic(), torch.zeros(())
+        learner = make_learner(self.study, seed, self.vocabulary, self.device, self.dtype)
+        shape = {
+            "steps": asked.steps,
+            "batch": asked.batch,
+            "block": block or asked.steps * asked.batch,
+            "context": asked.context,
+        }
+        feed, spoken, loss = Feed(data.mix(joined, f=f, **shape, seed=seed)), time.monotonic(), torch.zeros(())
         for step in range(asked.steps):
             rate = learning_rate(step, asked.steps, training.optimizer)
             loss, _ = learner.update(feed.at(step, self.device), rate)
             if time.monotonic() - spoken >= LOG_SECONDS:
                 spoken = time.monotonic()
                 log.info("%s: step %d of %d, loss %.3f", name, step + 1, asked.steps, float(loss))
-        if not np.isfinite(float(loss)):
-            raise ValueError(f"the model of {name} diverged; lower selection.pvm.optimizer.lr")
-        return learner.model
+        return learner.model, float(loss)
 
     def losses(self, model: Decoder, documents: Documents) -> np.ndarray:
         """Nats per token of each text by itself, its closing boundary among its tokens."""
@@ -68,14 +76,8 @@ class Trainer:
         return np.concatenate([np.zeros(0), *(self._losses(model, part) for part in parts)])
 
     def _losses(self, model: Decoder, documents: Documents) -> np.ndarray:
-        windows, owners, context = [], [], self.asked.context
-        for number, document in enumerate(documents):
-            targets = np.append(document, self.boundary).astype(np.int64)
-            inputs = np.concatenate([[self.boundary], targets[:-1]])
-            place = np.arange(len(targets)) + len(owners)
-            windows += [(inputs[s : s + context], targets[s : s + context], place[s : s + context])
-                        for s in range(0, len(targets), context)]  # fmt: skip
-            owners += [number] * len(targets)
+        windows, lengths = windowed(documents, self.boundary, self.asked.context)
+        owners = np.repeat(np.arange(len(documents)), lengths)
         every = np.ones(len(owners), np.int64)
         nats = token_losses(model, HeldOut(batched(windows), {}, every, every), self.dtype)
         return np.bincount(owners, weights=nats) / np.bincount(owners)
@@ -86,3 +88,20 @@ class Trainer:
 
     def _joined(self, documents: Documents) -> np.ndarray:
         return np.concatenate([np.append(document, self.boundary) for document in documents]).astype(np.int32)
+
+
+def windowed(documents: Documents, boundary: int, context: int) -> tuple[list[tuple], list[int]]:
+    """Every document by itself, as `training.evaluate` scores one: inputs, targets and places of its windows; lengths.
+
+    A document is as long as its tokens and the boundary that ends it.
+    """
+    windows, lengths, start = [], [], 0
+    for document in documents:
+        targets = np.append(document, boundary).astype(np.int64)
+        inputs = np.concatenate([[boundary], targets[:-1]])
+        place = np.arange(start, start + len(targets))
+        cuts = [slice(first, first + context) for first in range(0, len(targets), context)]
+        windows += [(inputs[cut], targets[cut], place[cut]) for cut in cuts]
+        lengths.append(len(targets))
+        start += len(targets)
+    return windows, lengths
