@@ -21,8 +21,8 @@ from expectations.guard import dashboard, ladder, real, shares, spoken, tasks, w
 from expectations.guard import judge as guarded
 from expectations.guard.limits import calibrated
 from expectations.verdicts import GateFailed, Judged, Verdict, data_docs_link, table
-from palimpsest import align
-from palimpsest.config import Corpus, Study
+from palimpsest import align, decontamination
+from palimpsest.config import Corpus, Study, evaluation_sets
 from palimpsest.guard import calibration
 from palimpsest.guard.verdict import Verdict as GuardVerdict
 from palimpsest.lake import Facts, Lake, Published, digest_file, digest_json
@@ -119,8 +119,10 @@ def gate_study(
     config["waived"] = waivers.as_rows(waived)
     config["tombstones"] = digest_json(sorted(real.tombstones(study)))
     config["swept"] = shares.is_swept(study, lake)
-    if study.judging.tasks:
-        config["tasks"] = {name: digest_file(file) for name, file in tasks.files(study).items()}
+    if asked := tasks.files(study):
+        config["tasks"] = {name: digest_file(file) for name, file in asked.items()}
+    if sets := evaluation_sets(study):
+        config["evaluation_sets"] = decontamination.canonical(sets)
     config["audits"] = [published.digest for published in audits]
     config["documents"] = [parent["digest"] for parent in split.manifest["parents"]]  # compared with those before (G3)
     parents = [*data, *(published for published in (probe, weights) if published)]

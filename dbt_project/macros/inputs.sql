@@ -17,3 +17,8 @@
 {%- macro quoted(value) -%}
   '{{ value | string | replace("'", "''") }}'
 {%- endmacro -%}
+
+{#- A column that the pages hold where the corpus asks for it (var 'cleaning'), else the expression given. -#}
+{%- macro asked_for(column, otherwise) -%}
+  {{ return(column if column in var('cleaning', []) else otherwise) }}
+{%- endmacro -%}

@@ -71,7 +71,10 @@
   regexp_extract_all(lower({{ text }}), '[\p{L}\p{N}_]+')
 {%- endmacro -%}
 
-{#- Distinct runs of n words out of a list of words; the whole list if it is shorter. -#}
+{#-
+  Hashes of the distinct runs of n words out of a list of words; of the whole list if it is shorter. The words are named
+  one by one: a slice of the list would be copied for every run, and the time grow with the square of the text.
+-#}
 {%- macro shingles(words, n) -%}
   {{ return(adapter.dispatch('shingles')(words, n)) }}
 {%- endmacro -%}
@@ -79,15 +82,74 @@
 {%- macro duckdb__shingles(words, n) -%}
   list_distinct(list_transform(
     range(1, greatest(len({{ words }}) - {{ n }} + 1, 1) + 1),
-    lambda i: array_to_string({{ words }}[i:i + {{ n - 1 }}], ' ')
+    lambda i: hash({% for k in range(n) %}{{ words }}[i + {{ k }}]{{ ", " if not loop.last }}{% endfor %})
   ))
 {%- endmacro -%}
 
-{#- Size of the intersection over size of the union of two lists of distinct elements. -#}
-{%- macro jaccard(a, b) -%}
-  {{ return(adapter.dispatch('jaccard')(a, b)) }}
+{#- How many elements two lists of distinct elements share. -#}
+{%- macro count_shared(a, b) -%}
+  {{ return(adapter.dispatch('count_shared')(a, b)) }}
 {%- endmacro -%}
 
-{%- macro duckdb__jaccard(a, b) -%}
-  (len(list_intersect({{ a }}, {{ b }})) / nullif(len({{ a }}) + len({{ b }}) - len(list_intersect({{ a }}, {{ b }})), 0))
+{%- macro duckdb__count_shared(a, b) -%}
+  len(list_intersect({{ a }}, {{ b }}))
+{%- endmacro -%}
+
+{%- macro count_elements(list) -%}
+  {{ return(adapter.dispatch('count_elements')(list)) }}
+{%- endmacro -%}
+
+{%- macro duckdb__count_elements(list) -%}
+  len({{ list }})
+{%- endmacro -%}
+
+{#- Whether a text's paragraphs are parted by blank lines; else every line is one. -#}
+{%- macro has_blank_lines(text) -%}
+  {{ return(adapter.dispatch('has_blank_lines')(text)) }}
+{%- endmacro -%}
+
+{%- macro duckdb__has_blank_lines(text) -%}
+  contains({{ text }}, chr(10) || chr(10))
+{%- endmacro -%}
+
+{#- List of the paragraphs of a text: parted by a blank line, or by line where there is none (ingest/paragraphs.py). -#}
+{%- macro paragraphs_of(text) -%}
+  {{ return(adapter.dispatch('paragraphs_of')(text)) }}
+{%- endmacro -%}
+
+{%- macro duckdb__paragraphs_of(text) -%}
+  string_split({{ text }}, case when {{ has_blank_lines(text) }} then chr(10) || chr(10) else chr(10) end)
+{%- endmacro -%}
+
+{#- Paragraphs of a group joined again in order, by blank lines or by lines, as has_blank_lines said of their text. -#}
+{%- macro join_paragraphs(paragraph, position, by_blank_lines) -%}
+  {{ return(adapter.dispatch('join_paragraphs')(paragraph, position, by_blank_lines)) }}
+{%- endmacro -%}
+
+{%- macro duckdb__join_paragraphs(paragraph, position, by_blank_lines) -%}
+  case
+    when {{ by_blank_lines }} then array_to_string(list({{ paragraph }} order by {{ position }}), chr(10) || chr(10))
+    else array_to_string(list({{ paragraph }} order by {{ position }}), chr(10))
+  end
+{%- endmacro -%}
+
+{#- Share of the characters that are in another language, of those in any; null for a list that is null or without. -#}
+{%- macro other_language_share(paragraphs, language) -%}
+  {{ return(adapter.dispatch('other_language_share')(paragraphs, language)) }}
+{%- endmacro -%}
+
+{%- macro duckdb__other_language_share(paragraphs, language) -%}
+  cast(list_sum(list_transform({{ paragraphs }}, lambda p:
+    case when p.language in ({{ quoted(language) }}, 'und') then 0 else p.characters end)) as double)
+  / nullif(list_sum(list_transform({{ paragraphs }}, lambda p:
+    case when p.language = 'und' then 0 else p.characters end)), 0)
+{%- endmacro -%}
+
+{#- A null of the type of column paragraph_languages. -#}
+{%- macro no_paragraph_languages() -%}
+  {{ return(adapter.dispatch('no_paragraph_languages')()) }}
+{%- endmacro -%}
+
+{%- macro duckdb__no_paragraph_languages() -%}
+  case when false then [{'language': '', 'score': cast(0 as double), 'characters': cast(0 as bigint)}] end
 {%- endmacro -%}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from palimpsest.config import ConfigError, Study, resolve
+from palimpsest.config import ConfigError, Study, evaluation_sets, resolve
 from palimpsest.generate.review import benchmark
 from palimpsest.generate.review.facts import Facts
 from palimpsest.guard.verdict import Verdict, bounded, not_judged
@@ -22,12 +22,14 @@ def files(study: Study) -> dict[str, Path]:
 
 def judge_tasks(study: Study, texts: Sequence[str], subject: str) -> Iterator[Verdict]:
     """Texts that hold 13 words in a row of a question and its right answer, or the whole of a shorter one; a run that
-    several questions share proves nothing (`palimpsest.generate.review.benchmark`). Nothing for a study without tasks.
+    several questions share proves nothing (`palimpsest.generate.review.benchmark`). Nothing for a study without tasks
+    whose corpora name no evaluation sets.
     """
-    if not study.judging.tasks:
+    sets = evaluation_sets(study)
+    if not study.judging.tasks and not sets:
         return
-    names, most = ", ".join(files(study)), study.guard.thresholds.held_out_runs_max
-    known = benchmark.load(tuple(task.file for task in study.judging.tasks.values()))
+    names, most = ", ".join([*files(study), *sets]), study.guard.thresholds.held_out_runs_max
+    known = benchmark.load((*(task.file for task in study.judging.tasks.values()), *sets.values()))
     if known.items == known.too_short or not texts:
         lacking = "there is no text" if not texts else "every question is too short to be told"
         why = f"whether {subject} recite downstream tasks ({names}) cannot be judged: {lacking}"

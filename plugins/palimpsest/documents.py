@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 
-from palimpsest import warehouse
+from palimpsest import decontamination, warehouse
 from palimpsest.config import Corpus
-from palimpsest.lake import Facts, Lake, NotPublished, Published, Rows
+from palimpsest.lake import Facts, Lake, LakeError, NotPublished, Published, Rows
 
 SELECT = "+documents +document_drops"
+OVERLAPS = "document_overlaps"
+CHANGES = "document_changes"
 CODE = (
     "plugins/palimpsest/documents.py",
     "plugins/palimpsest/warehouse.py",
@@ -26,7 +30,8 @@ def build_documents(corpus: Corpus, lake: Lake) -> Published:
     """``corpora/<corpus>/documents``: documents.parquet and document_drops.parquet over every published day.
 
     Deduplication looks at all days at once, so the whole table is made again when a day changes. The manifest's
-    ``extra`` is the funnel from WARC records to documents.
+    ``extra`` is the funnel from WARC records to documents. Of a corpus that names evaluation sets there is
+    document_overlaps.parquet too: the pages that recite one of their items.
     """
     days = [day for day in lake.children(f"corpora/{corpus.name}/pages") if _inside(day, corpus)]
     if not days:
@@ -36,14 +41,25 @@ def build_documents(corpus: Corpus, lake: Lake) -> Published:
         )
     rules = corpus.documents.model_dump()
     provenance = {"corpus": corpus.name, "origin": corpus.origin}
+    select, config = [SELECT], {"rules": rules, **provenance}
+    if corpus.tells_changes:
+        select.append(f"+{CHANGES}")
+        config["cleaning"] = sorted(corpus.cleaning.columns)
+    overlaps = decontamination.find_overlaps(corpus, days, lake) if corpus.decontamination.sets else []
+    if overlaps:
+        select.append(OVERLAPS)
+        config["decontamination"] = corpus.decontamination.action
 
     def write(directory: Path) -> Facts:
-        inputs = {"pages": [day.file("pages.parquet") for day in days]}
-        warehouse.build(SELECT, inputs=inputs, variables={"rules": rules, **provenance}, out=directory)
+        with tempfile.TemporaryDirectory(prefix="palimpsest-documents-") as scratch:
+            found = [day.file("overlaps.parquet") for day in overlaps] or decontamination.none_found(Path(scratch))
+            inputs = {"pages": [day.file("pages.parquet") for day in days], "overlaps": found}
+            _check_measured(corpus, days)
+            warehouse.build(" ".join(select), inputs=inputs, variables=config, out=directory)
         return _facts(directory, days)
 
-    config = {"rules": rules, **provenance}
-    return lake.publish(f"corpora/{corpus.name}/documents", write, config=config, parents=days, code=CODE)
+    parents = [*days, *overlaps]
+    return lake.publish(f"corpora/{corpus.name}/documents", write, config=config, parents=parents, code=CODE)
 
 
 def admitted_documents(corpus: str, lake: Lake) -> Published:
@@ -57,6 +73,17 @@ def _inside(day: Published, corpus: Corpus) -> bool:
     return corpus.start.isoformat() <= day.dataset.rsplit("/", 1)[1] <= corpus.end.isoformat()
 
 
+def _check_measured(corpus: Corpus, days: list[Published]) -> None:
+    """Refuse days that were extracted before the corpus file asked for what is to be counted."""
+    for day in days if corpus.cleaning.columns else ():
+        missing = set(corpus.cleaning.columns) - set(pq.read_schema(day.file("pages.parquet")).names)
+        if missing:
+            raise LakeError(
+                f"{day.dataset} has no {', '.join(sorted(missing))}: it was extracted before {corpus.path} asked "
+                f"for it (section cleaning); extract it again: python -m palimpsest ingest {corpus.name}"
+            )
+
+
 def _facts(directory: Path, days: list[Published]) -> Facts:
     with duckdb.connect() as connection:
         kept, words, sites = connection.execute(
@@ -67,6 +94,7 @@ def _facts(directory: Path, days: list[Published]) -> Facts:
             "select reason, rule, count(*) from read_parquet(?) group by all order by all",
             [str(directory / "document_drops.parquet")],
         ).fetchall()
+        changes = _changes(connection, directory)
     reasons: Counter[str] = Counter()
     for reason, _, count in drops:
         reasons[reason] += count
@@ -83,5 +111,17 @@ def _facts(directory: Path, days: list[Published]) -> Facts:
         "documents": kept,
         "words": words,
         "sites": sites,
+        **changes,
     }
     return Facts(Rows(pages, kept, dropped=dict(reasons)), {"funnel": funnel})
+
+
+def _changes(connection: duckdb.DuckDBPyConnection, directory: Path) -> dict[str, dict[str, int]]:
+    """What was cut and redacted in the documents together, where the corpus asks for it."""
+    file = directory / f"{CHANGES}.parquet"
+    if not file.exists():
+        return {}
+    names = [name for name in pq.read_schema(file).names if name.endswith(("_cut", "_lost")) or name.startswith("pii_")]
+    sums = ", ".join(f"sum({name})::bigint" for name in names)
+    found = connection.execute(f"select {sums} from read_parquet(?)", [str(file)]).fetchone()
+    return {"changes": {name: count for name, count in zip(names, found, strict=True) if count is not None}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -166,10 +167,24 @@ def _existing(study: Study, key: str, file: str) -> Path:
 
 def _tokenizer(study: Study, train: pa.Table, file: Path):
     if study.tokenizer.path:
-        shutil.copyfile(_existing(study, "tokenizer.path", study.tokenizer.path), file)
+        given = _existing(study, "tokenizer.path", study.tokenizer.path)
+        shutil.copyfile(given, file)
+        if study.tokenizer.end:
+            file.write_text(_renamed(given, study.tokenizer.end), encoding="utf-8")
     else:
         tok.train(train["text"].to_pylist(), study.tokenizer.vocab_size).save(str(file))
     return tok.load(file)
+
+
+def _renamed(given: Path, end: str) -> str:
+    """The tokenizer with its end-of-document token called as it is everywhere here; wherever the file names it."""
+    tokenizer = tok.load_any(given)
+    if tokenizer.token_to_id(tok.BOUNDARY) is not None:
+        raise LakeError(f"{given}: has a token {tok.BOUNDARY} itself; take tokenizer.end out")
+    if tokenizer.token_to_id(end) is None:
+        raise LakeError(f"{given}: has no token {end}; correct tokenizer.end")
+    found = json.dumps(json.loads(given.read_text(encoding="utf-8")), ensure_ascii=False, indent=2)
+    return found.replace(json.dumps(end, ensure_ascii=False), json.dumps(tok.BOUNDARY))
 
 
 def _with_tokens(table: pa.Table, tokenizer) -> pa.Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from palimpsest.config.table import ROW, template_columns
+from palimpsest.config.table import PIECE, ROW, Texts, template_columns
 from palimpsest.lake import LakeError
 
 LINES = (".jsonl", ".ndjson", ".json")
@@ -45,6 +46,25 @@ def read_table(
     for number, position, row in rows:
         if all(row.get(key) == value for key, value in where.items()):
             yield number, position, row
+
+
+def pieces(row: Row, columns: Texts, name: str) -> Iterator[Row]:
+    """The row itself, or with ``columns.pieces`` one per piece of its text, of as many words each, give or take one.
+
+    A text with fewer words than pieces gives fewer, a row without text is its own first piece. Raises `LakeError` for
+    a table (called ``name``) that is to be cut and has a column 'piece' of its own.
+    """
+    if columns.pieces > 1 and PIECE in row:
+        raise LakeError(f"{name}: the table has a column '{PIECE}' of its own; rename it, or leave out 'pieces'")
+    text = row.get(columns.text)
+    if columns.pieces == 1 or not isinstance(text, str) or not text.strip():
+        yield {PIECE: 1} | row
+        return
+    words = text.split()
+    count = min(columns.pieces, len(words))
+    cuts = [len(words) * piece // count for piece in range(count + 1)]
+    for piece, (start, end) in enumerate(itertools.pairwise(cuts), 1):
+        yield row | {PIECE: piece, columns.text: " ".join(words[start:end])}
 
 
 def fill(template: str, row: Row, number: int) -> str | None:
@@ -109,7 +129,7 @@ def _object(line: bytes, name: str, number: int) -> Row:
 
 
 def _check_columns(found: Collection[str], wanted: Collection[str], name: str) -> None:
-    missing = sorted(set(wanted) - set(found) - {ROW})
+    missing = sorted(set(wanted) - set(found) - {ROW, PIECE})
     if missing:
         raise LakeError(
             f"{name}: no column '{missing[0]}'; it has {', '.join(sorted(found)) or 'none'}; correct 'columns' or "

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from palimpsest.config import resolve
-from palimpsest.ingest import extract
+from palimpsest.ingest import charset
 from palimpsest.ingest.profiles import Candidates, Thresholds, choose, load
 
 PAGES = "$PALIMPSEST_DATA/html/wcxb_dev"
@@ -99,7 +99,7 @@ def _pages() -> list[dict]:
     pages = [json.loads(line) for line in lines]
     for page in pages:
         payload = gzip.decompress((folder / page["file"]).read_bytes())
-        page["html"] = payload.decode(extract.find_charset(payload, ""), errors="replace")
+        page["html"] = charset.decode(payload, charset.find(payload, "").name)
         page["gold"] = Counter(WORD.findall(page["main_content"].lower()))
     return pages
 

@@ -21,6 +21,7 @@ from palimpsest import lake as lakes
 from palimpsest.generate.review import DEFECTS
 from palimpsest.generate.review.facts import NEAR_COPY_WORDS, Facts, overlap
 from palimpsest.lake import REPOSITORY, Lake, LakeError, NotPublished
+from tests.conftest import GARDEN
 from tests.expectations.defects import DOCUMENT_DEFECTS, STUDY_DEFECTS, change, put, validation_words
 
 
@@ -239,7 +240,7 @@ def test_the_command_line_keeps_what_the_guard_measured_over_time(world, tmp_pat
         return lakes.Facts(extra={"data_until": "2026-10-01"})
 
     content = world.study.model_dump(mode="json", exclude={"path"}, exclude_defaults=True)
-    for kind, name, text in (("STUDIES", "toy", yaml.safe_dump(content)), ("CORPORA", "garden", "")):
+    for kind, name, text in (("STUDIES", "toy", yaml.safe_dump(content)), ("CORPORA", "garden", GARDEN)):
         (tmp_path / kind).mkdir()
         (tmp_path / kind / f"{name}.yaml").write_text(text)
         monkeypatch.setenv(f"PALIMPSEST_{kind}", str(tmp_path / kind))

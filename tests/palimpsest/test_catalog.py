@@ -38,10 +38,11 @@ def catalog(request, state):
             "set PALIMPSEST_TEST_POSTGRES to a database URL"
         )
     catalog = Catalog(url)
-    catalog.migrate("base")
-    catalog.migrate()
+    catalog.ready()
+    with catalog.engine.begin() as connection:  # PostgreSQL has one database for all tests
+        for table in reversed(Base.metadata.sorted_tables):
+            connection.execute(table.delete())
     yield catalog
-    catalog.migrate("base")
     catalog.close()
 
 

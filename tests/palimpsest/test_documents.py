@@ -9,9 +9,9 @@ from collections import Counter
 import pyarrow.parquet as pq
 import pytest
 
-from palimpsest import warehouse
+from palimpsest import decontamination, warehouse
 from palimpsest.config import DocumentRules, load_corpus
-from palimpsest.documents import SELECT, build_documents
+from palimpsest.documents import CHANGES, SELECT, build_documents
 from palimpsest.ingest.stage import extract_days
 from palimpsest.lake import Lake, LakeError, NotPublished
 
@@ -175,8 +175,10 @@ def test_no_published_day_is_an_error_with_the_command_to_run(lake):
 def test_the_unit_tests_of_the_corpus_models_pass(sample, tmp_path):
     lake, corpus, _ = sample
     inputs = {"pages": [day.file("pages.parquet") for day in lake.children("corpora/sample/pages")]}
+    inputs["overlaps"] = decontamination.none_found(tmp_path)
     rules = {"rules": DocumentRules().model_dump(), "corpus": corpus.name, "origin": corpus.origin}
-    results = warehouse.build(SELECT, inputs=inputs, variables=rules, out=tmp_path, unit_tests=True)
+    select = f"{SELECT} +{CHANGES}"
+    results = warehouse.build(select, inputs=inputs, variables=rules, out=tmp_path, unit_tests=True)
     tested = [result for result in results if result.kind == "unit_test"]
     assert len(tested) >= 10
     assert all(result.status == "pass" for result in tested)

@@ -91,6 +91,24 @@ def test_a_tokenizer_file_is_used_as_it_is(lake, make_study, documents, tmp_path
     assert found.file("tokenizer.json").read_bytes() == file.read_bytes()
 
 
+def test_a_tokenizer_may_call_the_end_of_a_document_otherwise(lake, make_study, documents, tmp_path):
+    file = tmp_path / "own.json"
+    trained = tok.train(["some words of a page"], 400)
+    trained.save(str(file))
+    file.write_text(file.read_text().replace(tok.BOUNDARY, "<|end_of_text|>"))
+    with pytest.raises(LakeError, match="own.json: has no token </s>; correct tokenizer.end"):
+        split(make_study(tokenizer={"path": str(file), "end": "</s>"}), lake, documents=[documents])
+    found = split(make_study(tokenizer={"path": str(file), "end": "<|end_of_text|>"}), lake, documents=[documents])
+    held = tok.load(found.file("tokenizer.json"))
+    assert held.get_vocab() == trained.get_vocab() and held.token_to_id(tok.BOUNDARY) == 0
+    assert held.encode("a page <|end_of_text|>").ids == trained.encode("a page <|end_of_text|>").ids
+    trained.save(str(file))
+    with pytest.raises(LakeError, match="own.json: has a token .* itself; take tokenizer.end out"):
+        split(make_study(tokenizer={"path": str(file), "end": "page"}), lake, documents=[documents])
+    with pytest.raises(ValueError, match="'end' names a token of the file 'path', and there is none"):
+        make_study(tokenizer={"end": "</s>"})
+
+
 def test_a_tokenizer_without_boundary_or_not_a_tokenizer_is_refused(lake, make_study, documents, tmp_path):
     file = tmp_path / "own.json"
     file.write_text("{}")

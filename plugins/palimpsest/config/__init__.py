@@ -7,12 +7,13 @@ wrong and what is allowed. ``json_schema`` gives editors completion.
 from __future__ import annotations
 
 from palimpsest.config.base import ConfigError
-from palimpsest.config.corpus import Corpus, DocumentRules, Extraction, Limits
-from palimpsest.config.evaluation import HeldOutSet, Judging, Task, Validation
+from palimpsest.config.corpus import Cleaning, Corpus, DocumentRules, Extraction, Limits
+from palimpsest.config.evaluation import Decontamination, EvaluationSet, HeldOutSet, Judging, Task, Validation
 from palimpsest.config.files import (
     check_files,
     corpora_dir,
     data_dir,
+    evaluation_sets,
     json_schema,
     kinds,
     labelled_dir,
@@ -42,6 +43,7 @@ from palimpsest.config.table import Columns, SampleColumns
 from palimpsest.config.training import Model, Optimizer, ShortTraining, Training
 
 __all__ = [
+    "Cleaning",
     "Columns",
     "CommonCrawl",
     "Crawl",
@@ -55,6 +57,9 @@ __all__ = [
     "remedy",
     "unresolved",
     "Validation",
+    "Decontamination",
+    "EvaluationSet",
+    "evaluation_sets",
     "Task",
     "Search",
     "Mix",

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from palimpsest.config.base import Name, Share, Strict
+from palimpsest.config.evaluation import Decontamination
 from palimpsest.config.schedule import Cron
 from palimpsest.config.source import Source
 
@@ -28,6 +29,24 @@ class Extraction(Strict):
     """Who finds the main text of a page. 'resiliparse': that extractor alone, as plain text. 'fast': the same with
     headings, lists and code marked, and the whole page where it finds nothing usable. 'best': trafilatura and jusText
     beside it, and the text chosen by stated rules; the choice and all candidates' lengths are columns."""
+
+
+class Cleaning(Strict):
+    """What is measured and taken out beyond what every corpus gets; each key adds columns to the pages."""
+
+    personal: list[Literal["iban", "card", "national_id", "secret"]] = []
+    """Kinds that become placeholders beside e-mail addresses, telephone numbers and IP addresses, which always do."""
+    paragraph_languages: bool = False
+    """The language of each paragraph as a column."""
+    changes: bool = False
+    """``document_changes.parquet`` beside the documents: what was taken out of each. Written by itself where another
+    key of this section is set."""
+
+    @property
+    def columns(self) -> list[str]:
+        """Of ``pages.parquet``, beyond those that are always there."""
+        languages = ["paragraph_languages"] if self.paragraph_languages else []
+        return [*(f"pii_{kind}" for kind in dict.fromkeys(self.personal)), *languages]
 
 
 class DocumentRules(Strict):
@@ -74,6 +93,16 @@ class DocumentRules(Strict):
     """Pages a site must have before lines common to its pages count as furniture and are cut."""
     site_line_share: Share = 0.5
     """A line on at least this share of its site's pages is furniture."""
+    site_repeat_pages: int = Field(default=0, ge=0)
+    """A line on at least so many pages of its site is cut from all but the earliest of them; 0: it stays."""
+    site_repeat_words: int = Field(default=5, ge=1)
+    """Shorter lines (names, dates, headings) may stand on as many pages as they do."""
+    drop_other_language: bool = False
+    """Paragraphs in another language than the corpus' are cut; needs ``cleaning.paragraph_languages``."""
+    other_language_score: float = Field(default=0.8, ge=0, le=1)
+    """Confidence from which a paragraph counts as being in that other language."""
+    other_language_characters: int = Field(default=60, ge=0)
+    """Shorter paragraphs stay: names and titles are in no language."""
     near_duplicate_jaccard: float = Field(default=0.75, gt=0, le=1)
     shingle_words: int = Field(default=5, ge=1)
     disabled: list[str] = []
@@ -94,7 +123,10 @@ class Corpus(Strict):
     """Last interval, inclusive."""
     limits: Limits = Limits()
     extraction: Extraction = Extraction()
+    cleaning: Cleaning = Cleaning()
     documents: DocumentRules = DocumentRules()
+    decontamination: Decontamination = Decontamination()
+    """Evaluation sets that neither its documents nor what is generated from them may recite."""
     origin: Literal["real", "unknown"] = "real"
     """'unknown': nobody vouches that people wrote it (a crawl of after 2022). It counts as synthetic in every share."""
     path: Path = Field(default=Path(), exclude=True)
@@ -108,4 +140,14 @@ class Corpus(Strict):
                 f"extraction.profile is '{self.extraction.profile}', but the texts of source kind '{self.source.kind}' "
                 "are extracted already; leave the key out"
             )
+        if self.documents.drop_other_language and not self.cleaning.paragraph_languages:
+            raise ValueError(
+                "documents.drop_other_language needs the language of each paragraph; set "
+                "cleaning.paragraph_languages: true"
+            )
         return self
+
+    @property
+    def tells_changes(self) -> bool:
+        """Whether the documents come with a table of what was taken out of them."""
+        return self.cleaning != Cleaning() or self.documents.site_repeat_pages > 0

@@ -53,6 +53,27 @@ class Validation(Strict):
         return self
 
 
+class EvaluationSet(Strict):
+    """Questions that models are judged by, of which no text to train on may hold one."""
+
+    file: str
+    """JSON lines, an item each."""
+    question: str | None = None
+    """The column of the question; default: the first of the common spellings (query, question, ctx, goal ...)."""
+    choices: str | None = None
+    """The column of the choices, if the answer is one of them; default as above."""
+    answer: str | None = None
+    """The column of the right answer: its text, its letter, or its place among the choices; default as above."""
+
+
+class Decontamination(Strict):
+    """What becomes of pages that recite an item of an evaluation set."""
+
+    sets: dict[Name, EvaluationSet] = {}
+    action: Literal["drop", "flag"] = "drop"
+    """'flag': they stay documents, and stand in document_overlaps."""
+
+
 class Task(Strict):
     """Multiple choice on a local file, scored by lm-evaluation-harness: accuracy with its standard error."""
 

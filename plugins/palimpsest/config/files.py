@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from palimpsest.config.base import ConfigError, suggest
 from palimpsest.config.corpus import Corpus
+from palimpsest.config.evaluation import EvaluationSet
 from palimpsest.config.labelled import Labelled
 from palimpsest.config.loop import Loop
 from palimpsest.config.source import is_url
@@ -117,6 +118,8 @@ def named_files(loaded: Corpus | Study | Labelled) -> dict[str, str]:
     if isinstance(loaded, Corpus | Labelled):
         found = {f"source.files[{number}]": file for number, file in enumerate(loaded.source.files)}
         found = {key: file for key, file in found.items() if not is_url(file)}
+        if isinstance(loaded, Corpus):
+            found |= {f"decontamination.sets.{name}.file": s.file for name, s in loaded.decontamination.sets.items()}
         audit = loaded.verification.audit_file if isinstance(loaded, Labelled) else None
         return found | ({"verification.audit_file": audit} if audit else {})
     found = {"validation.urls_file": loaded.validation.urls_file, "tokenizer.path": loaded.tokenizer.path}
@@ -142,6 +145,16 @@ def matching(file: str) -> list[Path]:
     return sorted(map(Path, glob(str(resolve(file)), recursive=True)))
 
 
+def evaluation_sets(study: Study) -> dict[str, EvaluationSet]:
+    """What the study's corpora say that no text may recite, by ``<corpus>.<set>``; raises `ConfigError` for a set whose
+    file is not there.
+    """
+    here = {name: load_corpus(name) for name in study.corpora if (corpora_dir() / f"{name}.yaml").is_file()}
+    for corpus in here.values():
+        check_files(corpus, "decontamination.")
+    return {f"{name}.{key}": chosen for name, c in here.items() for key, chosen in c.decontamination.sets.items()}
+
+
 def missing_files(loaded: Corpus | Study | Labelled) -> dict[str, str]:
     """Of the files it names those that are not there, by key."""
     return {key: file for key, file in named_files(loaded).items() if not matching(file)}
@@ -152,9 +165,9 @@ def told(missing: Mapping[str, str]) -> list[str]:
     return [f"{key}: no file {resolve(file)}; {remedy(file)}" for key, file in missing.items()]
 
 
-def check_files(loaded: Corpus | Study | Labelled) -> None:
-    """Raise `ConfigError` naming every key whose file is not there."""
-    if lines := told(missing_files(loaded)):
+def check_files(loaded: Corpus | Study | Labelled, under: str = "") -> None:
+    """Raise `ConfigError` naming every key (of those that begin so) whose file is not there."""
+    if lines := told({key: file for key, file in missing_files(loaded).items() if key.startswith(under)}):
         raise ConfigError("\n".join(f"{loaded.path}: {line}" for line in lines))
 
 

@@ -18,8 +18,9 @@ class Match(Strict):
     """Epochs that spend as much as another mix does at its best point (f and the other settings stay its own)."""
 
     mix: str
-    by: Literal["compute", "real_tokens"]
-    """'compute': as many trained tokens; 'real_tokens': as many tokens of real text seen, copies included."""
+    by: Literal["compute", "tokens", "real_tokens"]
+    """'compute': as many FLOPs, whatever the model and the context of each; 'tokens': as many trained tokens;
+    'real_tokens': as many tokens of real text seen, copies included."""
 
 
 class Mix(Strict):

@@ -24,6 +24,16 @@ class Tokenizer(Strict):
     vocab_size: int = Field(default=32_768, ge=512)
     path: str | None = None
     """A tokenizer.json to load in place of training one on the study's real documents."""
+    end: str | None = Field(default=None, min_length=1, exclude_if=lambda found: found is None)
+    """What 'path' calls the token that ends a document, where not <|endoftext|>: <|end_of_text|> (Llama 3), </s>. The
+    study's copy calls it <|endoftext|>; ids stay. It stands between documents, so it begins the next as well; a token
+    of the tokenizer's own for the beginning is not used."""
+
+    @model_validator(mode="after")
+    def _of_a_file(self) -> Tokenizer:
+        if self.end and not self.path:
+            raise ValueError("'end' names a token of the file 'path', and there is none")
+        return self
 
 
 class Layout(Strict):

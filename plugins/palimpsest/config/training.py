@@ -29,6 +29,9 @@ class Model(Strict):
         return self
 
 
+UNDECAYED = ("norms", "embedding")
+
+
 class Optimizer(Strict):
     """AdamW, cosine to ``min_lr_ratio``, linear warm-up (megadocs paper, section 4 of the digest)."""
 
@@ -39,6 +42,24 @@ class Optimizer(Strict):
     clip: float = Field(default=1.0, gt=0)
     warmup: float = Field(default=0.01, ge=0, lt=1)
     min_lr_ratio: float = Field(default=0.0, ge=0, le=1)
+    # settings that came later are in no key at their defaults
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        default="cosine", exclude_if=lambda found: found == "cosine"
+    )
+    """How the learning rate goes down after the warm-up: cosine (the paper's choice), linearly, or not at all."""
+    cooldown: float = Field(default=0.0, ge=0, le=1, exclude_if=lambda found: not found)
+    """With 'constant': share of the steps after the warm-up, the last ones, over which the rate goes down linearly."""
+    undecayed: list[Literal["norms", "embedding", "output", "matrices"]] = Field(
+        default=[*UNDECAYED], exclude_if=lambda found: sorted(found) == sorted(UNDECAYED)
+    )
+    """Weights without decay: norms and embeddings in the paper, whose output matrix is decayed like all others. A tied
+    output matrix is the embedding. There are no biases."""
+
+    @model_validator(mode="after")
+    def _goes_down(self) -> Optimizer:
+        if self.cooldown and self.schedule != "constant":
+            raise ValueError(f"'cooldown' is of schedule 'constant', and this one is '{self.schedule}'")
+        return self
 
 
 class Training(Strict):
@@ -69,8 +90,11 @@ class Training(Strict):
     attention: Literal["across", "documents", "megadocs"] = "across"
     """What a token sees of its window: all before it ('across', the paper's choice), or only its own document (a
     rephrase and its source are two), or only its own megadoc."""
-    loss_on: Literal["all", "real"] = "all"
-    """Tokens that are learned: all (the paper's choice), or those of real text alone; the rest is only read."""
+    loss_on: Literal["all", "real", "text"] = "all"
+    """Tokens that are learned: all (the paper's choice), those of real text alone, or those of any text but not what
+    delimits it ('text'): the boundary after each document, <think> and </think>. The rest is only read. Held-out losses
+    count each document's boundary for every run; one that learns 'text' alone cannot tell it, so its losses are higher
+    by that, most of all on short documents."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of features dropped after the embedding, each attention and each MLP."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)

@@ -17,7 +17,7 @@ from palimpsest.config.table import template_columns
 from palimpsest.generate.meter import Meter
 from palimpsest.generate.requests import Outcome, Request
 from palimpsest.lake import Lake, digest_file, digest_json
-from palimpsest.table import fill, read_table
+from palimpsest.table import fill, pieces, read_table
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,16 @@ class Recorded:
         samples = {value: g for g, value in enumerate(columns.order)}
         named = [*template_columns(columns.url), columns.text, columns.sample]
         for number, _, row in read_table(self.file, named):
-            g, url, text = samples.get(row.get(columns.sample)), fill(columns.url, row, number), row.get(columns.text)
-            if g is None or url is None or not isinstance(text, str):
+            g = samples.get(row.get(columns.sample))
+            if g is None:
                 continue
-            if (url, "", g) in found:
-                raise ConfigError(f"{self.file}: row {number}: a second '{columns.order[g]}' of {url}; keep one")
-            found[url, "", g] = text
+            for piece in pieces(row, columns, str(self.file)):
+                url, text = fill(columns.url, piece, number), piece.get(columns.text)
+                if url is None or not isinstance(text, str):
+                    continue
+                if (url, "", g) in found:
+                    raise ConfigError(f"{self.file}: row {number}: a second '{columns.order[g]}' of {url}; keep one")
+                found[url, "", g] = text
         return found
 
     def _listed(self) -> dict[tuple[str, str, int], str]:

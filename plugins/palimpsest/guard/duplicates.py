@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from palimpsest.ingest.minhash import BANDS, FACTORS, OFFSETS, ROWS
+from palimpsest.ingest.minhash import BANDS, FACTORS, MIX, OFFSETS, ROWS, run_hashes
 from palimpsest.words import WORD, SharedRuns
 
 SHINGLE = 5
@@ -15,7 +15,6 @@ SHINGLE = 5
 JACCARD = 0.75
 RUN = 13
 """Words of a run that nobody writes twice by chance (Brown et al. 2020, appendix C)."""
-MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Shingles:
@@ -112,7 +111,9 @@ class Quotes:
         held_out, self._shingles = list(held_out), shingles or Shingles()
         self._runs = SharedRuns(held_out, RUN)
         self._hashes = np.unique(
-            np.concatenate([np.zeros(0, np.uint64), *(_runs(self._shingles.words(text), RUN) for text in held_out)])
+            np.concatenate(
+                [np.zeros(0, np.uint64), *(run_hashes(self._shingles.words(text), RUN) for text in held_out)]
+            )
         )
         self.held_out = self._runs.texts
         self.documents = self.quoting = 0
@@ -121,7 +122,7 @@ class Quotes:
     def add(self, text: str, words: np.ndarray | None = None) -> None:
         """The stream's next document; ``words`` are its `Shingles.words` where they are known."""
         self.documents += 1
-        sought = _runs(self._shingles.words(text) if words is None else words, RUN)
+        sought = run_hashes(self._shingles.words(text) if words is None else words, RUN)
         places = np.searchsorted(self._hashes, sought)
         places[places == len(self._hashes)] = 0
         if not len(self._hashes) or not (self._hashes[places] == sought).any():
@@ -139,17 +140,7 @@ def banded(found: Sequence[np.ndarray]) -> list[tuple[np.ndarray, list[int]]]:
 
 def shingled(words: np.ndarray) -> np.ndarray:
     """`Shingles.of` a text by its `Shingles.words`."""
-    return np.unique(_runs(words, min(SHINGLE, max(len(words), 1))))
-
-
-def _runs(words: np.ndarray, length: int) -> np.ndarray:
-    """A hash per run of so many words."""
-    many = max(len(words) - length + 1, 0)
-    found = np.zeros(many, np.uint64)
-    for place in range(length):
-        found = (found ^ words[place : place + many]) * MIX
-        found ^= found >> np.uint64(29)
-    return found
+    return np.unique(run_hashes(words, min(SHINGLE, max(len(words), 1))))
 
 
 def bands(shingles: Sequence[np.ndarray]) -> list[list[int]]:

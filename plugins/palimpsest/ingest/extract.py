@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import codecs
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 
 import ftfy
-from resiliparse.parse.encoding import detect_encoding, detect_mime, map_encoding_to_html5
+from resiliparse.parse.encoding import detect_mime
 from resiliparse.parse.html import HTMLTree
 
-from palimpsest.ingest import profiles
+from palimpsest.ingest import charset, profiles
 
-META = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_:.-]{2,40})""", re.IGNORECASE)
 TAG = re.compile(rb"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
 # Elements that HTML closes by itself: leaving them open does not nest.
 UNNESTED = frozenset(
     b"area base br col embed hr img input link meta param source track wbr html head body p li dt dd tr td th thead "
     b"tbody tfoot option optgroup colgroup rt rp".split()
 )
-BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 TIDY = ftfy.TextFixerConfig(
     fix_encoding=False,
     unescape_html=False,
@@ -40,7 +38,10 @@ class Extracted:
     text: str
     title: str
     charset: str
-    repaired: bool
+    charset_from: str
+    """As `charset.Found.by`; 'source': the text came decoded."""
+    mojibake: int
+    """Lines on which it was undone."""
     extractor: str = ""
     words: dict[str, int] = field(default_factory=dict)
     """Of each candidate text that was made of the page, before repair."""
@@ -48,7 +49,7 @@ class Extracted:
 
 def is_binary(payload: bytes) -> bool:
     """Whether the bytes are no text in any charset (images, archives, programs)."""
-    if payload.startswith(tuple(bom for bom, _ in BOMS)):
+    if payload.startswith(tuple(bom for bom, _ in charset.BOMS)) or charset.is_utf16(payload):
         return False
     kind = detect_mime(payload[:4096])
     if kind.startswith("text/") or "xml" in kind or "json" in kind:
@@ -69,51 +70,40 @@ def depth_at_most(payload: bytes, limit: int) -> int:
     return deepest
 
 
-def find_charset(payload: bytes, declared: str) -> str:
-    """The charset the bytes are in, whatever the headers say: they are wrong on a few percent of the web."""
-    for bom, name in BOMS:
-        if payload.startswith(bom):
-            return name
-    if not payload.isascii() and _decodes(payload, "utf-8"):
-        return "utf-8"
-    meta = META.search(payload[:4096])
-    for label in (declared, meta[1].decode() if meta else ""):
-        known = map_encoding_to_html5(label, fallback_utf8=False) if label else None
-        if known and _decodes(payload, known):
-            return known
-    return detect_encoding(payload) or "windows-1252"
-
-
 def extract(payload: bytes, declared_charset: str, profile: profiles.Profile = "resiliparse") -> Extracted:
-    charset = find_charset(payload, declared_charset)
-    page = payload.decode(_python_name(charset), errors="replace")
+    encoded = charset.find(payload, declared_charset)
+    page = charset.decode(payload, encoded.name)
     tree = HTMLTree.parse(page)
     if profile == "resiliparse":
         found = profiles.Chosen(profiles.main_text(tree), profile)
     else:
         found = profiles.choose(profiles.Candidates(page, tree), profile)
-    text, repaired = repair(found.text)
+    text, mojibake = repair(found.text)
     title, _ = repair(" ".join((tree.title or "").split()))
-    return Extracted(text, title, charset, repaired, found.extractor, found.words)
+    return Extracted(text, title, *encoded, mojibake, found.extractor, found.words)
 
 
-def plain(payload: bytes, charset: str, title: str) -> Extracted:
+def plain(payload: bytes, declared_charset: str, title: str) -> Extracted:
     """A text that was extracted elsewhere, repaired like one of ours."""
-    text, repaired = repair(payload.decode(charset))
-    return Extracted(text, repair(title)[0], charset, repaired)
+    text, mojibake = repair(payload.decode(declared_charset))
+    return Extracted(text, repair(title)[0], declared_charset, "source", mojibake)
 
 
-def repair(text: str) -> tuple[str, bool]:
-    """The text with mojibake undone and control characters removed, and whether there was mojibake."""
+def repair(text: str) -> tuple[str, int]:
+    """The text with mojibake undone and control characters removed, and on how many lines there was mojibake to undo.
+
+    A text is repaired as a whole or not at all: 0 where fewer than half of the lines that could be broken are.
+    """
     lines = ftfy.fix_text(text, TIDY).split("\n")
-    suspect = [line for line in text.split("\n") if not line.isascii()]
-    fixed = [ftfy.fix_text(line, REPAIR) for line in suspect]
-    broken = sum(after != ftfy.fix_text(line, TIDY) for line, after in zip(suspect, fixed, strict=True))
-    repaired = bool(suspect) and broken >= MIN_BROKEN_LINES * len(suspect)
+    raw = text.split("\n")
+    suspect = Counter(line for line in raw if not line.isascii())  # a line that comes again is looked at once
+    fixed = {line: ftfy.fix_text(line, REPAIR) for line in suspect}
+    broken = sum(times for line, times in suspect.items() if fixed[line] != ftfy.fix_text(line, TIDY))
+    repaired = broken > 0 and broken >= MIN_BROKEN_LINES * suspect.total()
     if repaired:
-        lines = [ftfy.fix_text(line, REPAIR) for line in text.split("\n")]
+        lines = [fixed[line] if line in fixed else ftfy.fix_text(line, REPAIR) for line in raw]
     kept = "\n".join(line.rstrip() for line in lines)
-    return re.sub(r"\n{3,}", "\n\n", kept).strip("\n"), repaired
+    return re.sub(r"\n{3,}", "\n\n", kept).strip("\n"), broken if repaired else 0
 
 
 def table_cells(text: str) -> str:
@@ -122,18 +112,3 @@ def table_cells(text: str) -> str:
         " | ".join(cell.strip() for cell in re.split(r"\t+", line)) if "\t" in line else line
         for line in text.split("\n")
     )
-
-
-def _decodes(payload: bytes, charset: str) -> bool:
-    try:
-        payload.decode(_python_name(charset))
-    except (UnicodeDecodeError, LookupError):
-        return False
-    return True
-
-
-def _python_name(charset: str) -> str:
-    try:
-        return codecs.lookup(charset).name
-    except LookupError:
-        return "cp1252"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 import pyarrow as pa
 
-from palimpsest.config import Corpus, Limits
-from palimpsest.ingest import extract, langid, minhash, pii, profiles, scores
+from palimpsest.config import Cleaning, Corpus, Limits
+from palimpsest.ingest import extract, identifiers, langid, minhash, paragraphs, pii, profiles, scores
 from palimpsest.ingest.records import Record
 from palimpsest.ingest.worker import Poisoned, Worker
 
@@ -35,11 +35,14 @@ PAGES = pa.schema(
         ("http_status", pa.int32()),
         ("content_type", pa.string()),
         ("charset", pa.string()),
+        ("charset_from", pa.string()),
         ("raw_sha256", pa.string()),
         ("raw_bytes", pa.int64()),
         ("language", pa.string()),
         ("language_score", pa.float64()),
         ("repaired", pa.bool_()),
+        ("mojibake_lines", pa.int32()),
+        ("replacement_characters", pa.int32()),
         ("pii_email", pa.int32()),
         ("pii_phone", pa.int32()),
         ("pii_ip", pa.int32()),
@@ -73,33 +76,42 @@ class Quarantined(Exception):
         self.cause = cause
 
 
-def pages_schema(profile: profiles.Profile) -> pa.Schema:
-    """Of ``pages.parquet``: one extractor alone has nothing to choose."""
-    return PAGES if profile == "resiliparse" else pa.unify_schemas([PAGES, CHOICE])
+def pages_schema(profile: profiles.Profile, cleaning: Cleaning | None = None) -> pa.Schema:
+    """Of ``pages.parquet``: one extractor alone has nothing to choose, and what is not asked for is not measured."""
+    known = [(f"pii_{kind}", pa.int32()) for kind in identifiers.KINDS] + [("paragraph_languages", paragraphs.TYPE)]
+    asked = pa.schema([field for field in known if cleaning and field[0] in cleaning.columns])
+    return pa.unify_schemas([PAGES, asked] if profile == "resiliparse" else [PAGES, CHOICE, asked])
 
 
 def examine(
     payload: bytes, charset: str, shingle_words: int, title: str | None = None,
-    profile: profiles.Profile = "resiliparse",
+    profile: profiles.Profile = "resiliparse", jaccard: float = 0.75,
+    personal: Sequence[identifiers.Kind] = (), by_paragraph: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Everything that takes looking at the page; runs in the worker. With a ``title`` the payload is its text."""
     if title is None:
         found = extract.extract(payload, charset, profile)
     else:
         found = extract.plain(payload, charset, title)
-    redacted, counts = pii.redact(found.text)
-    title, _ = pii.redact(found.title)
+    rest, numbers = identifiers.redact(found.text, personal)  # first: parts of an account number look like telephones
+    redacted, counts = pii.redact(rest)
+    title, _ = pii.redact(identifiers.redact(found.title, personal)[0])
     language, confidence = langid.identify(redacted)
+    text = extract.table_cells(redacted)
     return {
         "title": title,
-        "text": extract.table_cells(redacted),
+        "text": text,
         "charset": found.charset,
-        "repaired": found.repaired,
+        "charset_from": found.charset_from,
+        "repaired": found.mojibake > 0,
+        "mojibake_lines": found.mojibake,
+        "replacement_characters": redacted.count("\ufffd"),
         "language": language,
         "language_score": confidence,
-        **{f"pii_{kind}": count for kind, count in counts.items()},
+        **{f"pii_{kind}": count for kind, count in (counts | numbers).items()},
+        **({"paragraph_languages": paragraphs.languages(text)} if by_paragraph else {}),
         **scores.score(redacted),
-        "minhash_bands": minhash.bands(redacted, shingle_words),
+        "minhash_bands": minhash.bands(redacted, shingle_words, jaccard),
         "extractor": found.extractor,
         **{f"{name}_words": found.words.get(name) for name in profiles.EXTRACTORS},
     }
@@ -108,7 +120,9 @@ def examine(
 def page_row(record: Record, warc_file: str, corpus: Corpus, worker: Worker) -> dict[str, Any]:
     """The row of ``pages``. Raises `Quarantined`."""
     check(record, corpus.limits)
-    asked = (record.charset, corpus.documents.shingle_words, record.title, corpus.extraction.profile)
+    rules, cleaning = corpus.documents, corpus.cleaning
+    asked = (record.charset, rules.shingle_words, record.title, corpus.extraction.profile, rules.near_duplicate_jaccard)
+    asked += (cleaning.personal, cleaning.paragraph_languages)
     try:
         examined = worker(record.payload, *asked)
     except Poisoned as poison:

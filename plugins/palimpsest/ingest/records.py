@@ -48,7 +48,8 @@ class Record:
     kind: str
     """One of `PAGE_KINDS`, or what its file calls it."""
     offset: int
-    """Where a reader finds it again: a byte of the file as it lies on disk, or the row's number from 1."""
+    """Where a reader finds it again: a byte of the file as it lies on disk, or the row's number from 1; of a text in
+    pieces the piece's, counted as if every row had all of them."""
     url: str
     date: dt.datetime | None
     http_status: int | None = None

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from palimpsest.config import Columns, Corpus
-from palimpsest.config.table import template_columns
+from palimpsest.config.table import PIECE, template_columns
 from palimpsest.ingest.records import Record, SourceFile
 from palimpsest.lake import LakeError
-from palimpsest.table import fill, read_table
+from palimpsest.table import fill, pieces, read_table
 
 
 def read_rows(file: SourceFile, corpus: Corpus) -> Iterator[Record]:
@@ -21,7 +21,11 @@ def read_rows(file: SourceFile, corpus: Corpus) -> Iterator[Record]:
     found = False
     for number, position, row in read_table(file.path, [n for n in named if n], corpus.source.where, file.name):
         found = True
-        yield _record(columns, row, number, position, first_day)
+        for piece in pieces(row, columns, file.name):
+            record = _record(columns, piece, number, position, first_day)
+            if columns.pieces > 1:  # each stands somewhere else, or one could not be told from the next
+                record.offset = (number - 1) * columns.pieces + piece[PIECE]
+            yield record
     if not found:
         chosen = ", ".join(f"{key} = {value!r}" for key, value in corpus.source.where.items())
         raise LakeError(

@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from palimpsest.config import Corpus
+from palimpsest.ingest import minhash
 from palimpsest.ingest.day import Day
 from palimpsest.ingest.pages import Quarantined, examine, page_row, pages_schema, quarantine_row, withheld_row
 from palimpsest.ingest.profiles import load
@@ -51,12 +52,17 @@ def extract_days(
         "shingle_words": corpus.documents.shingle_words,
         "undated": corpus.start.isoformat(),
     }
+    cut = minhash.bands_and_rows(corpus.documents.near_duplicate_jaccard)
+    if cut != (minhash.BANDS, minhash.ROWS):
+        config["bands_and_rows"] = cut
     if corpus.source.is_table:
         config["source"] = corpus.source.model_dump(include={"kind", "columns", "where"})
     if corpus.source.damaged != "error":
         config["damaged"] = corpus.source.damaged
     if corpus.extraction.profile != "resiliparse":
         config["extraction"] = corpus.extraction.model_dump()
+    if corpus.cleaning.columns:
+        config["cleaning"] = sorted(corpus.cleaning.columns)
     prints = {file.name: file.fingerprint for file in files}
     published = []
     with tempfile.TemporaryDirectory(prefix="palimpsest-pages-") as scratch:
@@ -66,7 +72,7 @@ def extract_days(
             def write(directory: Path, day: dt.date = day, number: int = number) -> Facts:
                 nonlocal spool
                 if spool is None:
-                    left, schema = sorted(set(days))[number:], pages_schema(corpus.extraction.profile)
+                    left, schema = sorted(set(days))[number:], pages_schema(corpus.extraction.profile, corpus.cleaning)
                     spool = _Spool(Path(scratch), left, schema, tombstones.standing(lake))
                     spool.fill(corpus, [file for file in files if file.may_hold(spool.days, corpus.start)], progress)
                 if tombstones.standing(lake).keys() - spool.taken_down:

@@ -157,16 +157,16 @@ class Work:
         return Took(json.loads((self.folder / "offline.json").read_text())["elapsed_time"], self.tokens)
 
 
-def datatrove_python(base: Path) -> Path | None:
+def datatrove_python(base: Path, name: str = "datatrove", packages: Sequence[str] = DATATROVE) -> Path | None:
     """The Python of an environment with the pinned datatrove, made on first use; None if it cannot be had."""
-    place = base / "datatrove"
+    place = base / name
     python, stamp = place / "bin" / "python", place / "installed"
-    if not stamp.exists() or stamp.read_text() != " ".join(DATATROVE):
+    if not stamp.exists() or stamp.read_text() != " ".join(packages):
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(place)], check=True)
-        install = [str(python), "-m", "pip", "install", "--quiet", *DATATROVE]
+        install = [str(python), "-m", "pip", "install", "--quiet", *packages]
         done = subprocess.run(install, capture_output=True, text=True)
         if done.returncode:
             print(f"datatrove is not compared with: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
             return None
-        stamp.write_text(" ".join(DATATROVE))
+        stamp.write_text(" ".join(packages))
     return python

@@ -69,3 +69,13 @@ def test_a_recording_that_is_not_there_says_where_to_put_it(monkeypatch, tmp_pat
     monkeypatch.setenv("PALIMPSEST_DATA", str(tmp_path))
     with pytest.raises(ConfigError, match=rf"no file {tmp_path}/none\.parquet; put the data there, or set PALIMP"):
         Recorded(Engine(kind="recorded", file="$PALIMPSEST_DATA/none.parquet"))
+
+
+def test_versions_are_cut_where_their_source_is(tmp_path):
+    path = tmp_path / "versions.parquet"
+    texts = {"plain": "a b c d e f", "old": "A B C D E F G H"}
+    pq.write_table(pa.Table.from_pylist([{"doc": 1, "version": v, "text": t} for v, t in texts.items()]), path)
+    recorded = engine(path, ["old"], url="https://x.example/{doc}/{piece}", pieces=2)
+    requests = [Request(str(n), f"https://x.example/1/{n}", "rephrase", 0, "the source", 0) for n in (1, 2, 3)]
+    assert [outcome.text for outcome in recorded.generate(requests)] == ["A B C D", "E F G H", None]
+    assert recorded.model != engine(path, ["old"], url="https://x.example/{doc}/{piece}", pieces=3).model

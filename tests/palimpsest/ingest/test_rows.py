@@ -155,3 +155,39 @@ def test_the_table_of_cpython_is_of_the_standard_library_that_is_asked(tmp_path,
         texts[name] = cpython_table().read_text()
     assert "In the one library" in texts["one"]
     assert "In the other library" in texts["other"]
+
+
+def test_texts_are_cut_into_pieces_that_together_are_the_text(lake, make_table_corpus, write_lines):
+    long = PROSE.format(n=7).split()
+    file = write_lines({"id": "a", "text": " ".join(long)}, {"id": "b", "text": "one  two"}, {"id": "c", "text": " "})
+    columns = Columns(url="https://rows.example/{id}/{piece}", pieces=3)
+    days = extract_days(make_table_corpus(file, columns=columns), [DAY], lake)
+    pages = {row["url"].removeprefix("https://rows.example/"): row for row in rows(days[0], "pages")}
+    assert sorted(pages) == ["a/1", "a/2", "a/3", "b/1", "b/2"]
+    assert [pages[f"a/{n}"]["text"].split() for n in (1, 2, 3)] == [long[:26], long[26:52], long[52:]]
+    assert [pages[f"b/{n}"]["text"] for n in (1, 2)] == ["one", "two"]
+    assert {name: row["warc_offset"] for name, row in pages.items()} == {
+        "a/1": 1,
+        "a/2": 2,
+        "a/3": 3,
+        "b/1": 4,
+        "b/2": 5,
+    }
+    (whole,) = rows(days[0], "quarantine")
+    assert (whole["warc_offset"], whole["cause"]) == (7, "no_text")
+
+
+def test_a_tables_own_pieces_are_not_taken_for_ours(lake, make_table_corpus, write_lines):
+    file = write_lines(*({"piece": n, "text": PROSE.format(n=n)} for n in (4, 9)))
+    whole = make_table_corpus(file, columns=Columns(url="https://rows.example/{piece}"))
+    (day,) = extract_days(whole, [DAY], lake)
+    assert {row["url"] for row in rows(day, "pages")} == {"https://rows.example/4", "https://rows.example/9"}
+    cut = make_table_corpus(file, columns=Columns(url="https://rows.example/{piece}", pieces=2))
+    with pytest.raises(LakeError, match="the table has a column 'piece' of its own; rename it"):
+        extract_days(cut, [DAY], lake)
+
+
+def test_pieces_need_addresses_of_their_own_and_whole_texts_keep_their_datasets():
+    with pytest.raises(ValueError, match=r"with pieces: 2 each piece needs its own address; write \{piece\}"):
+        Columns(url="https://rows.example/{id}", pieces=2)
+    assert "pieces" not in Columns().model_dump() and Columns(url="{id}/{piece}", pieces=2).model_dump()["pieces"] == 2

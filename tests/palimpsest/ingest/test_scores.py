@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import random
+import re
+
 import pytest
 
-from palimpsest.ingest.minhash import BANDS, bands, shingles
+from palimpsest.ingest.minhash import BANDS, bands, bands_and_rows, shingles
 from palimpsest.ingest.scores import score
 
 
@@ -60,5 +63,30 @@ def test_similar_texts_share_bands_and_others_do_not():
     assert a == bands(" ".join(words).upper().replace(" ", ",  "), 5)
 
 
-def test_shingles_of_a_short_text_are_the_text():
-    assert shingles("Two words", 5) == {"two words"}
+def test_shingles_are_runs_of_words_whatever_stands_between_them():
+    assert shingles("Two words", 5).tolist() == shingles("two, WORDS!", 5).tolist() != shingles("two other", 5).tolist()
+    assert len(shingles("Two words", 5)) == 1
+    text = "Ein Süßes ſ_x ٣ 中文 and a " * 20_000 + "x" * 70_000 + " end"
+    words = re.findall(r"\w+", text.lower())
+    runs = dict(zip(zip(*(words[i:] for i in range(5)), strict=False), shingles(text, 5).tolist(), strict=True))
+    assert len(set(runs.values())) == len(runs) == 9
+
+
+def test_bands_and_rows_follow_from_the_threshold():
+    assert bands_and_rows(0.75) == (28, 4)
+    found = {jaccard: bands_and_rows(jaccard) for jaccard in (0.3, 0.5, 0.8, 0.9, 1.0)}
+    assert all((1 - jaccard**rows) ** count <= 1e-4 for jaccard, (count, rows) in found.items() if rows > 1)
+    assert [rows for _, rows in found.values()] == sorted(rows for _, rows in found.values())
+    assert len(bands("one two three four five six", 5, 0.9)) == found[0.9][0]
+
+
+@pytest.mark.parametrize("jaccard", [0.5, 0.3])
+def test_pairs_meet_as_often_as_the_bands_say(jaccard):
+    dice, met = random.Random(3), 0
+    for _ in range(400):
+        words = [f"w{n}" for n in dice.sample(range(10**6), 200)]
+        shared = round(200 * jaccard)
+        rest = (200 - shared) // 2
+        mine, theirs = words[: shared + rest], words[:shared] + words[shared + rest :]
+        met += bool(set(bands(" ".join(mine), 1)) & set(bands(" ".join(theirs), 1)))
+    assert met / 400 == pytest.approx(1 - (1 - jaccard**4) ** 28, abs=0.07)

@@ -1,15 +1,24 @@
 -- Pages that pass alone: older captures of a url, then exact copies. The earliest page (then the lowest url) survives.
+-- Windows are over narrow rows: a text is read for its digest and not carried through a sort.
 with judged as (
     select * from {{ ref('int_pages_judged') }}
+),
+
+digested as materialized (
+    select
+        page_id,
+        url,
+        fetched_at,
+        {{ sha256_hex("array_to_string(" ~ plain_words('text') ~ ", ' ')") }} as words_sha256
+    from judged
+    where rule is null
 ),
 
 captures as (
     select
         *,
-        row_number() over (partition by url order by fetched_at desc, page_id asc) > 1 as is_superseded,
-        {{ sha256_hex("array_to_string(" ~ plain_words('text') ~ ", ' ')") }} as words_sha256
-    from judged
-    where rule is null
+        {{ is_superseded() }} as is_superseded
+    from digested
 ),
 
 current_captures as (
@@ -25,9 +34,7 @@ final as (
     select
         captures.page_id,
         captures.url,
-        captures.text,
         captures.fetched_at,
-        captures.minhash_bands,
         case
             when captures.is_superseded then 'url.superseded'
             {% if enabled_rule('duplicates.exact') -%}

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from palimpsest.config import Review, Study
+from palimpsest.config import Review, Study, evaluation_sets
 from palimpsest.generate.requests import Rendered
 from palimpsest.generate.review import benchmark
 from palimpsest.generate.review.benchmark import Benchmarks
@@ -84,7 +84,7 @@ class Reviewer:
         """All that decides besides the code: for the configuration of what is published."""
         return {
             "review": self.review.model_dump(mode="json", exclude={"benchmarks"}),
-            "benchmarks": sorted(self.benchmarks.digests.values()),
+            "benchmarks": self.benchmarks.canonical(),
             "near_copy_overlap": self.near_copy_overlap,
             "repeatable": self.repeatable,
         }
@@ -98,7 +98,7 @@ def open_reviewer(study: Study, strategy: str) -> Reviewer:
         review=chosen.review,
         near_copy_overlap=study.gates.near_copy_overlap,
         repeatable=chosen.engine.kind == "vllm" and chosen.sampling.temperature > 0,
-        benchmarks=benchmark.load(tuple(chosen.review.benchmarks)),
+        benchmarks=benchmark.load((*chosen.review.benchmarks, *evaluation_sets(study).values())),
     )
 
 

@@ -52,6 +52,8 @@ def found(text: str, reviewer: Reviewer) -> str | None:
         ("What KEEPS the flame -- burning through the night? The oxygen, in the air", "q1"),
         ("Q: Why does a foghorn have a low note? It carries farther!", "q3"),
         ("Fold a soft cloth twice, breathe on the glass, and wipe it in one slow turn.", "q4"),
+        ("Why does a foghorn have a low note? A) It is cheap B) It carries farther. C) It is old", "q3"),
+        ("Why does a foghorn have a low note? It car-\n ries far\u00adther", "q3"),
     ],
 )
 def test_a_recited_item_is_named(reviewer, text, item):
@@ -82,6 +84,15 @@ def test_recited_items_are_dropped_and_their_file_is_known_by_content(reviewer):
     assert (reviewer.benchmarks.items, reviewer.benchmarks.too_short) == (6, 1)
 
 
+def test_files_of_one_name_are_both_in_the_key(tmp_path):
+    for folder, item in zip("ab", ITEMS, strict=False):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "items.jsonl").write_text(json.dumps(item))
+    files = [str(tmp_path / folder / "items.jsonl") for folder in "ab"]
+    assert len(set(load(tuple(files)).canonical())) == 2
+    assert load(tuple(files)).canonical() == load(tuple(reversed(files))).canonical()
+
+
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
@@ -90,6 +101,7 @@ def test_recited_items_are_dropped_and_their_file_is_known_by_content(reviewer):
         ({"question": "Q", "choices": {"text": ["a", "b"], "label": ["1", "2"]}, "answerKey": "2"}, ("Q", "b")),
         ({"ctx": "Q", "endings": ["a", "b"], "label": "0"}, ("Q", "a")),
         ({"goal": "Q", "sol1": "a", "sol2": "b", "label": 1}, ("Q", "b")),
+        ({"question": "Q", "choices": ["a", "b"], "answer": "B"}, ("Q", "b")),
         ({"question": "Q", "answer": "b"}, ("Q", "b")),
         ({"question": "Q", "answer": ["b", "c"]}, ("Q", "b")),
         ({"question": "Q", "answer": 42}, ("Q", "42")),

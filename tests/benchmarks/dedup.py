@@ -1,0 +1,187 @@
+"""Near-duplicate removal beside datatrove's four MinHash stages on the same documents, and its cost as they grow.
+
+Processor seconds are counted, on one core for both, so other load on the machine weighs on both alike. Ours are all
+that a corpus does from texts to documents: signatures, the pages' Parquet, and the whole dbt build with the rules for
+single pages off. Documents are made of pieces of web text, 200 words each; in a hundred 3 are copies, 10 have up to one
+word in sixteen changed, and 2 are of one family of pages that fill in a form.
+
+``make bench ARGS=dedup`` compares at 10,000 and 50,000. ``PYTHONPATH=plugins:. .venv/bin/python
+tests/benchmarks/dedup.py 10000 100000 1000000`` prints what ours costs at each count; PALIMPSEST_DUCKDB_MEMORY (here
+3GB unless it is set) bounds what the tables hold.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from palimpsest import decontamination, warehouse
+from palimpsest.config import DocumentRules
+from palimpsest.config.files import data_dir
+from palimpsest.documents import SELECT
+from palimpsest.ingest import minhash
+from palimpsest.ingest.pages import PAGES
+from tests.benchmarks.serving.clients import datatrove_python
+
+BASE = Path(__file__).parents[2] / ".bench"
+COUNTS = (10_000, 50_000)
+PEER = [
+    "datatrove==0.10.1", "spacy==3.8.18", "nltk==3.10.4", "regex==2026.11.15", "numpy==2.4.6", "orjson==3.13.0",
+    "tokenizers==0.23.3", "xxhash==3.8.2",
+]  # fmt: skip
+WORDS, PIECE, RECENT = 200, 25, 2_000
+EPOCH = 1_700_000_000_000_000
+MEMORY = "3GB"
+
+
+def run() -> list[dict]:
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as folder:
+        python = datatrove_python(BASE, "datatrove-dedup", PEER)
+        for count in COUNTS:
+            file = write(Path(folder) / f"{count}.jsonl", count)
+            ours = _child([sys.executable, __file__, "--ours", str(file)])
+            theirs = None
+            if python:
+                script = Path(__file__).parent / "filters" / "minhash.py"
+                theirs = _child([str(python), str(script), str(file), f"{folder}/datatrove{count}"])
+                kept = sum(len(f.read_bytes().splitlines()) for f in Path(f"{folder}/datatrove{count}/kept").iterdir())
+                print(f"{count:,} documents: ours keep {ours['kept']:,}, datatrove's {kept:,}")
+            name = f"dedup: {count:,} documents, against datatrove's four MinHash stages"
+            for unit, key in (("documents/s", "seconds"), ("MiB", "memory")):
+                found = [None if side is None else side[key] for side in (ours, theirs)]
+                if key == "seconds":
+                    found = [None if spent is None else count / spent for spent in found]
+                rows.append({"name": f"{name}: {unit}", "ours": found[0], "peer": found[1], "unit": unit})
+    return rows
+
+
+def write(file: Path, count: int) -> Path:
+    """So many documents as JSON lines of id and text."""
+    with file.open("w", encoding="utf-8") as lines:
+        for number, text in enumerate(documents(count)):
+            lines.write(json.dumps({"id": str(number), "text": text}) + "\n")
+    return file
+
+
+def documents(count: int) -> Iterator[str]:
+    """The texts; memory is for the pool of words and the latest documents."""
+    dice, words = random.Random(7), _pool()
+    recent: list[list[str]] = []
+    form = _drawn(dice, words)
+    for _ in range(count):
+        kind = dice.random() if recent else 1
+        if kind < 0.02:
+            made = list(form)
+            for place in range(0, WORDS, 40):
+                made[place] = dice.choice(words)
+        elif kind < 0.15:
+            made = list(dice.choice(recent))
+            for place in dice.sample(range(len(made)), 0 if kind < 0.05 else dice.randint(1, WORDS // 16)):
+                made[place] = dice.choice(words)
+        else:
+            made = _drawn(dice, words)
+        recent.append(made)
+        del recent[:-RECENT]
+        yield " ".join(made)
+
+
+def _drawn(dice: random.Random, words: list[str]) -> list[str]:
+    starts = [dice.randrange(len(words) - PIECE) for _ in range(WORDS // PIECE)]
+    return [word for start in starts for word in words[start : start + PIECE]]
+
+
+def _pool() -> list[str]:
+    files = sorted((data_dir() / "text").glob("web_train-*.parquet"))[:3]
+    if not files:
+        print("dedup: no web text in the data folder; the documents are of random words")
+        dice = random.Random(11)
+        return [f"word{int(dice.paretovariate(0.7))}" for _ in range(2_000_000)]
+    return [
+        word for file in files for text in pq.read_table(file, columns=["text"])["text"] for word in str(text).split()
+    ]
+
+
+def ours(file: Path) -> dict:
+    """From texts to documents in this process; its processor seconds and the most memory it held (MiB)."""
+    os.environ.setdefault("PALIMPSEST_DUCKDB_MEMORY", MEMORY)
+    others = {name: pa.array([0], field.type)[0] for name, field in zip(PAGES.names, PAGES, strict=True)
+              if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)}  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as scratch:
+        os.environ["PALIMPSEST_STATE"] = scratch
+        pages = Path(scratch) / "pages.parquet"
+        with pq.ParquetWriter(pages, PAGES, compression="zstd") as writer, file.open(encoding="utf-8") as lines:
+            rows = []
+            for number, line in enumerate(lines):
+                text = json.loads(line)["text"]
+                rows.append({
+                    **others, "page_id": f"{number:016x}", "url": f"https://s{number % 997}.example/{number}",
+                    "site": f"s{number % 997}.example", "text": text, "fetched_at": EPOCH + number, "day": 0,
+                    "minhash_bands": minhash.bands(text, 5),
+                })  # fmt: skip
+                if len(rows) == 1_000:
+                    writer.write_table(pa.Table.from_pylist(rows, PAGES))
+                    rows = []
+            writer.write_table(pa.Table.from_pylist(rows, PAGES))
+        signed = _seconds()
+        inputs = {"pages": pages, "overlaps": decontamination.none_found(Path(scratch))}
+        rules = DocumentRules(disabled=others_than_duplicates())
+        variables = {"rules": rules.model_dump(), "corpus": "bench", "origin": "real"}
+        found = warehouse.build(SELECT, inputs=inputs, variables=variables, out=Path(scratch), threads=1)
+        for node in found:
+            print(f"  {node.name} {node.seconds:.1f} s", file=sys.stderr)
+        kept = pq.read_metadata(Path(scratch) / "documents.parquet").num_rows
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": _seconds(), "signatures": signed, "memory": memory, "kept": kept}
+
+
+def others_than_duplicates() -> list[str]:
+    """Every rule of document_rules.sql but the two that this is about."""
+    macro = (warehouse.PROJECT / "macros" / "document_rules.sql").read_text(encoding="utf-8")
+    named = set(re.findall(r"'([a-z0-9]+_?[a-z0-9]+\.[a-z0-9_%]+)'", macro)) - {"duplicates.exact", "duplicates.near"}
+    counted = {"gopher_repetition.top_%dgram": range(2, 5), "gopher_repetition.duplicate_%dgrams": range(5, 11)}
+    return sorted(rule % n if "%" in rule else rule for rule in named for n in counted.get(rule, [0]))
+
+
+def _seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _child(command: list[str]) -> dict:
+    core = min(os.sched_getaffinity(0))
+    done = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, text=True, preexec_fn=lambda: os.sched_setaffinity(0, {core})
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def scaling(counts: list[int]) -> None:
+    """What each count costs, printed as it is known."""
+    with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as folder:
+        for count in counts:
+            file = write(Path(folder) / "documents.jsonl", count)
+            found = _child([sys.executable, __file__, "--ours", str(file)])
+            seconds, signed = found["seconds"], found["signatures"]
+            print(f"{count:>9,} documents: {seconds:.0f} s of one core, {signed:.0f} of them signatures;", end=" ")
+            print(
+                f"{1e6 * seconds / count:.0f} µs each, {found['memory']:,.0f} MiB, {found['kept']:,} kept", flush=True
+            )
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--ours":
+        print(json.dumps(ours(Path(sys.argv[2]))))
+    else:
+        scaling([int(count) for count in sys.argv[1:]])
