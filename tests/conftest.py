@@ -20,6 +20,15 @@ for name, value in {
 }.items():
     os.environ[name] = value
 
+GARDEN = """\
+name: garden
+description: Made for a test.
+source: {kind: warc, files: [garden.warc.gz]}
+start: 2026-10-01
+end: 2026-10-28
+"""
+"""A corpus file for studies whose documents a test publishes itself."""
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests that need a real vLLM run when they are asked for (-m vllm): a server takes half a minute to start.

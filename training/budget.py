@@ -1,13 +1,14 @@
-"""What a study trains: steps, tokens, passes and FLOPs of every recipe at the point the study file writes."""
+"""What a study trains: steps, tokens, passes and FLOPs of every recipe at the points its file comes to unsearched."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 
-from palimpsest.config import Model, Study
+from palimpsest.config import Study
 from palimpsest.mixes import recipe_rows
 from training import points
+from training.flops import flops_per_token
 
 Rows = dict[str, list[dict]]
 
@@ -15,13 +16,15 @@ Rows = dict[str, list[dict]]
 def budget(study: Study, recipes: Mapping[str, Sequence[Mapping]], vocabulary: int) -> list[dict]:
     """One row per recipe: runs, steps and tokens of one run, passes by layout, FLOPs of one run.
 
-    ``recipes`` holds the rows of ``mixes.parquet`` by recipe, one per stream. A search comes on top: at least its
-    centre and their neighbours once each, which ``searched`` counts.
+    ``recipes`` holds the rows of ``mixes.parquet`` by recipe, one per stream. Mixes that follow another ('like',
+    'match') follow the point it is written with. A search comes on top: at least its centre and their neighbours once
+    each, which ``searched`` counts.
     """
-    found = []
-    for recipe, rows in recipes.items():
+    found, known = [], {name: [row | {"vocabulary": vocabulary} for row in rows] for name, rows in recipes.items()}
+    followed = points.resolve(study, known, {recipe: points.own(study, recipe) for recipe in recipes})
+    for recipe, rows in known.items():
         training = study.training_of(recipe)
-        run = points.at(study, rows, points.own(study, recipe), training.seeds[0])
+        run = points.at(study, rows, followed[recipe], training.seeds[0])
         tokens = run["steps"] * training.batch * training.context
         found.append(
             {
@@ -35,15 +38,6 @@ def budget(study: Study, recipes: Mapping[str, Sequence[Mapping]], vocabulary: i
             }
         )
     return found
-
-
-def flops_per_token(model: Model, vocabulary: int, context: int) -> int:
-    """`Decoder.flops_per_token` of a model that is not made: 1.5B parameters are 6 GB."""
-    width, head = model.width, model.width // model.heads
-    attention = (model.heads + 2 * (model.kv_heads or model.heads)) * head * width + width * width
-    norms = 2 * width * model.layers + width
-    matrices = model.layers * (attention + 3 * width * model.mlp) + norms + vocabulary * width
-    return 6 * matrices + 6 * model.layers * context * width
 
 
 def imagined(study: Study, *, documents: int, real: int, written: Mapping[str, int]) -> Rows:

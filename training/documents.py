@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from training.data import Sequences
 
 REAL = ("real", "slice")  # kinds of parts that people wrote; the others are synthetic
+RATIONALE = ("rationale",)  # kinds of parts that stand between marks
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,17 @@ class Parts:
     """Per part: the megadoc's position in the stream."""
     real: np.ndarray
     """Per part: did people write it?"""
+    ends: np.ndarray
+    """Per part: does a boundary token close it?"""
+    rationale: np.ndarray
+    """Per part: is it a rationale between its marks?"""
     tokens: int
     """Of the whole stream."""
     file: Path
+    head: np.ndarray | None = None
+    """Per part: how many of its first tokens delimit (`training.delimiters.mark`)."""
+    tail: np.ndarray | None = None
+    """Of its last ones, the boundary among them."""
 
     def real_before(self, places: np.ndarray) -> np.ndarray:
         """Real tokens of the stream before each place."""
@@ -45,14 +54,38 @@ class Parts:
 def load(file: Path) -> Parts:
     table = pq.read_table(file, columns=["start", "tokens", "position", "kind", "ends_row"])
     ends = table["ends_row"].to_numpy().astype(np.int64)
-    real = pc.is_in(table["kind"], value_set=pc.cast(list(REAL), table["kind"].type)).to_numpy()
-    tokens = pc.sum(table["tokens"]).as_py()
-    return Parts(table["start"].to_numpy(), np.cumsum(ends) - ends, table["position"].to_numpy(), real, tokens, file)
+    real, rationale = (
+        pc.is_in(table["kind"], value_set=pc.cast(list(kinds), table["kind"].type)).to_numpy()
+        for kinds in (REAL, RATIONALE)
+    )
+    return Parts(
+        table["start"].to_numpy(),
+        np.cumsum(ends) - ends,
+        table["position"].to_numpy(),
+        real,
+        ends.astype(bool),
+        rationale,
+        pc.sum(table["tokens"]).as_py(),
+        file,
+    )
 
 
 def real_targets(sequences: Sequences, parts: Sequence[Parts], step: int) -> np.ndarray:
     """(batch, context): is the target from real text? A megadoc's real copy counts as real, padding does not."""
     return _look_up(sequences, parts, step, "real")[:, 1:].astype(bool) & sequences.targets(step)
+
+
+def text_targets(sequences: Sequences, parts: Sequence[Parts], step: int) -> np.ndarray:
+    """(batch, context): is the target text, that is neither boundary nor mark nor padding? ``parts`` are marked."""
+    source, positions = sequences.positions(step)
+    found = np.empty(positions.shape, bool)
+    for number, stream in enumerate(parts):
+        mine = source == number
+        places = positions[mine]
+        owner = np.searchsorted(stream.starts, places, side="right") - 1
+        left = np.append(stream.starts[1:], stream.tokens)[owner] - places
+        found[mine] = (places - stream.starts[owner] >= stream.head[owner]) & (left > stream.tail[owner])
+    return found[:, 1:] & sequences.targets(step)
 
 
 def segments(sequences: Sequences, parts: Sequence[Parts], step: int, unit: str) -> np.ndarray:

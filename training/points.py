@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 
 from palimpsest.config import Study
-from palimpsest.lake import LakeError, Published
+from palimpsest.lake import LakeError, NotPublished, Published
 from training import data
+from training.flops import flops_per_token
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -40,10 +41,11 @@ class Point(NamedTuple):
 
 
 def recipes(mixes: Published) -> dict[str, list[dict]]:
-    """The rows of each recipe, as the mixes have them."""
+    """The rows of each recipe, as the mixes have them, each with the size of their tokenizer's ``vocabulary``."""
     found: dict[str, list[dict]] = {}
+    vocabulary = _vocabulary(mixes)
     for row in pq.read_table(mixes.file("mixes.parquet")).to_pylist():
-        found.setdefault(row["recipe"], []).append(row)
+        found.setdefault(row["recipe"], []).append(row | {"vocabulary": vocabulary})
     return found
 
 
@@ -161,8 +163,8 @@ def resolve(study: Study, found: Mapping[str, Rows], best: Mapping[str, Point]) 
 def matched(study: Study, rows: Rows, by: str, other: Mapping[str, Any]) -> Point:
     """The recipe's own point, with the epochs whose run is nearest to ``other`` in what ``by`` counts (`spent`)."""
     point = own(study, rows[0]["recipe"])
-    batch = study.training_of(rows[0]["recipe"]).batch
-    run, wanted = at(study, rows, point, 0), spent(study, other, by)
+    batch, vocabulary = study.training_of(rows[0]["recipe"]).batch, rows[0].get("vocabulary")
+    run, wanted = at(study, rows, point, 0), spent(study, other, by, vocabulary)
 
     def costs(steps: int) -> float:
         block = study.training_of(run["recipe"]).block
@@ -171,7 +173,7 @@ def matched(study: Study, rows: Rows, by: str, other: Mapping[str, Any]) -> Poin
             stream | {"sequences": count, "passes": count * stream["passes"] / max(stream["sequences"], 1)}
             for stream, count in zip(run["streams"], sequences, strict=False)
         ]
-        return spent(study, run | {"steps": steps, "streams": streams}, by)
+        return spent(study, run | {"steps": steps, "streams": streams}, by, vocabulary)
 
     low, high = 1, 1
     while costs(high) < wanted:
@@ -186,18 +188,37 @@ def matched(study: Study, rows: Rows, by: str, other: Mapping[str, Any]) -> Poin
     return point
 
 
-def spent(study: Study, run: Mapping[str, Any], by: str) -> float:
-    """Trained tokens of a run ('compute'), or those of real text among them ('real_tokens').
+def spent(study: Study, run: Mapping[str, Any], by: str, vocabulary: int | None = None) -> float:
+    """FLOPs of a run ('compute', as its evaluation counts them), its trained tokens ('tokens'), or those of real text
+    among them ('real_tokens'). A FLOP count needs the ``vocabulary``.
 
     The copies inside a synthetic stream count as often as that stream's own sequences pass over them. (The authors'
     analysis divides all sequences by that stream's size, which over-counts them by 1 / f.)
     """
     training = study.training_of(run["recipe"])
+    tokens = run["steps"] * training.batch * training.context
+    if by == "tokens":
+        return tokens
     if by == "compute":
-        return run["steps"] * training.batch * training.context
+        if vocabulary is None:
+            raise LakeError(
+                f"mixes.{run['recipe']}: matching by compute counts the FLOPs of the output matrix, and the lake no "
+                "longer has the split whose tokenizer says how large that is; run "
+                f"python -m palimpsest split {study.name}"
+            )
+        return tokens * flops_per_token(training.model, vocabulary, training.context)
     if training.packing == "cut":
         return training.context * sum(s["sequences"] * (1 - s["synthetic_share"]) for s in run["streams"])
     return sum(s["tokens"] * s["passes"] * (1 - s["synthetic_share"]) for s in run["streams"])
+
+
+def _vocabulary(mixes: Published) -> int | None:
+    """None where the lake has lost the split that the mixes were made of."""
+    split = next((parent for parent in mixes.manifest["parents"] if parent["dataset"].endswith("/split")), None)
+    try:
+        return split and mixes.lake.open(split["uri"]).extra.get("vocabulary")
+    except NotPublished:
+        return None
 
 
 def _batches(study: Study, rows: Rows, point: Point) -> int:

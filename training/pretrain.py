@@ -23,8 +23,8 @@ from training.run import write_run
 CODE = [
     f"training/{name}.py"
     for name in (
-        "attention", "data", "documents", "evaluate", "export", "loop", "loss", "model", "optim", "pretrain",
-        "processes", "run", "step",
+        "attention", "data", "delimiters", "documents", "evaluate", "export", "loop", "loss", "model", "optim",
+        "pretrain", "processes", "run", "step",
     )
 ] + ["plugins/palimpsest/packing.py"]  # fmt: skip
 UNSHAPING = {

@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from palimpsest import tokenizer as tok
 from palimpsest.config import Study
 from palimpsest.lake import Facts, Published
 from palimpsest.packing import Windows, pack
 from palimpsest.provenance import write_lineage
-from training import data, documents, evaluate, points
+from training import data, delimiters, documents, evaluate, points
 from training.checkpoint import Checkpoints
 from training.export import export
 from training.failure import memory_named
@@ -104,6 +105,11 @@ def open_feed(study: Study, tokens: Published, run: dict) -> Feed:
         ends=run.get("ends", data.ONE),
     )
     parts = [documents.load(tokens.file(f"{stream['layout']}.parts.parquet")) for stream in run["streams"]]
+    if training.loss_on == "text":
+        tokenizer, dtype = tok.load(tokens.file("tokenizer.json")), tokens.extra["dtype"]
+        files = [tokens.file(f"{stream['layout']}.bin") for stream in run["streams"]]
+        whole_streams = [data.open_stream(file, dtype, own.tokens) for file, own in zip(files, parts, strict=True)]
+        parts = [delimiters.mark(own, stream, tokenizer) for own, stream in zip(parts, whole_streams, strict=True)]
     return Feed(sequences, parts, training.attention, training.loss_on)
 
 

@@ -43,7 +43,7 @@ class Feed:
 
     sequences: Sequences
     parts: Sequence[Parts] = ()
-    """Per stream; needed unless attention is 'across' and the loss on 'all'."""
+    """Per stream; needed unless attention is 'across' and the loss on 'all'. For the loss on 'text' they are marked."""
     attention: str = "across"
     loss_on: str = "all"
 
@@ -58,12 +58,21 @@ class Feed:
         if self.attention != "across":
             unit = {"documents": "row", "megadocs": "megadoc"}[self.attention]
             found = _on(documents.segments(sequences, self.parts, step, unit)[rows], device)
-        if self.loss_on == "real" or sequences.packed:
-            real = self.loss_on == "real"
-            learned = documents.real_targets(sequences, self.parts, step) if real else sequences.targets(step)
+        if self.loss_on != "all" or sequences.packed:
+            learned = self._learned(step)
             count, counted = max(1, int(learned.sum())), _on(learned[rows], device)
         most = -(-sequences.batch // group.world)
         return Batch(_on(sequences.at(step, rows), device), count, most, found, counted)
+
+    def _learned(self, step: int) -> np.ndarray:
+        """The targets of the whole batch that are learned, (batch, context)."""
+        match self.loss_on:
+            case "real":
+                return documents.real_targets(self.sequences, self.parts, step)
+            case "text":
+                return documents.text_targets(self.sequences, self.parts, step)
+            case _:
+                return self.sequences.targets(step)
 
 
 def _on(array: np.ndarray, device: torch.device) -> Tensor:

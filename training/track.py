@@ -1,69 +1,67 @@
 """MLflow: a study is an experiment, an Airflow run its parent run, a training run a child.
 
 Every function is safe to repeat: the parent is found again by the run's key, and a child that is tried again replaces
-its earlier attempt, so nothing shows up twice. `MlflowClient` in place of the fluent API: no global active run, and
-every call names its store. mlflow is imported only when a run is opened; that takes seconds, a run milliseconds.
+its earlier attempt, so nothing shows up twice. What any run takes, of a study or not, is in `training.mlflow_store`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import fcntl
 import json
-import os
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from palimpsest.config import Labelled, Loop, Study
-from palimpsest.lake import REPOSITORY, Published
+from palimpsest.lake import Published
 from palimpsest.machine import hardware
-from palimpsest.state import state_dir
+from training.mlflow_store import (
+    CHILD,
+    FLUSH_METRICS,
+    Tracker,
+    airflow_tags,
+    airflow_url,
+    begin,
+    ended,
+    experiment_of,
+    locked,
+    run_url,
+    search,
+    short_commit,
+    source,
+    store,
+    tracking_uri,
+)
 from training.points import applied
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-FLUSH_SECONDS = 2.0
-FLUSH_METRICS = 500
+__all__ = [
+    "CHILD",
+    "KEY",
+    "Tracker",
+    "add_facts",
+    "add_files",
+    "airflow_tags",
+    "airflow_url",
+    "child",
+    "children",
+    "finish_parent",
+    "hardware",
+    "open_parent",
+    "params",
+    "reports",
+    "run_url",
+    "short_commit",
+    "stop_parent",
+    "tracking_uri",
+]
+
 SYSTEM_METRICS_SECONDS = 5.0
-KEY, CHILD = "palimpsest.run_key", "palimpsest.run"
-WEATHER = {"TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR"}
-
-
-def tracking_uri() -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state_dir() / 'mlflow.db'}"
-
-
-def run_url(run_id: str) -> str | None:
-    """The run in the MLflow UI; None unless PALIMPSEST_MLFLOW_URL says where that is."""
-    base = os.environ.get("PALIMPSEST_MLFLOW_URL")
-    return f"{base.rstrip('/')}/#/runs/{run_id}" if base else None
-
-
-def airflow_url(tags: Mapping[str, str]) -> str | None:
-    """The Dag run (or task instance) in the Airflow UI; None outside Airflow or without PALIMPSEST_AIRFLOW_URL."""
-    base = os.environ.get("PALIMPSEST_AIRFLOW_URL")
-    if not base or not {"airflow.dag_id", "airflow.run_id"} <= set(tags):
-        return None
-    parts = ["dags", tags["airflow.dag_id"], "runs", tags["airflow.run_id"]]
-    if "airflow.map_index" in tags:
-        parts += ["tasks", tags["airflow.task_id"], "mapped", tags["airflow.map_index"]]
-    return "/".join([base.rstrip("/"), *(quote(part, safe="") for part in parts)])
-
-
-def airflow_tags(map_index: int | None = None) -> dict[str, str]:
-    """Who runs this, from the AIRFLOW_CTX_* variables Airflow sets around a task; empty outside Airflow."""
-    names = {"DAG_ID": "dag_id", "DAG_RUN_ID": "run_id", "TASK_ID": "task_id", "TRY_NUMBER": "try_number"}
-    found = {f"airflow.{tag}": os.environ.get(f"AIRFLOW_CTX_{name}", "") for name, tag in names.items()}
-    found = {tag: value for tag, value in found.items() if value}
-    if found and map_index is not None and map_index >= 0:
-        found["airflow.map_index"] = str(map_index)
-    return found
+KEY = "palimpsest.run_key"
 
 
 def open_parent(study: Study | Loop | Labelled, tags: Mapping[str, str] | None = None) -> str:
@@ -73,41 +71,17 @@ def open_parent(study: Study | Loop | Labelled, tags: Mapping[str, str] | None =
     own.pop("airflow.try_number", None)
     own |= tags or {}
     own.setdefault(KEY, "/".join([own[t] for t in ("airflow.dag_id", "airflow.run_id") if t in own]) or "by hand")
-    with _store() as client, _locked():
-        experiment = _experiment(client, study)
-        found = _search(client, experiment, {KEY: own[KEY]})
+    with store() as client, locked():
+        experiment = experiment_of(client, study)
+        found = search(client, experiment, {KEY: own[KEY]})
         if found:
             client.update_run(found[0].info.run_id, status="RUNNING")
             return found[0].info.run_id
         url = airflow_url(own)
         own |= {"airflow.url": url} if url else {}
         name = own.get("airflow.run_id", own[KEY])
-        system = {"mlflow.note.content": _description(study, own), **_source()}
+        system = {"mlflow.note.content": _description(study, own), **source()}
         return client.create_run(experiment, run_name=name, tags={**system, **own}).info.run_id
-
-
-class Tracker:
-    """Metrics of one run, sent in batches so that parallel trainings do not queue for the SQLite file."""
-
-    def __init__(self, client: MlflowClient, run_id: str) -> None:
-        self.client, self.run_id = client, run_id
-        self._buffer: list = []
-        self._flushed = time.monotonic()
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        self._buffer += [Metric(name, float(value), now, step) for name, value in metrics.items()]
-        if len(self._buffer) >= FLUSH_METRICS or time.monotonic() - self._flushed >= FLUSH_SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        while self._buffer:
-            with _weather():
-                self.client.log_batch(self.run_id, metrics=self._buffer[:FLUSH_METRICS])
-            del self._buffer[:FLUSH_METRICS]
-        self._flushed = time.monotonic()
 
 
 @contextmanager
@@ -121,35 +95,23 @@ def child(
     tags: Mapping[str, str] | None = None,
 ) -> Iterator[Tracker]:
     """A tracker for one training; the run ends FINISHED, FAILED or (stopped from outside) KILLED."""
-    name = str(run["run"])
-    own = {**airflow_tags(map_index), **(tags or {}), CHILD: name, "mlflow.parentRunId": parent_run_id, **_source()}
-    own["palimpsest.hardware"] = hardware()
+    parent = {"mlflow.parentRunId": parent_run_id}
+    own = {**airflow_tags(map_index), **(tags or {}), **parent}
     url = airflow_url(own)
     own |= {"airflow.url": url} if url else {}
-    with _store() as client:
-        from mlflow.entities import Param
+    with store() as client:
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
         experiment = client.get_run(parent_run_id).info.experiment_id
-        for earlier in _search(client, experiment, {"mlflow.parentRunId": parent_run_id, CHILD: name}):
-            client.delete_run(earlier.info.run_id)
-        run_id = client.create_run(experiment, run_name=name, tags=own).info.run_id
-        client.log_batch(run_id, params=[Param(key, value) for key, value in params(study, run).items()])
+        run_id = begin(client, experiment, str(run["run"]), own, params(study, run), among=parent)
         _log_inputs(client, run_id, datasets)
         monitor = SystemMetricsMonitor(run_id, SYSTEM_METRICS_SECONDS, tracking_uri=tracking_uri())
         monitor.start()
-    tracker, status = Tracker(client, run_id), "KILLED"
-    try:
-        yield tracker
-        status = "FINISHED"
-    except Exception:
-        status = "FAILED"
-        raise
-    finally:
-        monitor.finish()
-        with _weather():
-            tracker.flush()
-            client.set_terminated(run_id, status)
+    with ended(client, run_id) as tracker:
+        try:
+            yield tracker
+        finally:
+            monitor.finish()
 
 
 def finish_parent(
@@ -168,7 +130,7 @@ def finish_parent(
 
     ``curves`` are further metrics by step.
     """
-    with _store() as client:
+    with store() as client:
         from mlflow.entities import Metric, RunTag
 
         client.log_artifacts(parent_run_id, str(report), "report")
@@ -187,15 +149,15 @@ def finish_parent(
 
 def stop_parent(parent_run_id: str) -> None:
     """Ends a parent run FAILED; `open_parent` takes it up again."""
-    with _store() as client:
+    with store() as client:
         client.set_terminated(parent_run_id, "FAILED")
 
 
 def children(parent_run_id: str) -> list[dict]:
     """The trainings under a parent run: name, status, and the hardware each ran on."""
-    with _store() as client:
+    with store() as client:
         experiment = client.get_run(parent_run_id).info.experiment_id
-        found = _search(client, experiment, {"mlflow.parentRunId": parent_run_id})
+        found = search(client, experiment, {"mlflow.parentRunId": parent_run_id})
     return [
         {"run": r.data.tags.get(CHILD), "status": r.info.status, "hardware": r.data.tags.get("palimpsest.hardware")}
         for r in found
@@ -204,7 +166,7 @@ def children(parent_run_id: str) -> list[dict]:
 
 def add_files(run_id: str, folder: Path, tables: Mapping[str, Mapping[str, list]]) -> None:
     """Further files beside the report's, and tables; those of an earlier attempt are replaced."""
-    with _store() as client:
+    with store() as client:
         client.log_artifacts(run_id, str(folder), "report")
         _log_tables(client, run_id, tables)
 
@@ -216,7 +178,7 @@ def add_facts(
     tags: Mapping[str, str],
 ) -> None:
     """Tables, metrics (name, value, step) and tags of a run that goes on."""
-    with _store() as client:
+    with store() as client:
         from mlflow.entities import Metric, RunTag
 
         _log_tables(client, run_id, tables)
@@ -232,7 +194,7 @@ def reports(study: Study) -> list[dict]:
 
     Two runs that came to the same report count once, the later one.
     """
-    with _store() as client:
+    with store() as client:
         experiment = client.get_experiment_by_name(study.name)
         runs = (
             list(client.search_runs([experiment.experiment_id], "attributes.status = 'FINISHED'")) if experiment else []
@@ -298,39 +260,6 @@ def _description(study: Study | Loop | Labelled, tags: Mapping[str, str], headli
     return "\n".join(lines)
 
 
-def _source() -> dict[str, str]:
-    tags = {"mlflow.user": os.environ.get("USER", "unknown"), "mlflow.source.name": "palimpsest"}
-    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--exclude=*", "--abbrev=40", "--dirty"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (FileNotFoundError, subprocess.TimeoutExpired):
-        return tags
-    return tags | ({"mlflow.source.git.commit": found.stdout.strip()} if found.returncode == 0 else {})
-
-
-def short_commit(commit: str, digits: int = 12) -> str:
-    """The commit's first digits, with ``-dirty`` where files were changed that it does not hold."""
-    return commit[:digits] + "-dirty" * commit.endswith("-dirty")
-
-
-def _experiment(client: MlflowClient, study: Study | Loop | Labelled) -> str:
-    found = client.get_experiment_by_name(study.name)
-    if found is None:
-        local = tracking_uri().startswith("sqlite:")
-        location = str(state_dir() / "mlartifacts" / study.name) if local else None
-        # without the kind, MLflow's UI takes nested runs for evaluations of a GenAI app and hides the charts
-        tags = {"mlflow.note.content": study.description, "mlflow.experimentKind": "custom_model_development"}
-        return client.create_experiment(study.name, location, tags=tags)
-    if found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-    return found.experiment_id
-
-
-def _search(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> list:
-    wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-    return list(client.search_runs([experiment], wanted))
-
-
 def _log_inputs(client: MlflowClient, run_id: str, datasets: Sequence[Published]) -> None:
     """Names and digests only: nothing is loaded. MLflow keeps 36 characters of a digest; the profile has it whole."""
     from mlflow.entities import Dataset, DatasetInput
@@ -350,36 +279,3 @@ def _log_inputs(client: MlflowClient, run_id: str, datasets: Sequence[Published]
     ]
     if inputs:
         client.log_inputs(run_id, inputs)
-
-
-@contextmanager
-def _store() -> Iterator[MlflowClient]:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    from mlflow import MlflowClient
-
-    with _weather():
-        with _locked():  # the first client creates the SQLite tables, and a second one must not do so meanwhile
-            client = MlflowClient(tracking_uri())
-        yield client
-
-
-@contextmanager
-def _weather() -> Iterator[None]:
-    """A store that is busy or away is a `ConnectionError` (a retry may help); anything else stays as it is."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except MlflowException as error:
-        if error.error_code in WEATHER:
-            raise ConnectionError(f"MLflow at {tracking_uri()} did not answer; is it up? {error}") from error
-        raise
-
-
-@contextmanager
-def _locked() -> Iterator[None]:
-    """One process of this machine at a time, so that nothing is looked for, not found and made twice."""
-    state_dir().mkdir(parents=True, exist_ok=True)
-    with (state_dir() / "mlflow.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

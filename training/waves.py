@@ -23,7 +23,7 @@ from training.loop import Progress, Tracker
 from training.points import Point
 from training.pretrain import UNSHAPING, plan_runs, publication, train
 
-CODE = [f"training/{name}.py" for name in ("points", "search", "waves")]
+CODE = [f"training/{name}.py" for name in ("flops", "points", "search", "waves")]
 
 
 @dataclass(frozen=True)

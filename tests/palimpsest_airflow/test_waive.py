@@ -14,6 +14,7 @@ from expectations.guard import judge, waivers
 from expectations.verdicts import GateFailed
 from palimpsest.catalog import Catalog
 from palimpsest.config import load_study
+from tests.conftest import GARDEN
 from tests.expectations.conftest import world  # noqa: F401
 from tests.expectations.defects import change, put
 
@@ -37,7 +38,7 @@ def stopped(world, tmp_path, monkeypatch):  # noqa: F811
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "toy.yaml").write_text(yaml.safe_dump(content))
     (tmp_path / "corpora").mkdir()
-    (tmp_path / "corpora" / "garden.yaml").write_text("")
+    (tmp_path / "corpora" / "garden.yaml").write_text(GARDEN)
     monkeypatch.setenv("PALIMPSEST_STUDIES", str(tmp_path / "studies"))
     monkeypatch.setenv("PALIMPSEST_CORPORA", str(tmp_path / "corpora"))
     catalog = Catalog.from_env()

@@ -6,8 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
-from training import data, documents, pretrain
+from palimpsest import tokenizer as tok
+from palimpsest.lake import LakeError
+from tests.training.conftest import make_study
+from training import data, delimiters, documents, pretrain
 from training.run import open_feed
 
 # boundary tokens are 0; megadoc 0 is two documents, megadoc 1 one document of three parts
@@ -56,6 +60,57 @@ def test_real_targets_are_real_pages_and_slices_with_their_boundaries(parts):
     found = documents.real_targets(window(10), parts, 0)
     #                                 12     0     21    0    31    32    33    41    34    0
     assert found.tolist() == [[False, False, True, True, True, True, True, False, True, True]]
+
+
+MEGADOC = [
+    ("slice", "The tide rises.", False),
+    ("rationale", "<think>(The moon pulls.)</think>", False),
+    ("slice", "Twice a day <think> is no mark here.", True),
+    ("rationale", "<think>x</think>", True),
+]
+
+
+def written(folder, tokenizer):
+    """A stream of the parts above, and its marked parts."""
+    rows, stream = [], []
+    for place, (kind, text, ends) in enumerate(MEGADOC):
+        ids = tokenizer.encode(text, add_special_tokens=False).ids + [0] * ends
+        row = {"start": len(stream), "position": 0, "part": place, "kind": kind, "document_id": "a"}
+        rows.append(row | {"tokens": len(ids), "ends_row": ends})
+        stream += ids
+    pq.write_table(pa.Table.from_pylist(rows), folder / "stretched.parts.parquet")
+    found = np.array(stream, np.uint16)
+    return found, delimiters.mark(documents.load(folder / "stretched.parts.parquet"), found, tokenizer)
+
+
+def test_text_alone_is_learned_without_marks_and_boundaries(tmp_path):
+    """Of a tokenizer that makes one token of '.)</' a token that holds any of a mark is none of the text."""
+    tokenizer = tok.train(["the tide rises (twice a day). so.)</i>", *[".)</ .)</ >x <"] * 40], 600)
+    stream, parts = written(tmp_path, tokenizer)
+    sequences = data.Sequences((stream,), len(stream), 1, np.zeros(1, np.uint8), np.zeros(1, np.int64))
+    learned = documents.text_targets(sequences, [parts], 0)[0]
+    targets = np.append(stream[1:], stream[:1])
+    told = [tokenizer.decode([number], skip_special_tokens=False) for number in targets]
+    text = "".join(piece for piece, is_text in zip(told, learned, strict=True) if is_text)
+    assert ".)</" in told and tok.BOUNDARY in told
+    first = told[-1]  # the stream goes round
+    assert first + text == "The tide rises.(The moon pullsTwice a day <think> is no mark here.x" + first
+
+
+def test_marks_that_the_tokens_do_not_read_as_are_refused(tmp_path):
+    tokenizer = tok.train(["the tide"], 512)
+    stream, parts = written(tmp_path, tokenizer)
+    with pytest.raises(LakeError, match=r"stretched.parts.parquet: tokens .* not <think>; .*loss_on cannot be 'text'"):
+        delimiters.mark(parts, np.roll(stream, 3), tokenizer)
+
+
+def test_a_run_on_text_alone_learns_all_but_its_boundaries(small):
+    run = next(run for run in pretrain.plan_runs(small.study, small.mixes) if run["run"] == "simple-s0")
+    feed = open_feed(make_study(loss_on="text"), small.tokens, run)
+    batch = feed.at(0, torch.device("cpu"))
+    boundary = small.tokens.extra["boundary"]
+    assert torch.equal(batch.counted, batch.tokens[:, 1:] != boundary) and batch.count == int(batch.counted.sum())
+    assert batch.count < batch.counted.numel()
 
 
 def test_a_batch_names_its_documents_once_in_order(parts):

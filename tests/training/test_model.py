@@ -157,6 +157,27 @@ def test_decay_spares_norms_and_embeddings_and_nothing_else():
         assert len(decayed) + len(kept) == len(list(model.parameters()))
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_what_is_not_decayed_is_a_setting(tied):
+    model = decoder(tied=tied)
+    kinds = {id(model.embedding): "embedding"} | ({} if tied else {id(model.head): "output"})
+    kinds |= {id(p): "norms" for name, p in model.named_parameters() if "norm" in name}
+    for undecayed in ([], ["output"], ["norms", "matrices"], ["matrices", "norms", "output", "embedding"]):
+        optimizer = AdamW(model, Optimizer(weight_decay=0.5, undecayed=undecayed))
+        (decayed, _), (kept, none) = optimizer.groups
+        assert none == 0 and len(decayed) + len(kept) == len(list(model.parameters()))
+        assert all(kinds.get(id(p), "matrices") in undecayed for p in kept)
+        assert not any(kinds.get(id(p), "matrices") in undecayed for p in decayed)
+        model.loss(torch.zeros(1, 4, dtype=torch.int64), torch.ones(1, 4, dtype=torch.int64)).backward()
+        before = {id(p): p.detach().clone() for p in model.parameters()}
+        for parameter in model.parameters():
+            parameter.grad.zero_()
+        optimizer.step(0.1)
+        for parameter in model.parameters():  # without a gradient an update is the decay alone
+            left = 1.0 if any(parameter is p for p in kept) else 1 - 0.1 * 0.5
+            torch.testing.assert_close(parameter.detach(), before[id(parameter)] * left)
+
+
 def test_updates_are_those_of_torch_adamw():
     ours, theirs, config = decoder(), decoder(), Optimizer(weight_decay=0.7)
     mine = AdamW(ours, config)
@@ -186,3 +207,18 @@ def test_warm_up_is_linear_over_one_percent_then_cosine_to_the_floor():
     assert rates[505] == pytest.approx(0.55)
     assert rates[-1] == pytest.approx(0.1, abs=1e-4)
     assert learning_rate(0, 1, config) == 1.0
+
+
+def test_the_rate_may_go_down_linearly_or_not_at_all_or_only_at_the_end():
+    def rates(**settings):
+        config = Optimizer(lr=2.0, warmup=0.1, min_lr_ratio=0.5, **settings)
+        return [learning_rate(step, 100, config) for step in range(100)]
+
+    warm = [0.2 * (step + 1) for step in range(10)]
+    assert rates(schedule="linear") == pytest.approx(warm + [2.0 - step / 90 for step in range(90)])
+    assert rates(schedule="constant") == pytest.approx(warm + [2.0] * 90)
+    trapezoid = rates(schedule="constant", cooldown=0.2)  # of the 90 steps after the warm-up the last 18
+    assert trapezoid[:83] == pytest.approx(warm + [2.0] * 73)
+    assert trapezoid[82:] == pytest.approx([2.0 - step / 18 for step in range(18)])
+    with pytest.raises(ValueError, match="'cooldown' is of schedule 'constant', and this one is 'cosine'"):
+        Optimizer(cooldown=0.2)

@@ -8,19 +8,22 @@ import random
 
 import pytest
 
-from palimpsest.config import Study
+from palimpsest import tokenizer as tok
+from palimpsest.config import Model, Study
 from palimpsest.lake import Lake, LakeError
 from palimpsest.mixes import recipe_rows
 from tests.palimpsest.conftest import publish_documents, write_study
 from tests.palimpsest.test_mixes import build
 from tests.training.conftest import study_content
-from training import points
+from training import budget, points
+from training.model import Decoder
 from training.pack import tokenize
 from training.points import Point
 from training.pretrain import plan_runs, publication, train
 from training.run import _exposures, open_feed
 
 GRID = list(itertools.product((0.6, 1, 2, 7.3, 32), (0.29, 0.5, 0.75, 0.9, 1.0)))
+VOCABULARY = 320
 OTHER = {"context": 24, "batch": 3, "block": 10, "optimizer": {"weight_decay": 0.4}}
 
 
@@ -97,7 +100,7 @@ def rows_of(study: Study, real: int = 5000, synthetic: int = 9000, copies: float
     """Rows of ``mixes.parquet`` by recipe, as far as runs are made of them."""
     found = {}
     for row in recipe_rows(study):
-        common = {key: row[key] for key in ("recipe", "role", "share")}
+        common = {key: row[key] for key in ("recipe", "role", "share")} | {"vocabulary": VOCABULARY}
         size = round(real * row["share"])
         rows = [{**common, "layout": "real", "stream_tokens": size, "stream_synthetic_tokens": 0}]
         for layout in study.mix_of(row["recipe"]).streams:
@@ -194,12 +197,12 @@ def nearest(study, rows, by, target) -> int:
     for steps in range(1, 3200):
         run = points.at(study, rows, point._replace(epochs=(steps + 0.5) * point.real_share / batches), 0)
         assert run["steps"] == steps
-        costs[steps] = points.spent(study, run, by)
+        costs[steps] = points.spent(study, run, by, VOCABULARY)
     return min(costs, key=lambda steps: (abs(costs[steps] - target), steps))
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("by", ["compute", "real_tokens"])
+@pytest.mark.parametrize("by", ["compute", "tokens", "real_tokens"])
 def test_match_has_the_steps_that_come_nearest_to_what_the_other_spends(by, seed):
     chance = random.Random(seed)
     sizes = {"real": chance.randint(300, 3000), "synthetic": chance.randint(200, 9000), "copies": chance.random()}
@@ -215,7 +218,7 @@ def test_match_has_the_steps_that_come_nearest_to_what_the_other_spends(by, seed
     study = sized(mixes=mixes, gates={"max_synthetic_share": 1})
     rows = rows_of(study, **sizes)
     found = points.resolve(study, rows, {})
-    wanted = points.spent(study, points.at(study, rows["simple"], found["simple"], 0), by)
+    wanted = points.spent(study, points.at(study, rows["simple"], found["simple"], 0), by, VOCABULARY)
     for name in ("equal", "plain"):
         run = points.at(study, rows[name], found[name], 0)
         assert run["steps"] == nearest(study, rows[name], by, wanted)
@@ -223,6 +226,39 @@ def test_match_has_the_steps_that_come_nearest_to_what_the_other_spends(by, seed
             mixes[name].get("f", 0),
             study.training.optimizer,
         )
+
+
+def test_compute_is_flops_also_between_models_and_contexts_that_differ_and_tokens_are_tokens():
+    small, wide = {"layers": 1, "width": 32, "mlp": 64, "heads": 2}, {"layers": 3, "width": 64, "mlp": 192, "heads": 4}
+    other = {"layout": "simple", "f": 0.5, "epochs": 9, "training": {"model": wide, "context": 128, "batch": 1}}
+    mixes = {
+        "real": {"layout": "real", "epochs": 4},
+        "simple": {"layout": "simple", "f": 0.75, "epochs": 64},
+        **{by: other | {"match": {"mix": "simple", "by": by}} for by in ("compute", "tokens")},
+    }
+    study = sized(mixes=mixes, gates={"max_synthetic_share": 1})
+    rows = rows_of(study)
+    found = points.resolve(study, rows, {})
+    steps = {name: points.at(study, rows[name], found[name], 0)["steps"] for name in mixes}
+
+    def flops(model: dict, context: int) -> int:
+        return Decoder(Model(**model), vocab=VOCABULARY, context=context).flops_per_token()
+
+    wanted = steps["simple"] * 4 * 32 * flops(small, 32)
+    step = 128 * flops(wide, 128)
+    assert abs(steps["compute"] * step - wanted) <= step / 2
+    assert steps["tokens"] == steps["simple"] > 5 * steps["compute"]
+    assert {row["recipe"]: row["steps"] for row in budget.budget(study, rows, VOCABULARY)}.items() >= steps.items()
+
+
+def test_the_flops_of_a_match_are_of_the_vocabulary_that_the_mixes_were_made_with(dealt, small):
+    _, published, split = dealt
+    held = tok.load(split.file("tokenizer.json")).get_vocab_size()
+    assert {row["vocabulary"] for rows in points.recipes(published).values() for row in rows} == {held}
+    written = small.study.model_dump(mode="json")
+    written["mixes"]["real"]["match"] = {"mix": "simple", "by": "compute"}
+    with pytest.raises(LakeError, match="mixes.simple: .* no longer has the split .* python -m palimpsest split small"):
+        plan_runs(Study.model_validate(written), small.mixes)
 
 
 def test_equal_compute_in_equal_batches_is_equal_to_the_token():
@@ -278,6 +314,10 @@ def test_a_run_is_keyed_by_what_it_does_not_by_where_that_is_written(lake, small
         return changed(mixes=own | {"simple": own["simple"] | {"training": settings}})
 
     assert key(of_mix(micro_tokens=64, threads=3), "simple") == key(plain, "simple"), "only rounding differs"
+    unsaid = of_mix(optimizer={"schedule": "cosine", "cooldown": 0, "undecayed": ["embedding", "norms"]})
+    assert key(unsaid, "simple") == key(plain, "simple"), "a later setting at its default is in no key"
+    for optimizer in ({"schedule": "linear"}, {"undecayed": ["norms"]}):
+        assert key(of_mix(optimizer=optimizer), "simple") != key(plain, "simple")
     assert key(of_mix(attention="documents"), "simple") != key(plain, "simple")
     assert key(of_mix(attention="documents"), "real") == key(plain, "real")
     everywhere = changed(training=written["training"] | {"attention": "documents"})

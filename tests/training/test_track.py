@@ -10,7 +10,7 @@ import pytest
 from palimpsest.config import load_study
 from palimpsest.lake import REPOSITORY, Facts
 from palimpsest.state import state_dir
-from training import track
+from training import mlflow_store, track
 
 pytestmark = pytest.mark.usefixtures("store")
 RUN = {"run": "simple-s0", "recipe": "simple", "seed": 0, "f": 0.75, "streams": [{"layout": "real", "tokens": 5}]}
@@ -168,7 +168,7 @@ def test_store_that_is_away_is_weather(study, monkeypatch):
 
 
 def test_outside_git_there_is_no_commit_and_no_error(study, monkeypatch, tmp_path):
-    monkeypatch.setattr(track, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(mlflow_store, "REPOSITORY", tmp_path)
     assert "mlflow.source.git.commit" not in client().get_run(track.open_parent(study)).data.tags
 
 
@@ -183,7 +183,7 @@ def test_changes_that_are_in_no_commit_are_told(study, monkeypatch, tmp_path):
     git("init", "-q")
     git("add", "study.yaml")
     git("commit", "-qm", "one")
-    monkeypatch.setattr(track, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(mlflow_store, "REPOSITORY", tmp_path)
     clean = commit("first")
     (tmp_path / "study.yaml").write_text("f: 0.75")
     changed = commit("second")

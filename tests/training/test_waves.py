@@ -15,6 +15,7 @@ import yaml
 
 from palimpsest.config import Study, load_study
 from palimpsest.lake import Lake, LakeError, Published
+from tests.conftest import GARDEN
 from tests.palimpsest.conftest import publish_documents, write_study
 from tests.palimpsest.test_mixes import build
 from tests.training.conftest import study_content
@@ -65,7 +66,7 @@ def whole(parsed_dbt, tmp_path_factory):
     folder = tmp_path_factory.mktemp("searched")
     (folder / "dbt").symlink_to(parsed_dbt)
     (folder / "corpora").mkdir()
-    (folder / "corpora" / "sample.yaml").touch()
+    (folder / "corpora" / "sample.yaml").write_text(GARDEN.replace("garden", "sample"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PALIMPSEST_STATE", str(folder))
         patch.setenv("PALIMPSEST_CORPORA", str(folder / "corpora"))
@@ -192,7 +193,7 @@ def test_the_final_runs_are_each_seed_at_the_best_points_and_those_that_ran_are_
     assert Point(**by_recipe["stitched"]["point"]) == best["simple"]
     assert by_recipe["longer"]["steps"] == by_recipe["simple"]["steps"]
     assert by_recipe["fixed"]["training"]["attention"] == "documents"
-    one, other = (spent(made.study, by_recipe[name], "compute") for name in ("longer", "simple"))
+    one, other = (spent(made.study, by_recipe[name], "compute", vocabulary=300) for name in ("longer", "simple"))
     assert one == other
     assert main(["train", "small"]) == 0
     assert sorted(trained) == sorted(

@@ -89,7 +89,7 @@ def find_ablations(members: Sequence[Member], sets: Sequence[str], documents: Do
         facts = {"what": ABLATIONS.get(key, key.replace("_", " ")), "from": said[0], "to": said[1]}
         facts |= {"first": first.mix, "second": second.mix, "same_settings": bool(alike)}
         for name in sorted(sets):
-            difference = _difference(second, first, name, documents)
+            difference = compare(second, first, name, documents)
             if difference:
                 found.append({**facts, "set": name, **difference})
     return found
@@ -110,7 +110,7 @@ def _gap(series: Series, simple: Series, name: str, documents: Documents) -> dic
     points = []
     for place in places:
         mega, plain = series.members[place], simple.members[place]
-        found = _difference(plain, mega, name, documents)
+        found = compare(plain, mega, name, documents)
         if found:
             same = mega.settings == plain.settings
             facts = {"x": place, "mix": mega.mix, "against": plain.mix, "same_settings": same}
@@ -161,7 +161,7 @@ def _over(
     return documents.margin(np.asarray(weights) @ np.array(found), name)
 
 
-def _difference(first: Member, second: Member, name: str, documents: Documents) -> dict | None:
+def compare(first: Member, second: Member, name: str, documents: Documents) -> dict | None:
     """Loss of the first minus that of the second over their common seeds; None without one."""
     ours, theirs = (m.losses.get(name, {}) for m in (first, second))
     seeds = sorted(s for s in ours.keys() & theirs.keys() if math.isfinite(ours[s]) and math.isfinite(theirs[s]))

@@ -14,9 +14,14 @@ import matplotlib.pyplot as plt
 from training.analysis.plots import save
 from training.analysis.style import COLOURS, DASHED, INK, LOSS, STYLE, WIDTH
 
+EFFICIENCY = ("efficiency", "efficiency_low", "efficiency_high")
+
 
 def as_table(reports: Sequence[Mapping]) -> dict[str, list]:
-    """Columns of one row per report and mix: when, which commit, its loss and what it was worth."""
+    """Columns of one row per report and mix: when, which commit, its loss and what it was worth.
+
+    ``efficiency`` is null and its low or high end is not where there was no law, or a loss below its floor.
+    """
     rows = [
         {
             "report": report["name"],
@@ -25,7 +30,7 @@ def as_table(reports: Sequence[Mapping]) -> dict[str, list]:
             "mix": mix,
             "loss": report["metrics"].get(f"loss/{mix}"),
             "loss_long": report["metrics"].get(f"loss_long/{mix}"),
-            "efficiency": report["metrics"].get(f"efficiency/{mix}"),
+            **{key: report["metrics"].get(f"{key}/{mix}") for key in EFFICIENCY},
         }
         for report in reports
         for mix in _mixes(report)

@@ -14,6 +14,8 @@ from palimpsest.config import Study
 from palimpsest.lake import Published
 from training.analysis import signs
 
+ALL = "all tasks"
+"""No task can be called so."""
 Right = dict[tuple[str, int], float]
 """By task and question: the share of a mix's seeds that answer it rightly."""
 
@@ -58,7 +60,24 @@ def _tasks(study: Study, answers: Mapping[str, list[list[dict]]], chance: Mappin
                 told = _mean(paired) if paired and mix != study.reference else (None, None)
                 row |= {f"{score}_difference": told[0], f"{score}_difference_stderr": told[1]}
             found.append(row)
+        if len(chance) > 1:
+            found.append(_over_tasks(found[-len(chance) :]))
     return found
+
+
+def _over_tasks(rows: Sequence[Mapping]) -> dict:
+    """Of a mix's tasks: every figure is the mean of theirs, 1 - acc the mean error; tasks are taken as independent."""
+    found = {"mix": rows[0]["mix"], "task": ALL, "seeds": rows[0]["seeds"]}
+    found["questions"] = sum(row["questions"] for row in rows)
+    for key in rows[0].keys() - found.keys():
+        values = [row[key] for row in rows]
+        if None in values:
+            found[key] = None
+        elif key.endswith("_stderr"):
+            found[key] = math.hypot(*values) / len(values)
+        else:
+            found[key] = fmean(values)
+    return {key: found[key] for key in rows[0]}
 
 
 def _right(runs: Sequence[Sequence[Mapping]], score: str) -> Right:

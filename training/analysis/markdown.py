@@ -15,6 +15,7 @@ from training.analysis.words import (
     over_documents,
     short,
     tokens_seen,
+    warnings,
 )
 
 HOLDS = {True: "holds", False: "not shown", None: "–"}
@@ -159,6 +160,22 @@ def gaps(table: Mapping) -> str:
     }
     told = " ".join(filter(None, map(gap_sentence, table["gaps"])))
     return "\n\n".join(filter(None, ["## Together or apart", told, _table(found, columns)]))
+
+
+def rises(table: Mapping) -> str:
+    """Where loss does not fall with more generations, and whether paired seeds resolve it."""
+    columns = {
+        "layout": lambda r: r["layout"],
+        "on": lambda r: r["set"],
+        "G": lambda r: f"{r['from']:g} → {r['to']:g}",
+        "mixes": lambda r: f"{r['first']} → {r['second']}",
+        "rise of loss": lambda r: margins_text(r["difference"], r["margin"], r["document_margin"]),
+        "seeds": lambda r: r["seeds"],
+        "resolved": lambda r: "yes" if r["resolved"] else "no",
+        "over documents": lambda r: HOLDS[r["over_documents"]] if r["resolved"] else "–",
+    }
+    told = [f"**Warning.** {sentence}" for sentence in warnings(table)]
+    return rows_of("\n\n".join(["## Where loss rises with G", *told]), table.get("rises", ()), columns)
 
 
 def contexts(table: Mapping) -> str:

@@ -10,10 +10,9 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from training.analysis.laws import Law
 from training.analysis.style import COLOURS, DASHED, INK, LOSS, WIDTH, colours, reference_line, seed_losses
-from training.analysis.words import short
+from training.analysis.words import SETS, short
 from training.points import Point
 
-ON = {"iid": "held-out documents", "short": "short documents", "long": "long documents"}
 SETTINGS = Point._fields
 ALONG = {
     "generations": "generations per document, G",
@@ -50,7 +49,7 @@ def along(axis: str):
                     axes.plot([x] * len(seeds), seeds, "o", color=own, alpha=0.4, markersize=4)
             if axis == "generations":
                 reference_line(axes.axhline, table, name)
-            axes.set_title(ON.get(name, name), loc="left")
+            axes.set_title(SETS.get(name, name), loc="left")
             _log_ticks(axes, sorted({x for line in lines for x in line["values"]}))
         _finish(figure, panels, ALONG[axis], LOSS)
         return figure
@@ -83,7 +82,7 @@ def gap(axis: str):
                 shade = colour[gap["points"][-1]["mix"]]
                 label = gap["layout"] if len({g["against"] for g in own}) == 1 else f"{gap['layout']}, {gap['against']}"
                 axes.errorbar(x, y, bars, fmt="o-", color=shade, label=label, linewidth=1.6, elinewidth=1, capsize=2.5)
-            axes.set_title(ON.get(name, name), loc="left")
+            axes.set_title(SETS.get(name, name), loc="left")
             _log_ticks(axes, sorted({point["x"] for gap in own for point in gap["points"]}))
         _finish(figure, panels, ALONG[axis], "nats below simple")
         return figure
@@ -108,7 +107,7 @@ def by_members(table: Mapping) -> plt.Figure | None:
             if law := fits.get((mix, name)):
                 dense = np.geomspace(min(x), max(x), 60)
                 axes.plot(dense, [Law(**law["fit"]["law"]).loss(k) for k in dense], color=colour[mix], linewidth=1.5)
-        axes.set_title(ON.get(name, name), loc="left")
+        axes.set_title(SETS.get(name, name), loc="left")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _finish(figure, panels, "members of the ensemble, K", LOSS)
     return figure

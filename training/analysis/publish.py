@@ -13,9 +13,10 @@ from palimpsest.lake import Published
 from training import track
 from training.analysis import selected, spent
 from training.analysis.markdown import HOLDS
-from training.analysis.words import TOLD, describe, loss_text, margins_text, tokens_seen
+from training.analysis.words import TOLD, describe, loss_text, margins_text, tokens_seen, warnings
 
 SIGNS = ("ece", "facts_real", "facts_held_out")
+TAG = 5000  # characters of a tag that every MLflow store takes
 WIDTHS = ("margin", "document_margin")
 PARTS = ("", *(f"_{name}" for name in WIDTHS))
 
@@ -109,6 +110,8 @@ def tags(table: Mapping, published: Published) -> dict[str, str]:
     if best:
         found |= {"palimpsest.best_mix": best["mix"], "palimpsest.verdict": best["verdict"]}
         found["palimpsest.over_documents"] = HOLDS[best["over_documents"]]
+    if told := warnings(table):
+        found["palimpsest.warnings"] = " ".join(told)[:TAG]
     for gap in table["gaps"]:
         if gap["set"] == "iid" and gap["widens"]:
             found[f"palimpsest.widens.{gap['axis']}.{re.sub(r'[^a-z0-9]+', '_', gap['layout'].lower())}"] = gap[
@@ -146,6 +149,11 @@ def tables(table: Mapping) -> dict[str, dict[str, list]]:
             | {"widens": gap["widens"], "over_documents": HOLDS[gap["over_documents"]]}
             for gap in table["gaps"]
             for point in gap["points"]
+        ),
+        "rises.json": _columns(
+            {key: row[key] for key in ("layout", "set", "from", "to", "first", "second", "difference", *WIDTHS)}
+            | {"seeds": row["seeds"], "resolved": row["resolved"], "over_documents": HOLDS[row["over_documents"]]}
+            for row in table["rises"]
         ),
         "ablations.json": _columns(
             {key: row[key] for key in ("what", "from", "to", "first", "second", "set", "difference", *WIDTHS, "seeds")}

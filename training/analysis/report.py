@@ -21,6 +21,7 @@ from training.analysis.publish import log_report
 from training.analysis.rows import schema
 from training.analysis.table import compare_runs
 from training.analysis.words import (
+    SETS,
     TOLD,
     describe,
     loss_text,
@@ -29,6 +30,7 @@ from training.analysis.words import (
     render_table,
     short,
     tokens_seen,
+    warnings,
 )
 from training.costs import generation_cost
 from training.waves import final_runs
@@ -36,8 +38,8 @@ from training.waves import final_runs
 CODE = [
     f"training/analysis/{name}.py"
     for name in (
-        "contexts", "figures", "gaps", "judged", "laws", "pages", "paired", "panels", "plots", "report", "rows",
-        "sampling", "scaling", "selected", "series", "signs", "spent", "style", "table", "words",
+        "contexts", "figures", "gaps", "judged", "laws", "monotone", "pages", "paired", "panels", "plots", "report",
+        "rows", "sampling", "scaling", "selected", "series", "signs", "spent", "style", "table", "words",
     )
 ] + ["training/analysis/templates"]  # fmt: skip
 
@@ -146,6 +148,7 @@ def _page(
 
     environment = pages.environment()
     words = {"margins": margins_text, "over_documents": over_documents, "told": TOLD}
+    environment.globals |= {"set_names": SETS, "warnings": warnings(table)}
     environment.globals |= words | {"describe": describe, "loss_text": loss_text, "short": short}
     environment.globals |= {"tokens_seen": tokens_seen, "passes": spent.passes(table)}
     drawings = [pages.drawing(*explain(name), (directory / f"{name}.svg").read_text("utf-8")) for name in figures]

@@ -28,11 +28,12 @@ from training.analysis.markdown import (
     passes,
     references,
     reservations,
+    rises,
     rows_of,
 )
 from training.analysis.report import load_table
 from training.analysis.selected import LAYOUT
-from training.analysis.words import short
+from training.analysis.words import bounds, short
 
 
 def main(study_name: str, folder: Path | None = None) -> Path:
@@ -99,6 +100,7 @@ def render(
         references(table),
         differences(table),
         gaps(table),
+        rises(table),
         contexts(table),
         rows_of("## One thing changed", table["ablations"], ABLATION),
         rows_of("## What was selected", table["selection"]["layouts"], LAYOUT),
@@ -148,9 +150,17 @@ def _history(reports: Sequence[Mapping]) -> str:
         "report": lambda r: f"{r['time'][:10]}, {track.short_commit(r['commit'], 7)}",
         "mix": lambda r: r["mix"],
         "loss": lambda r: "–" if r["loss"] is None else f"{r['loss']:.4f}",
-        "data efficiency": lambda r: "–" if r["efficiency"] is None else f"{r['efficiency']:.2f}x",
+        "data efficiency": _worth,
     }
     return rows_of("## Earlier reports", rows, shown)
+
+
+def _worth(row: Mapping) -> str:
+    """Of one report of a mix, whose verdict MLflow's metrics tell by what they have."""
+    if row["efficiency"] is not None:
+        return f"{row['efficiency']:.2f}x"
+    known = row["efficiency_low"] is not None or row["efficiency_high"] is not None
+    return bounds(row, "x") if known else "–"
 
 
 def _commands(study: Study) -> str:

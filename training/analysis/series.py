@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import fmean
 
 from palimpsest.align import CLIP
-from palimpsest.config import Study
+from palimpsest.config import Study, Training
 from palimpsest.config.study import Layout
 from training import points
 from training.analysis.laws import Losses
@@ -83,7 +83,7 @@ def describe_mixes(study: Study, runs: Mapping[str, Mapping[int, Mapping]]) -> l
     usual_design = {"context": usual.context, "batch_tokens": usual.batch * usual.context}
     usual_design |= {"mode": "own", "layout_seed": 0, "model": usual.model.model_dump()}
     usual_design |= {"max_tokens": None, "max_ratio": None, "real_share": None, "also": [], "beside": {}}
-    usual_design |= {"align": "all texts"}
+    usual_design |= {"align": "all texts"} | _optimizer(usual)
     usual_design |= {key: value for key, value in usual.model_dump(mode="json").items() if key not in UNASKED}
     for name, mix in study.mixes.items():
         if not runs.get(name):
@@ -103,6 +103,7 @@ def describe_mixes(study: Study, runs: Mapping[str, Mapping[int, Mapping]]) -> l
             "align": _choice(layout),
             "layout_seed": layout.seed,
             "model": training.model.model_dump(),
+            **_optimizer(training),
         } | {key: value for key, value in training.model_dump(mode="json").items() if key not in UNASKED}
         sets = {key for run in runs[name].values() for key in run["losses"]}
         losses = {
@@ -153,6 +154,13 @@ def mean_loss(member: Member) -> tuple[float, str]:
     return (fmean(member.losses.get("iid", {}).values() or [math.inf]), member.mix)
 
 
+def _optimizer(training: Training) -> dict[str, object]:
+    """What of the optimizer is no setting that a search tunes."""
+    return {
+        key: getattr(training.optimizer, key) for key in type(training.optimizer).model_fields if key not in SETTINGS
+    }
+
+
 def _place(kind: str, place: str) -> str:
     """A simple layout has its real documents anywhere, a stretched one's are its slices."""
     return place if kind == "stitched" or place == "none" else "in"
@@ -180,6 +188,8 @@ def _word(key: str, design: Mapping) -> str:
             return "controlled" if value == "those of another mix" else str(value)
         case "attention":
             return f"attention within {value}" if value != "across" else "attention across documents"
+        case "undecayed":
+            return f"no decay of {', '.join(value) or 'nothing'}"
         case "align":
             return f"chosen {value}"
         case "also":

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 import pyarrow.parquet as pq
 
 from palimpsest.config import Study
 from palimpsest.lake import LakeError, Published
-from training.analysis import contexts, gaps, judged, laws, sampling, scaling, selected, series
+from training.analysis import contexts, gaps, judged, laws, monotone, sampling, scaling, selected, series
 from training.analysis.rows import OWN, cost, losses_of, make_row, real_stream
 from training.analysis.words import TOLD, aside, headline
 from training.points import Point
@@ -81,6 +81,7 @@ def compare_runs(
         "documents": documents.counts(),
         "series": series.as_rows(lines),
         "gaps": together,
+        "rises": monotone.find_rises(members, sets, documents),
         "ablations": gaps.find_ablations(members, sets, documents),
         "laws": _laws(references, lines, sets, verdict["ensembles"]),
         "certificates": dict(search.extra["certificates"]) if search else {},
@@ -144,7 +145,18 @@ def _evaluation(run: Published, streams: Mapping[str, list]) -> dict:
             "run the study's trainings again for the mixes as they are now"
         )
     point = run.manifest["config"].get("run", {}).get("point")
-    return evaluation | ({"point": point} if point else {})
+    return evaluation | {"lowest": _lowest(run, evaluation["losses"])} | ({"point": point} if point else {})
+
+
+def _lowest(run: Published, sets: Iterable[str]) -> dict[str, dict]:
+    """By held-out set the lowest loss at any evaluation of the run, and its step; empty for a run without a curve."""
+    if not (run.path / "curve.parquet").exists():
+        return {}
+    curve = pq.read_table(run.file("curve.parquet")).to_pydict()
+    found = {
+        name: [pair for pair in zip(curve[name], curve["step"], strict=True) if pair[0] is not None] for name in sets
+    }
+    return {name: dict(zip(("loss", "step"), min(pairs), strict=True)) for name, pairs in found.items() if pairs}
 
 
 def _laws(references, lines: Sequence[series.Series], sets: Sequence[str], ensembles) -> list[dict]:

@@ -7,6 +7,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Mapping
 
+SETS = {"iid": "held-out documents", "short": "short documents", "long": "long documents"}
 TOLD = ("resolved", "beyond floor", "bracketed")
 
 
@@ -61,6 +62,17 @@ def gap_sentence(gap: Mapping) -> str:
     )
 
 
+def warnings(table: Mapping) -> list[str]:
+    """A sentence for each place where loss rises with G and paired seeds resolve it."""
+    return [
+        f"Loss of ‘{rise['layout']}’ on {SETS.get(rise['set'], rise['set'])} rises from G = {rise['from']:g} "
+        f"(‘{rise['first']}’) to G = {rise['to']:g} (‘{rise['second']}’): {rise['difference']:+.4f} "
+        f"± {rise['margin']:.4f} nats over {rise['seeds']} paired seeds{_over(rise, 'this')}."
+        for rise in table.get("rises", ())  # which older reports do not have
+        if rise["resolved"]
+    ]
+
+
 def describe(row: Mapping) -> str:
     """A row's data efficiency as the table shows it."""
     match row["verdict"]:
@@ -71,9 +83,17 @@ def describe(row: Mapping) -> str:
         case "beyond floor":
             return f"at least {row['efficiency_low']:.2f}x"
         case "bracketed":
-            return f"{_bounds(row, 'x')}, without a law"
+            return f"{bounds(row, 'x')}, without a law"
         case _:
             return "not resolved"
+
+
+def bounds(row: Mapping, times: str) -> str:
+    """What is said of an efficiency of which only the ends are known: those the real-only runs set, without a law."""
+    low, high = row["efficiency_low"], row["efficiency_high"]
+    if low is None:
+        return f"less than {high:.2f}{times}"
+    return f"more than {low:.2f}{times}" if high is None else f"{low:.2f} to {high:.2f}{times}"
 
 
 def render_table(table: Mapping, width: int | None = None) -> str:
@@ -119,6 +139,8 @@ def render_table(table: Mapping, width: int | None = None) -> str:
         console.print(reason.format(", ".join(names)), markup=False)
     for sentence in filter(None, map(gap_sentence, table["gaps"])):
         console.print(sentence, markup=False)
+    for sentence in warnings(table):
+        console.print(f"Warning: {sentence}", markup=False)
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
 
 
@@ -179,18 +201,10 @@ def _span(row: Mapping) -> str:
     return f"{low:.2f} or more" if high is None else f"{low:.2f} to {high:.2f}"
 
 
-def _bounds(row: Mapping, times: str) -> str:
-    """What real-only runs say of an efficiency for which there is no law."""
-    low, high = row["efficiency_low"], row["efficiency_high"]
-    if low is None:
-        return f"less than {high:.2f}{times}"
-    return f"more than {low:.2f}{times}" if high is None else f"{low:.2f} to {high:.2f}{times}"
-
-
 def _worth(row: Mapping) -> str:
     if row["verdict"] == "beyond floor":
         return f"at least {row['efficiency_low']:.2f} times as many"
     if row["verdict"] == "bracketed":
-        return f"{_bounds(row, ' times')} as many, by real-only runs alone and without a law"
+        return f"{bounds(row, ' times')} as many, by real-only runs alone and without a law"
     only = "only " if row["efficiency"] < 1 else ""
     return f"{only}{row['efficiency']:.2f} times as many ({_span(row)})"

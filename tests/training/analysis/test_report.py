@@ -14,7 +14,10 @@ from palimpsest.config import load_study
 from palimpsest.lake import Facts, Lake, LakeError
 from tests.training.analysis import planted
 from training import track
+from training.analysis import results
 from training.analysis.laws import Law
+from training.analysis.markdown import rises
+from training.analysis.publish import metrics, tables, tags
 from training.analysis.report import load_table, report
 from training.analysis.words import headline, render_table
 
@@ -124,9 +127,15 @@ def test_a_study_that_varies_g_shows_loss_against_it(study, lake, publish):
     few = study.layouts["simple"].model_copy(update={"generations": 2})
     other = study.mixes["augmented"].model_copy(update={"layout": "few"})
     changed = {"layouts": {**study.layouts, "few": few}, "mixes": {**study.mixes, "augmented": other}}
-    published = report(study.model_copy(update=changed), lake, **publish())
+    published = report(study.model_copy(update=changed), lake, **publish(augmented=3.0, simple=3.05))
+    page, table = published.file("report.html").read_text(), load_table(published)
     assert published.file("loss-by-generations.svg").exists()
-    assert "Loss against generations per document" in published.file("report.html").read_text()
+    assert "Loss against generations per document" in page
+    told = "Loss of ‘simple’ on held-out documents rises from G = 2 (‘augmented’) to G = 4 (‘simple’): +0.0500 ± 0.0000"
+    assert f"<strong>Warning.</strong> {told}" in page and f"**Warning.** {told}" in rises(table)
+    assert f"Warning: {told}" in " ".join(render_table(table).split())
+    assert tables(table)["rises.json"]["set"] == ["iid", "short"]
+    assert tags(table, published)["palimpsest.warnings"].startswith(told)
 
 
 def test_text_of_the_study_cannot_become_markup(study, lake, publish):
@@ -189,6 +198,10 @@ def test_two_real_only_sizes_make_no_law_but_bounds(study, lake, publish):
     assert row["efficiency_low"] == 1 and "more than 1.00 times as many" in table["headline"]
     assert "without a law" in render_table(table)
     assert 'class="pill bracketed"' in published.file("report.html").read_text()
+    said = {"name": "by hand", "time": "2026-11-22 10:00", "commit": "c5f08e8" * 6, "metrics": metrics(table)}
+    earlier = {line.split(" | ")[1]: line for line in results._history([said, said]).splitlines() if " | " in line}
+    assert earlier["simple"].endswith(f"| {row['loss_iid']:.4f} | more than 1.00x |")
+    assert earlier["real"].endswith("| – |") and earlier["augmented"].endswith("| – |")
 
 
 def test_a_study_where_nothing_ran_says_so(study, lake, publish):

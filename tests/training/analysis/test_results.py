@@ -87,20 +87,31 @@ def test_tasks_are_paired_question_by_question(study, lake, inputs):
     for mix, lift in (("real", 0.0), ("simple_8", 0.1)):
         right = [float(not h or rng.random() < lift) for h in hard]
         answers = [{"task": "quiz", "question": i, "acc": r, "acc_norm": r} for i, r in enumerate(right)]
+        answers += [{"task": "riddle", "question": i, "acc": float(i % 4 > 0), "acc_norm": 1.0} for i in range(100)]
 
         def write(directory, mix=mix, answers=answers):
-            row = {"run": f"{mix}-s0", "recipe": mix, "task": "quiz", "chance": 0.25}
-            pq.write_table(pa.Table.from_pylist([row]), directory / "tasks.parquet")
+            rows = [{"run": f"{mix}-s0", "recipe": mix, "task": "quiz", "chance": 0.25}]
+            rows += [{**rows[0], "task": "riddle", "chance": 0.5}]
+            pq.write_table(pa.Table.from_pylist(rows), directory / "tasks.parquet")
             pq.write_table(pa.Table.from_pylist(answers), directory / "answers.parquet")
             return Facts()
 
         verdicts.append(lake.publish(f"studies/planted/tasks/{mix}-s0", write))
     published = report(study, lake, **inputs, judged=verdicts)
-    real, simple = load_table(published)["tasks"]
+    rows = {(row["mix"], row["task"]): row for row in load_table(published)["tasks"]}
+    real, simple = rows["real", "quiz"], rows["simple_8", "quiz"]
     assert (real["mix"], simple["mix"], simple["questions"]) == ("real", "simple_8", 400)
     assert simple["acc_difference"] == pytest.approx(simple["acc"] - real["acc"])
     assert simple["acc_difference_stderr"] < simple["acc_stderr"] and real["acc_difference"] is None
     assert real["acc_above_chance"] == pytest.approx((real["acc"] - 0.25) / 0.75)
+    riddle, both = rows["simple_8", "riddle"], rows["simple_8", "all tasks"]
+    assert riddle["acc"] == 0.75 and list(rows) == [
+        (mix, task) for mix in ("real", "simple_8") for task in ("quiz", "riddle", "all tasks")
+    ]
+    for key in ("acc", "chance", "acc_above_chance", "acc_difference"):
+        assert both[key] == pytest.approx((simple[key] + riddle[key]) / 2)
+    assert both["questions"] == 500 and rows["real", "all tasks"]["acc_difference"] is None
+    assert both["acc_stderr"] == pytest.approx(math.hypot(simple["acc_stderr"], riddle["acc_stderr"]) / 2)
     assert "Downstream tasks" in published.file("report.html").read_text()
 
 
@@ -149,6 +160,9 @@ def test_runs_as_the_trainer_publishes_them_are_read(small, lake):
     counted = sum(found["real"] for found in simple["exposures"].values())
     assert rows["simple"]["real_exposures"] == pytest.approx(counted / rows["simple"]["real_tokens"])
     assert rows["real"]["real_exposures"] == pytest.approx(rows["real"]["real_passes"], rel=0.1)
+    curve = pq.read_table(next(r for r in runs if r.dataset.endswith("simple-s0")).file("curve.parquet")).to_pylist()
+    lowest = min((row["iid"], row["step"]) for row in curve if row["iid"] is not None)
+    assert tuple(simple["lowest"]["iid"].values()) == lowest and lowest[0] <= simple["losses"]["iid"]
     assert rows["simple"]["verdict"] == "not resolved" and rows["simple"]["lr"] == study.training.optimizer.lr
 
 

@@ -6,6 +6,7 @@ import pytest
 from palimpsest.config.mixes import Search
 from tests.training.analysis.planted import COUNTS, GAP, SLOPE, make_study, true_loss
 from training.analysis.gaps import find_ablations, find_gaps
+from training.analysis.monotone import find_rises
 from training.analysis.series import describe_mixes, find_series
 
 
@@ -69,6 +70,16 @@ def test_ablations_are_pairs_that_differ_in_one_thing():
     order = found["stitched_8", "first_8"]
     assert (order["what"], order["from"], order["to"]) == ("real document", "last", "first")
     assert order["difference"] == pytest.approx(0.01) and order["same_settings"]
+
+
+def test_settings_of_the_optimizer_that_no_search_tunes_are_design():
+    study = make_study()
+    linear = study.mixes["simple_8"].model_copy(update={"training": {"optimizer": {"schedule": "linear"}}})
+    study = study.model_copy(update={"mixes": {**study.mixes, "simple_8_linear": linear}})
+    members = describe_mixes(study, evaluations(study))
+    assert {m.mix: m.name() for m in members}["simple_8_linear"] == "simple, schedule linear"
+    found = next(a for a in find_ablations(members, ["iid"]) if a["second"] == "simple_8_linear")
+    assert (found["what"], found["from"], found["to"], found["first"]) == ("schedule", "cosine", "linear", "simple_8")
 
 
 def test_a_longer_training_of_one_mix_is_no_better_place_of_it():
@@ -150,6 +161,40 @@ def test_intervals_cover_the_truth_of_loud_and_of_quiet_gaps():
         widths["quiet"].append(last["margin"])
     assert all(0.92 <= times / 300 <= 0.98 for times in covered.values()), covered
     assert np.mean(widths["loud"]) > 8 * np.mean(widths["quiet"])  # a loud mix widens no gap but its own
+
+
+def rises_of(study, by_seed):
+    """Of stitched mixes with these losses above those planted, by G and seed."""
+    runs = evaluations(study)
+    for g, added in by_seed.items():
+        for seed, run in runs[f"stitched_{g}"].items():
+            run["losses"]["iid"] += added[seed] if seed < len(added) else 0.0
+    return find_rises(describe_mixes(study, runs), ["iid"])
+
+
+def test_a_rise_with_more_generations_is_resolved_by_paired_seeds_not_by_means():
+    study = make_study()
+    step = true_loss(study, "stitched_4", 1.0, "iid") - true_loss(study, "stitched_8", 1.0, "iid")
+    assert step > 0 and rises_of(study, {}) == []
+    shared = np.array([0.4, 0.0, -0.4])  # what a seed does to both mixes tells nothing of either
+    (paired,) = rises_of(study, {4: shared, 8: shared + step + [0.011, 0.009, 0.01]})
+    assert (paired["first"], paired["second"], paired["from"], paired["to"]) == ("stitched_4", "stitched_8", 4, 8)
+    assert paired["resolved"] and paired["difference"] == pytest.approx(0.01) and paired["margin"] < 0.003
+    loud = rises_of(study, {8: step + np.array([0.11, -0.09, 0.01])})
+    assert loud[0]["difference"] == pytest.approx(0.01) and not any(rise["resolved"] for rise in loud)
+
+
+def test_a_rise_over_two_steps_is_told_where_neither_is_resolved_and_one_seed_resolves_nothing():
+    study = make_study()
+    at = {g: true_loss(study, f"stitched_{g}", 1.0, "iid") for g in COUNTS}
+    first, second = np.array([0.02, 0.0, 0.01]), np.array([0.0, 0.02, 0.01])
+    added = {4: at[2] - at[4] + first, 8: at[2] - at[8] + first + second}
+    found = {(rise["from"], rise["to"]): rise["resolved"] for rise in rises_of(study, added)}
+    assert found == {(2, 8): True, (2, 4): False, (4, 8): False}
+    runs = evaluations(study, seeds=(0,))
+    runs["simple_8"][0]["losses"]["iid"] += 1
+    (alone,) = find_rises(describe_mixes(study, runs), ["iid"])
+    assert (alone["from"], alone["margin"], alone["resolved"]) == (4, None, False)
 
 
 def test_a_slope_is_over_the_seeds_that_all_its_places_have():
