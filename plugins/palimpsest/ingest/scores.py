@@ -52,8 +52,8 @@ def _gopher_quality(text: str, words: Sequence[str], prose: Sequence[str]) -> di
         "words": len(words),
         "mean_word_length": sum(map(len, words)) / count,
         "symbol_ratio": symbols / count,
-        "alphabetic_words": sum(any(c.isalpha() for c in word) for word in words) / count,
-        "stop_words": len(STOP_WORDS & {word.strip(".,;:!?\"'()").lower() for word in words}),
+        "alphabetic_words": sum(word.isalpha() or any(map(str.isalpha, word)) for word in words) / count,
+        "stop_words": len(STOP_WORDS & {word.strip(".,;:!?\"'()").lower() for word in set(words)}),
         "bullet_lines": _share(prose, lambda line: line.startswith(BULLETS)),
         "ellipsis_lines": _share(prose, lambda line: line.endswith(ELLIPSIS)),
     }
@@ -134,18 +134,19 @@ class _Ngrams:
     def duplicate(self, n: int) -> float:
         """Share of the characters covered by n-grams that occurred before; overlaps count once."""
         keys, characters = self._keys(n)
-        if len(np.unique(keys)) == len(keys):
-            return 0.0
+        _, inverse, times = np.unique(keys, return_inverse=True, return_counts=True)
+        again = np.flatnonzero(times[inverse] > 1)  # the others are in nobody's way
         seen: set[int] = set()
-        covered, position, listed = 0, 0, keys.tolist()
-        while position < len(listed):
-            if listed[position] in seen:
+        covered = free = 0
+        for position, key in zip(again.tolist(), inverse[again].tolist(), strict=True):
+            if position < free:
+                continue
+            if key in seen:
                 covered += int(characters[position])
-                position += n
+                free = position + n
             else:
-                seen.add(listed[position])
-                position += 1
-        return covered / int(self._ends[-1])
+                seen.add(key)
+        return covered / max(int(self._ends[-1]), 1)
 
     def _keys(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """A key per position, and the characters of the n-gram there."""

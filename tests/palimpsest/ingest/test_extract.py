@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import random
+import re
 import time
+import unicodedata
 
+import ftfy
 import pytest
+from ftfy.badness import MOJIBAKE_CATEGORIES, is_bad
 
 from palimpsest.ingest import extract
 
@@ -40,6 +45,43 @@ def test_control_characters_go_and_letters_are_composed():
     assert extract.repair("a\x00b\x07 cafe\u0301") == ("ab café", 0)
 
 
+LINES = [
+    "The Naturalist’s Café: 15 °C on the Cape — a “naïve” guess", "plain", "", "Übergröße", "a\x07b", "c\u2028d",
+    "e\rf", "cafe\u0301", "\ud800 half", "\x1b[36mblue\x1b[0m", "ça va", "Â 5", "œ", "日本語", "\ufefffirst",
+    "A\u0303 ", "\x85",
+]  # fmt: skip
+
+
+def test_what_is_not_looked_at_is_what_ftfy_would_leave_alone():
+    def by_ftfy(text: str) -> tuple[str, int]:
+        raw = text.split("\n")
+        tidy, mended = ([ftfy.fix_text(line, config) for line in raw] for config in (extract.TIDY, extract.REPAIR))
+        broken = sum(a != b for a, b in zip(tidy, mended, strict=True))
+        repaired = broken > 0 and 2 * broken >= sum(not line.isascii() for line in raw)
+        lines = "\n".join(mended if repaired else tidy).split("\n")
+        kept = re.sub(r"\n{3,}", "\n\n", "\n".join(line.rstrip() for line in lines))
+        return kept.strip("\n"), broken if repaired else 0
+
+    dice = random.Random(3)
+    for _ in range(400):
+        lines = dice.choices(LINES, k=dice.randint(1, 8))
+        if dice.random() < 0.5:
+            lines = [line.encode(errors="replace").decode("cp1252", "replace") for line in lines]
+        assert extract.repair("\n".join(lines)) == by_ftfy("\n".join(lines)), lines
+
+
+def test_no_mojibake_hides_from_the_first_look():
+    known = "".join(MOJIBAKE_CATEGORIES.values())
+    beyond = [c for c in set(known) - set("ŒœÂÃ") if ord(c) > 127 and not unicodedata.category(c).startswith("C")]
+    dice = random.Random(4)
+    for _ in range(20_000):
+        line = "".join(
+            dice.choice(["", " ", "a", ". ", "Z", "?"]) + dice.choice(beyond) + dice.choice(" aZ1!") for _ in "xyz"
+        )
+        assert not extract.MAYBE_BROKEN.search(line)
+        assert not is_bad(line), line
+
+
 def test_table_rows_keep_their_cells_and_code_its_indentation():
     page = (
         b"<main><p>A table follows here, and some code after it.</p><table><tr><th>Star</th><th>Magnitude</th></tr>"
@@ -55,6 +97,9 @@ def test_depth_is_estimated_without_parsing():
     assert extract.depth_at_most(b"<div>" * 100_000, 2_000) == 100_000
     flat = b"<ul>" + b"<li>item<p>text<br>" * 5_000 + b"</ul>"
     assert extract.depth_at_most(flat, 2_000) == 1
+    assert (
+        extract.depth_at_most(b"</div>" * 50 + b"<DIV><trx>" * 40 + b"</section>" * 30 + b"<a><BR/>" * 60, 100) == 110
+    )
     began = time.process_time()
     extract.depth_at_most(b"<a" * 1_000_000, 2_000)
     assert time.process_time() - began < 5
