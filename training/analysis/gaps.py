@@ -36,16 +36,15 @@ NONE = Documents()
 
 def find_gaps(
     members: Sequence[Member],
-    kinds: Mapping[str | None, str],
     sets: Sequence[str],
     documents: Documents = NONE,
 ) -> list[dict]:
     """Stitched and stretched against simple, by axis and held-out set.
 
-    ``kinds`` are the kinds of the strategies: a stretched layout, whose strategy is a rationale's, is held against the
-    simple layouts of rephrases. ``points`` (axis value, the two mixes, gap, margin, seeds, whether their settings are
-    the same), ``mean`` and ``slope`` with their margins, ``widens`` (yes, narrows, not resolved), ``over_documents``:
-    does the slope stand over held-out documents too?
+    A stretched layout, whose texts are rationales, is held against the simple layouts of rephrases. ``points`` (axis
+    value, the two mixes, gap, margin, seeds, whether their settings are the same), ``mean`` and ``slope`` with their
+    margins, ``widens`` (yes, narrows, not resolved), ``over_documents``: does the slope stand over held-out documents
+    too?
     """
     lines = [series for series in find_series(members) if series.kind in KINDS]
     along = {(line.kind, line.strategy, line.rest) for line in lines if line.axis == "generations"}
@@ -59,7 +58,7 @@ def find_gaps(
             for simple in others
             if series.kind != "simple" and simple.kind == "simple" and simple.axis == series.axis
         ]
-        found = [(pair, name) for pair in pairs if _comparable(*pair, kinds) for name in sorted(sets)]
+        found = [(pair, name) for pair in pairs if _comparable(*pair) for name in sorted(sets)]
         return [gap for pair, name in found if (gap := _gap(*pair, name, documents))]
 
     found = among(lines, lines)
@@ -178,10 +177,8 @@ def _common_seeds(points: Sequence[Mapping]) -> list[str]:
     return sorted(set.intersection(*(set(point["by_seed"]) for point in points)))
 
 
-def _comparable(series: Series, simple: Series, kinds: Mapping[str | None, str]) -> bool:
-    if series.strategy != simple.strategy and not (
-        series.kind == "stretched" and kinds.get(simple.strategy) == "rephrase"
-    ):
+def _comparable(series: Series, simple: Series) -> bool:
+    if series.strategy != simple.strategy and not (series.kind == "stretched" and simple.writes == "rephrase"):
         return False
     ours, plain = json.loads(series.rest), json.loads(simple.rest)
     ours["real"], plain["real"] = (rest.get("real") == "none" for rest in (ours, plain))
@@ -193,4 +190,5 @@ def _comparable(series: Series, simple: Series, kinds: Mapping[str | None, str])
 def _single(member: Member) -> Series:
     """A mix by itself, at its G."""
     rest, place = held_fast(member, "generations"), value_on(member, "generations")
-    return Series("generations", member.name("generations"), member.kind, member.strategy, rest, {place: member})
+    text = (member.kind, member.strategy, member.writes)
+    return Series("generations", member.name("generations"), *text, rest, {place: member})

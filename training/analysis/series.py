@@ -17,10 +17,12 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from os.path import commonprefix
 from statistics import fmean
 
 from palimpsest.align import CLIP
 from palimpsest.config import Study, Training
+from palimpsest.config.mixes import Mix
 from palimpsest.config.study import Layout
 from training import points
 from training.analysis.laws import Losses
@@ -44,6 +46,9 @@ class Member:
     mix: str
     kind: str
     strategy: str | None
+    """What wrote its texts, the same at every G (`writers`); none for real text."""
+    writes: str | None
+    """The kind of that strategy: rephrase, rationale, ..."""
     design: Mapping[str, object]
     """All but kind and strategy, the axes among them."""
     settings: Mapping[str, float]
@@ -57,9 +62,9 @@ class Member:
 
     def name(self, axis: str = "") -> str:
         """What a table calls it; what differs along ``axis`` is not said."""
-        strategy = [self.strategy] if self.strategy not in (None, "rephrase", "rationale", self.kind) else []
         along = {axis, *ALONG_WITH.get(axis, ())}
-        return ", ".join([self.kind, *strategy, *(word for key, word in self.words.items() if key not in along)])
+        said = [word for key, word in self.words.items() if key not in along]
+        return ", ".join([_called(self.kind, self.strategy), *said])
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ class Series:
     name: str
     kind: str
     strategy: str | None
+    writes: str | None
     rest: str
     """What all of them have in common, for comparison with another series."""
     members: Mapping[float, Member] = field(default_factory=dict)
@@ -79,10 +85,10 @@ class Series:
 
 def describe_mixes(study: Study, runs: Mapping[str, Mapping[int, Mapping]]) -> list[Member]:
     """Every mix that has run; ``runs`` are the evaluations by recipe and seed."""
-    found, usual = [], study.training_of(study.reference)
+    found, usual, called = [], study.training_of(study.reference), writers(study)
     usual_design = {"context": usual.context, "batch_tokens": usual.batch * usual.context}
     usual_design |= {"mode": "own", "layout_seed": 0, "model": usual.model.model_dump()}
-    usual_design |= {"max_tokens": None, "max_ratio": None, "real_share": None, "also": [], "beside": {}}
+    usual_design |= {"max_tokens": None, "max_ratio": None, "real_share": None, "also": [], "beside": []}
     usual_design |= {"align": "all texts"} | _optimizer(usual)
     usual_design |= {key: value for key, value in usual.model_dump(mode="json").items() if key not in UNASKED}
     for name, mix in study.mixes.items():
@@ -98,8 +104,8 @@ def describe_mixes(study: Study, runs: Mapping[str, Mapping[int, Mapping]]) -> l
             "real": _place(layout.kind, layout.real),
             "mode": _mode(mix),
             **{key: getattr(mix, key) for key in ("max_tokens", "max_ratio", "real_share")},
-            "also": layout.also,
-            "beside": mix.beside,
+            "also": [called[name] for name in layout.also],
+            "beside": _beside(study, mix, called),
             "align": _choice(layout),
             "layout_seed": layout.seed,
             "model": training.model.model_dump(),
@@ -115,7 +121,28 @@ def describe_mixes(study: Study, runs: Mapping[str, Mapping[int, Mapping]]) -> l
         if design["real"] in ("first", "none") and layout.kind != "real":
             words = {"real": "no real document" if design["real"] == "none" else "real first"} | words
         tuned = bool(study.is_searched(mix.like or name) or mix.match)
-        found.append(Member(name, layout.kind, layout.strategy, design, settings, losses, words, tuned))
+        writes = study.strategies[layout.strategy].kind if layout.strategy else None
+        strategy = called.get(layout.strategy)
+        found.append(Member(name, layout.kind, strategy, writes, design, settings, losses, words, tuned))
+    return found
+
+
+def writers(study: Study) -> dict[str, str]:
+    """By strategy, what its text is called: strategies that are alike in all but G have one name.
+
+    Fewer rephrases are the first of more, so one strategy has every G. Rationales are not: each G has split points of
+    its own and is a strategy of its own. They are called by what their names begin with (thought_2, thought_4:
+    'thought'), or where that is another's name, by the first of them.
+    """
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name, strategy in study.strategies.items():
+        alike[strategy.model_dump_json(exclude={"generations"})].append(name)
+    shared = [commonprefix(names).rstrip("_0123456789") for names in alike.values() if len(names) > 1]
+    found = {}
+    for names in alike.values():
+        start = commonprefix(names).rstrip("_0123456789")
+        own = len(names) > 1 and start and start not in study.strategies and shared.count(start) == 1
+        found |= dict.fromkeys(names, start if own else names[0])
     return found
 
 
@@ -125,14 +152,15 @@ def find_series(members: Sequence[Member]) -> list[Series]:
     for axis in (*AXES, *SETTINGS):
         groups: dict[tuple, dict[float, list[Member]]] = defaultdict(lambda: defaultdict(list))
         for member in members:
-            groups[member.kind, member.strategy, held_fast(member, axis)][value_on(member, axis)].append(member)
-        for (kind, strategy, rest), places in groups.items():
+            text = (member.kind, member.strategy, member.writes)
+            groups[*text, held_fast(member, axis)][value_on(member, axis)].append(member)
+        for (*text, rest), places in groups.items():
             if len(places) < 2:
                 continue
             best = {value: min(places[value], key=mean_loss) for value in sorted(places)}
             name = next(iter(best.values())).name(axis)
             beaten = sum(len(place) for place in places.values()) - len(best)
-            found.append(Series(axis, name, kind, strategy, rest, best, beaten))
+            found.append(Series(axis, name, *text, rest, best, beaten))
     return found
 
 
@@ -166,6 +194,17 @@ def _place(kind: str, place: str) -> str:
     return place if kind == "stitched" or place == "none" else "in"
 
 
+def _called(kind: str, strategy: str | None) -> str:
+    """A layout by its kind, and by its strategy where that is not the usual one."""
+    return ", ".join([kind] if strategy in (None, "rephrase", "rationale", kind) else [kind, strategy])
+
+
+def _beside(study: Study, mix: Mix, called: Mapping[str, str]) -> list[tuple[str, float]]:
+    """The layouts of further streams by their names but for G, and their weights."""
+    layouts = [(study.layouts[name], weight) for name, weight in mix.beside.items()]
+    return sorted((_called(layout.kind, called[layout.strategy]), weight) for layout, weight in layouts)
+
+
 def _choice(layout: Layout) -> str:
     """Which of its texts a layout keeps."""
     if layout.select:
@@ -173,7 +212,7 @@ def _choice(layout: Layout) -> str:
     return f"by {layout.align}, clip {layout.clip or CLIP:g}" if layout.align else "all texts"
 
 
-def _mode(mix) -> str:
+def _mode(mix: Mix) -> str:
     if mix.like:
         return "those of another mix"
     return f"matched by {mix.match.by}" if mix.match else "own"
@@ -195,7 +234,7 @@ def _word(key: str, design: Mapping) -> str:
         case "also":
             return f"pooled with {', '.join(value)}"
         case "beside":
-            return "beside " + ", ".join(f"{weight:g} of {layout}" for layout, weight in value.items())
+            return "beside " + ", ".join(f"{weight:g} of {layout}" for layout, weight in value)
         case "max_ratio":
             return f"at most {value:g} synthetic tokens per real one"
         case "real_share":

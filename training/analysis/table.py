@@ -66,8 +66,7 @@ def compare_runs(
     rows = [
         row | {"reason": "; ".join(filter(None, (row["reason"], at_an_end)))} if _is_told(row) else row for row in rows
     ]
-    kinds = {name: strategy.kind for name, strategy in study.strategies.items()}
-    verdict, together = judged.read(study, verdicts), gaps.find_gaps(members, kinds, sets, documents)
+    verdict, together = judged.read(study, verdicts), gaps.find_gaps(members, sets, documents)
     table = {
         "study": study.name,
         "reference": study.reference,

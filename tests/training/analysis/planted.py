@@ -17,7 +17,7 @@ LAW = Law(A=60.0, B=0.35, C=2.1)
 FULL = 35_000
 COUNTS = (1, 2, 4, 8)
 GAP, SLOPE = 0.004, 0.012
-"""Of stitched to simple at G = 1, and what each doubling adds."""
+"""Of stitched to simple at G = 1, and what each doubling adds; to stretched twice that."""
 FACTOR = {"iid": 1.0, "short": 0.5, "long": 2.0, "reports": 4.0}
 """How much more the layouts differ on other held-out sets."""
 SCATTER = 0.05
@@ -68,9 +68,10 @@ def true_loss(study: Study, mix: str, share: float, name: str) -> float:
     base = {"iid": 0.0, "short": -0.1, "long": 0.2, "reports": 0.9}[name]
     if layout.kind == "real":
         return LAW.loss(share * FULL) + base
-    gap = (GAP + SLOPE * np.log2(layout.generations)) * FACTOR[name] if layout.kind == "stitched" else 0.0
+    g = layout.generations or study.strategies[layout.strategy].generations
+    gap = (GAP + SLOPE * np.log2(g)) * FACTOR[name] * {"simple": 0, "stitched": 1, "stretched": 2}[layout.kind]
     gap -= 0.01 if layout.real == "first" else 0.0
-    return simple_loss(layout.generations) + base - gap
+    return simple_loss(g) + base - gap
 
 
 def rows(study: Study) -> list[dict]:

@@ -85,7 +85,7 @@ def test_gaps_their_mean_and_slope_have_the_interval_of_the_planted_documents():
             runs[mix] = {0: run, 1: run}
         documents = Documents(tokens, {"iid": np.ones(count, bool)}, nats)
         members = describe_mixes(study, runs)
-        gaps = find_gaps(members, {"rephrase": "rephrase"}, ["iid"], documents)
+        gaps = find_gaps(members, ["iid"], documents)
         gap = next(gap for gap in gaps if gap["layout"] == "stitched")
         mean = planted.GAP + planted.SLOPE * 1.5
         covered["mean"] += abs(gap["mean"] - mean) <= gap["mean_document_margin"]

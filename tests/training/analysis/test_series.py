@@ -7,7 +7,7 @@ from palimpsest.config.mixes import Search
 from tests.training.analysis.planted import COUNTS, GAP, SLOPE, make_study, true_loss
 from training.analysis.gaps import find_ablations, find_gaps
 from training.analysis.monotone import find_rises
-from training.analysis.series import describe_mixes, find_series
+from training.analysis.series import describe_mixes, find_series, writers
 
 
 def evaluations(study, seeds=(0, 1, 2), noise=0.0, rng=None, parameters=None, points=None):
@@ -27,8 +27,7 @@ def evaluations(study, seeds=(0, 1, 2), noise=0.0, rng=None, parameters=None, po
 
 
 def gaps_of(study, runs):
-    kinds = {name: strategy.kind for name, strategy in study.strategies.items()}
-    return find_gaps(describe_mixes(study, runs), kinds, ["iid"])
+    return find_gaps(describe_mixes(study, runs), ["iid"])
 
 
 def test_mixes_that_differ_in_g_alone_are_a_series_and_others_are_not_of_it():
@@ -55,6 +54,63 @@ def test_every_megadoc_is_held_against_the_simple_mix_of_its_own_design():
     found = {gap["layout"]: [p["against"] for p in gap["points"]] for gap in gaps_of(study, evaluations(study))}
     assert found["stitched, real first"] == ["simple_8"]
     assert "stitched, attention within documents" not in found  # simple has no such mix
+
+
+RATIONALES = {"kind": "rationale", "engine": {"kind": "recorded", "file": "x.jsonl"}}
+
+
+def with_strategies(study, **strategies):
+    """The study with strategies of rationales too, a stretched layout and a mix for each, called after it."""
+    content = study.model_dump()
+    for name, strategy in strategies.items():
+        content["strategies"][name] = RATIONALES | strategy
+        content["layouts"][f"stretched_{name}"] = {"kind": "stretched", "strategy": name}
+        content["mixes"][f"stretched_{name}"] = {"layout": f"stretched_{name}", "f": 0.75, "epochs": 4}
+    return type(study).model_validate(content)
+
+
+def test_rationales_of_each_g_are_a_strategy_of_their_own_and_one_series():
+    study = with_strategies(make_study(), **{f"thought_{g}": {"generations": g} for g in (2, 4, 8)})
+    members = describe_mixes(study, evaluations(study))
+    line = next(line for line in find_series(members) if line.axis == "generations" and line.kind == "stretched")
+    assert line.name == "stretched, thought" and list(line.members) == [2, 4, 8]
+    gap = next(g for g in find_gaps(members, ["iid"]) if g["layout"] == "stretched, thought")
+    assert [(p["x"], p["against"]) for p in gap["points"]] == [(g, f"simple_{g}") for g in (2, 4, 8)]
+    assert gap["slope"] == pytest.approx(2 * SLOPE) and gap["widens"] == "yes"
+    rising = evaluations(study)
+    rising["stretched_thought_8"][0]["losses"]["iid"] += 1
+    assert [r["layout"] for r in find_rises(describe_mixes(study, rising), ["iid"])] == ["stretched, thought"]
+
+
+def test_strategies_that_differ_in_more_than_g_are_not_one_series():
+    other = {"review": {"loop": "drop"}}
+    strategies = {"a_2": {"generations": 2}, "a_4": {"generations": 4}, "a_hot_2": {"generations": 2, **other},
+                  "a_hot_4": {"generations": 4, **other}, "lone": {"generations": 2, "seed": 1}}  # fmt: skip
+    study = with_strategies(make_study(), **strategies)
+    lines = [line for line in find_series(describe_mixes(study, evaluations(study))) if line.kind == "stretched"]
+    assert {line.name: [m.mix for m in line.members.values()] for line in lines} == {
+        "stretched, a": ["stretched_a_2", "stretched_a_4"],
+        "stretched, a_hot": ["stretched_a_hot_2", "stretched_a_hot_4"],
+    }
+
+
+def test_strategies_alike_but_for_g_have_one_name_that_no_other_has():
+    names = {"one": 1, "two": 1, "a": 2, "a_2": 2, "b_2": 3, "b_4": 3, "b_3": 4, "b_9": 4, "c_16": 5, "c_18": 5}
+    strategies = {name: {"generations": place + 2, "seed": seed} for place, (name, seed) in enumerate(names.items())}
+    called = writers(with_strategies(make_study(), **strategies))
+    assert called == {"rephrase": "rephrase", "one": "one", "two": "one", "a": "a", "a_2": "a", "b_2": "b_2",
+                      "b_4": "b_2", "b_3": "b_3", "b_9": "b_3", "c_16": "c", "c_18": "c"}  # fmt: skip
+
+
+def test_a_stream_beside_parts_no_series_in_g():
+    study = with_strategies(make_study(), **{f"thought_{g}": {"generations": g} for g in (2, 4, 8)})
+    beside = {f"both_{g}": {"layout": f"simple_{g}", "beside": {f"stretched_thought_{g}": 2.0}, "f": 0.75, "epochs": 4}
+              for g in (2, 4, 8)}  # fmt: skip
+    content = study.model_dump()
+    study = type(study).model_validate(content | {"mixes": {**content["mixes"], **beside}})
+    lines = find_series(describe_mixes(study, evaluations(study)))
+    line = next(line for line in lines if "beside" in line.name)
+    assert line.name == "simple, beside 2 of stretched, thought" and list(line.members) == [4, 8, 16]
 
 
 def test_one_seed_has_a_gap_and_no_interval():
@@ -146,11 +202,11 @@ def test_a_controlled_mix_is_a_line_of_its_own_against_simple():
 
 def test_intervals_cover_the_truth_of_loud_and_of_quiet_gaps():
     """95% nominal over 300 studies of three seeds, where one mix scatters fifteen times as much as the others."""
-    study, rng, kinds = make_study(), np.random.default_rng(5), {"rephrase": "rephrase"}
+    study, rng = make_study(), np.random.default_rng(5)
     noise = dict.fromkeys(study.mixes, 0.01) | {"stitched_1": 0.15}
     covered, widths = {"slope": 0, "mean": 0, "loud": 0, "quiet": 0}, {"loud": [], "quiet": []}
     for _ in range(300):
-        gaps = find_gaps(describe_mixes(study, evaluations(study, noise=noise, rng=rng)), kinds, ["iid"])
+        gaps = find_gaps(describe_mixes(study, evaluations(study, noise=noise, rng=rng)), ["iid"])
         gap = next(g for g in gaps if g["layout"] == "stitched")
         first, *_, last = gap["points"]
         covered["slope"] += abs(gap["slope"] - SLOPE) <= gap["slope_margin"]
@@ -209,4 +265,4 @@ def test_a_slope_is_over_the_seeds_that_all_its_places_have():
 
 
 def test_a_study_without_megadocs_has_no_gaps():
-    assert find_gaps([], {}, ["iid"]) == []
+    assert find_gaps([], ["iid"]) == []
