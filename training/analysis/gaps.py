@@ -19,12 +19,14 @@ from statistics import fmean
 
 import numpy as np
 
+from training.analysis.members import AXES, Member
 from training.analysis.paired import half_width
 from training.analysis.sampling import Documents, holds
-from training.analysis.series import AXES, Member, Series, find_series, held_fast, mean_loss, value_on
+from training.analysis.series import Series, find_series, held_fast, mean_loss, value_on
 
 ABLATIONS = {
     "real": "real document",
+    "real_stream": "real stream",
     "mode": "settings",
     "attention": "attention",
     "loss_on": "loss on",
@@ -70,7 +72,8 @@ def find_gaps(
 def find_ablations(members: Sequence[Member], sets: Sequence[str], documents: Documents = NONE) -> list[dict]:
     """Pairs of mixes that differ in one thing that is no number: their difference in loss, second minus first.
 
-    Of several mixes of one design, the two with the same settings are compared, else the best of each.
+    Of several mixes of one design, the two with the same settings are compared, else the best of each; so are those
+    whose settings are what differs.
     """
     cells: dict[tuple, list[Member]] = defaultdict(list)
     for member in members:
@@ -80,13 +83,14 @@ def find_ablations(members: Sequence[Member], sets: Sequence[str], documents: Do
         key = _single_difference(one[0], other[0])
         if key is None:
             continue
-        alike = [(a, b) for a in one for b in other if a.settings == b.settings]
+        alike = [(a, b) for a in one for b in other if a.settings == b.settings and key != "mode"]
         first, second = min(
             alike or [(min(one, key=mean_loss), min(other, key=mean_loss))], key=lambda pair: mean_loss(pair[1])
         )
         said = [str(m.strategy if key == "strategy" else m.design[key]) for m in (first, second)]
         facts = {"what": ABLATIONS.get(key, key.replace("_", " ")), "from": said[0], "to": said[1]}
-        facts |= {"first": first.mix, "second": second.mix, "same_settings": bool(alike)}
+        same = first.settings == second.settings
+        facts |= {"first": first.mix, "second": second.mix, "same_settings": same}
         for name in sorted(sets):
             difference = compare(second, first, name, documents)
             if difference:

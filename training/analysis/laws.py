@@ -1,6 +1,6 @@
 """Laws ``A / x**B + C`` through measured losses: least squares with A, B, C >= 0, bootstrap intervals, leave-one-out.
 
-x is real tokens, parameters (embeddings included, see `training.analysis.series`), members of an ensemble or
+x is real tokens, parameters (embeddings included, see `training.analysis.members`), members of an ensemble or
 generations per document (the paper and its predecessor fit the first three; for G they draw points only, Kim et al.
 2026). C is the loss at infinite x.
 

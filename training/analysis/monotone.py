@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from training.analysis.gaps import NONE, compare
+from training.analysis.members import Member
 from training.analysis.sampling import Documents, holds
-from training.analysis.series import Member, Series, find_series
+from training.analysis.series import Series, find_series
 
 
 def find_rises(members: Sequence[Member], sets: Sequence[str], documents: Documents = NONE) -> list[dict]:

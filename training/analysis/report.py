@@ -38,8 +38,8 @@ from training.waves import final_runs
 CODE = [
     f"training/analysis/{name}.py"
     for name in (
-        "contexts", "figures", "gaps", "judged", "laws", "monotone", "pages", "paired", "panels", "plots", "report",
-        "rows", "sampling", "scaling", "selected", "series", "signs", "spent", "style", "table", "words",
+        "contexts", "figures", "gaps", "judged", "laws", "members", "monotone", "pages", "paired", "panels", "plots",
+        "report", "rows", "sampling", "scaling", "selected", "series", "signs", "spent", "style", "table", "words",
     )
 ] + ["training/analysis/templates"]  # fmt: skip
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from palimpsest.config import Study
 from palimpsest.lake import LakeError, Published
-from training.analysis import contexts, gaps, judged, laws, monotone, sampling, scaling, selected, series
+from training.analysis import contexts, gaps, judged, laws, members, monotone, sampling, scaling, selected, series
 from training.analysis.rows import OWN, cost, losses_of, make_row, real_stream
 from training.analysis.words import TOLD, aside, headline
 from training.points import Point
@@ -57,16 +57,16 @@ def compare_runs(
     )
     whole = scaling.Efficiency("reference", "the yardstick", 1.0, difference=0.0, seeds=len(by_recipe[study.reference]))
     found = {study.reference: whole, **compared.mixes}
-    members = series.describe_mixes(study, by_recipe)
-    lines = series.find_series(members)
-    known = {member.mix: member for member in members}
+    places = members.describe_mixes(study, by_recipe)
+    lines = series.find_series(places)
+    known = {member.mix: member for member in places}
     rows = [make_row(study, name, streams[name], by_recipe, found[name], sets, documents) for name in names]
     rows = [row | _among(known.get(row["mix"]), row) | cost(study, row, rows, generated or {}) for row in rows]
     at_an_end = _at_an_end(search, [point["recipe"] for point in references])
     rows = [
         row | {"reason": "; ".join(filter(None, (row["reason"], at_an_end)))} if _is_told(row) else row for row in rows
     ]
-    verdict, together = judged.read(study, verdicts), gaps.find_gaps(members, sets, documents)
+    verdict, together = judged.read(study, verdicts), gaps.find_gaps(places, sets, documents)
     table = {
         "study": study.name,
         "reference": study.reference,
@@ -80,8 +80,8 @@ def compare_runs(
         "documents": documents.counts(),
         "series": series.as_rows(lines),
         "gaps": together,
-        "rises": monotone.find_rises(members, sets, documents),
-        "ablations": gaps.find_ablations(members, sets, documents),
+        "rises": monotone.find_rises(places, sets, documents),
+        "ablations": gaps.find_ablations(places, sets, documents),
         "laws": _laws(references, lines, sets, verdict["ensembles"]),
         "certificates": dict(search.extra["certificates"]) if search else {},
         "searched": _searched(search) if search else {},
@@ -125,7 +125,7 @@ def _searched(search: Published) -> dict:
     return {"metric": search.extra["metric"], "points": dict(found)}
 
 
-def _among(member: series.Member | None, row: Mapping) -> dict:
+def _among(member: members.Member | None, row: Mapping) -> dict:
     """The family a mix belongs to (mixes that differ in G alone), and in what else it is unlike the reference."""
     if member is None:
         return {"family": row["layout"], "differs": []}

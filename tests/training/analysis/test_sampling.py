@@ -11,9 +11,9 @@ from scipy.stats import t as student
 from palimpsest.lake import Facts
 from tests.training.analysis import planted
 from training.analysis.gaps import find_gaps
+from training.analysis.members import describe_mixes
 from training.analysis.report import load_table, report
 from training.analysis.sampling import Documents, effective, half_width, holds, influence, read
-from training.analysis.series import describe_mixes
 from training.analysis.words import headline, render_table
 
 BASE, BY_LENGTH, SCATTER = -0.02, -0.01, 0.05

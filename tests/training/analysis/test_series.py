@@ -6,8 +6,9 @@ import pytest
 from palimpsest.config.mixes import Search
 from tests.training.analysis.planted import COUNTS, GAP, SLOPE, make_study, true_loss
 from training.analysis.gaps import find_ablations, find_gaps
+from training.analysis.members import describe_mixes, writers
 from training.analysis.monotone import find_rises
-from training.analysis.series import describe_mixes, find_series, writers
+from training.analysis.series import find_series
 
 
 def evaluations(study, seeds=(0, 1, 2), noise=0.0, rng=None, parameters=None, points=None):
@@ -164,7 +165,7 @@ def test_of_searched_mixes_in_one_place_the_best_stands_for_it():
 
 
 def searched():
-    return make_study().model_copy(update={"search": Search(epochs=[1, 2, 4, 8])})
+    return make_study().model_copy(update={"search": Search(epochs=[1, 2, 4, 8, 16])})
 
 
 def test_settings_that_a_search_found_do_not_part_a_series():
@@ -196,8 +197,76 @@ def test_a_controlled_mix_is_a_line_of_its_own_against_simple():
     controlled = study.mixes["stitched_8"].model_copy(update={"like": "simple_8"})
     study = study.model_copy(update={"mixes": {**study.mixes, "stitched_8_controlled": controlled}})
     found = {gap["layout"]: [p["mix"] for p in gap["points"]] for gap in gaps_of(study, evaluations(study))}
-    assert found["stitched, controlled"] == ["stitched_8_controlled"]
+    assert found["stitched, at the settings of simple"] == ["stitched_8_controlled"]
     assert found["stitched"][-1] == "stitched_8"
+
+
+def changed(study, **mixes):
+    """With further mixes, each one of the study's with some keys otherwise."""
+    content = study.model_dump()
+    for name, (mix, keys) in mixes.items():
+        content["mixes"][name] = {**content["mixes"][mix], **keys}
+    return type(study).model_validate(content)
+
+
+def ablations_of(study, runs=None):
+    return {
+        (found["first"], found["second"]): (found["what"], found["from"], found["to"], found["same_settings"])
+        for found in find_ablations(describe_mixes(study, runs or evaluations(study)), ["iid"])
+    }
+
+
+def test_one_thing_changed_at_the_settings_of_the_mix_it_is_changed_in_is_a_pair():
+    """A 'like' of a mix of the same layout takes its settings over so that nothing else differs."""
+    masked = {"like": "stitched_8", "training": {"attention": "documents"}}
+    study = changed(searched(), masked=("stitched_8", masked), wide=("stitched_8", {"like": "stitched_8", "training":
+                    {"context": 128, "batch": 2}}))  # fmt: skip
+    best = dict.fromkeys(("stitched_8", "masked", "wide"), {"lr": 3e-3, "weight_decay": 0.1, "epochs": 8.0, "f": 0.75})
+    runs = evaluations(study, points=best)
+    assert ablations_of(study, runs)["stitched_8", "masked"] == ("attention", "across", "documents", True)
+    line = next(line for line in find_series(describe_mixes(study, runs)) if line.axis == "context")
+    assert (line.name, [m.mix for m in line.members.values()]) == ("stitched", ["stitched_8", "wide"])
+
+
+def test_settings_of_different_mixes_are_different_designs():
+    study = changed(
+        with_strategies(searched(), thought={"generations": 8}),
+        of_simple=("stitched_8", {"like": "simple_8"}),
+        of_stretched=("stitched_8", {"like": "stretched_thought"}),
+        of_simple_2=("stitched_8", {"like": "simple_2"}),
+        as_long=("stitched_8", {"match": {"mix": "simple_8", "by": "tokens"}}),
+        as_costly=("stitched_8", {"match": {"mix": "simple_8", "by": "compute"}}),
+    )
+    names = {member.mix: member.name("generations") for member in describe_mixes(study, evaluations(study))}
+    assert names["of_simple"] == "stitched, at the settings of simple"
+    assert names["of_simple_2"] == "stitched, at the settings of simple, G = 2"
+    assert names["of_stretched"] == "stitched, at the settings of stretched, thought"
+    assert names["as_long"] == "stitched, matched by tokens to simple"
+    found = {pair[1]: said[2] for pair, said in ablations_of(study).items() if pair[0] == "stitched_8"}
+    assert found["of_simple"] == "those of simple" and found["as_costly"] == "matched by compute to simple"
+
+
+@pytest.mark.parametrize("mix", ["simple_8", "stitched_8", "stretched_thought"])
+def test_without_a_separate_real_stream_a_mix_is_another_and_not_one_more_place_of_its_series(mix):
+    study = changed(with_strategies(searched(), thought={"generations": 8}), only=(mix, {"f": 1.0}))
+    runs = evaluations(study)
+    for run in runs["only"].values():
+        run["losses"]["iid"] -= 1  # were it of the series, it would be the best there
+    assert ablations_of(study, runs)[mix, "only"][:3] == ("real stream", "separate", "none")
+    members = describe_mixes(study, runs)
+    assert next(m for m in members if m.mix == "only").name().endswith("no separate real stream")
+    assert all("only" not in {m.mix for m in line.members.values()} for line in find_series(members))
+
+
+def test_series_of_one_axis_have_names_of_their_own():
+    sweep = {f"simple_{g}_epochs_{e}": (f"simple_{g}", {"epochs": e, "search": False}) for g in (4, 8) for e in (1, 8)}
+    study = changed(searched(), **sweep)
+    lines = find_series(describe_mixes(study, evaluations(study)))
+    named = {(line.axis, line.name): [m.mix for m in line.members.values()] for line in lines}
+    assert len(named) == len(lines)
+    assert named["generations", "simple"] == [f"simple_{g}" for g in COUNTS]
+    assert named["generations", "simple, epochs 8"] == ["simple_4_epochs_8", "simple_8_epochs_8"]
+    assert named["epochs", "simple, G 4"] == ["simple_4_epochs_1", "simple_4", "simple_4_epochs_8"]
 
 
 def test_intervals_cover_the_truth_of_loud_and_of_quiet_gaps():
