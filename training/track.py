@@ -62,6 +62,8 @@ __all__ = [
 
 SYSTEM_METRICS_SECONDS = 5.0
 KEY = "palimpsest.run_key"
+LAW, CAVEAT = "palimpsest.law", "palimpsest.caveat."
+"""Tags of a report: its reference law, and by mix what its data efficiency hangs on or why there is none."""
 
 
 def open_parent(study: Study | Loop | Labelled, tags: Mapping[str, str] | None = None) -> str:
@@ -190,8 +192,10 @@ def add_facts(
 
 
 def reports(study: Study) -> list[dict]:
-    """What the study's finished parent runs said, the earliest first: run, name, time, commit, headline, metrics.
+    """What the study's finished parent runs said, the earliest first.
 
+    Run, name, time, commit, headline, metrics; ``law``, the reference law with its caveat, and ``caveats`` by mix: both
+    None for a run that recorded none, as older ones.
     Two runs that came to the same report count once, the later one.
     """
     with store() as client:
@@ -211,9 +215,16 @@ def reports(study: Study) -> list[dict]:
             "commit": run.data.tags.get("mlflow.source.git.commit", "unknown"),
             "headline": run.data.tags.get("headline", ""),
             "metrics": dict(run.data.metrics),
+            "law": run.data.tags.get(LAW),
+            "caveats": _caveats(run.data.tags),
         }
         for report, run in sorted(by_report.items(), key=lambda found: found[1].info.start_time)
     ]
+
+
+def _caveats(tags: Mapping[str, str]) -> dict[str, str] | None:
+    found = {name.removeprefix(CAVEAT): said for name, said in tags.items() if name.startswith(CAVEAT)}
+    return found if LAW in tags else None
 
 
 def params(study: Study, run: Mapping[str, object]) -> dict[str, str]:

@@ -10,7 +10,8 @@ OWN = {
     "loss-by-tokens": (
         "What a mix is worth in real tokens",
         "The curve is what more real text would bring. A mix stands at its loss; follow its line to the curve, and "
-        "read below how many real tokens would have been needed. Of each family the best mix.",
+        "read below how many real tokens would have been needed. Of each family the best mix. Where the curve is "
+        "dashed, or the figure says so, the law is extrapolated.",
     ),
     "gain-by-position": (
         "Gain on real-only by position in the document",
@@ -23,8 +24,8 @@ OWN = {
     ),
     "loss-by-members": (
         "Loss of ensembles",
-        "Averaged probabilities of K seeds, with the law A / K^B + C through them. The ensembles are nested: one "
-        "lucky member shifts all points after it.",
+        "Averaged probabilities of K seeds, with the law A / K^B + C through them; dashed where there is something "
+        "to hold against it (see Laws). The ensembles are nested: one lucky member shifts all points after it.",
     ),
     "loss-by-flops": (
         "Loss against training compute",

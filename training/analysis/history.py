@@ -20,7 +20,8 @@ EFFICIENCY = ("efficiency", "efficiency_low", "efficiency_high")
 def as_table(reports: Sequence[Mapping]) -> dict[str, list]:
     """Columns of one row per report and mix: when, which commit, its loss and what it was worth.
 
-    ``efficiency`` is null and its low or high end is not where there was no law, or a loss below its floor.
+    ``efficiency`` is null and its low or high end is not where there was no law, or a loss below its floor. ``caveat``
+    is what the figure hangs on, ``law`` the law it was read off; both null where an older report recorded neither.
     """
     rows = [
         {
@@ -31,6 +32,8 @@ def as_table(reports: Sequence[Mapping]) -> dict[str, list]:
             "loss": report["metrics"].get(f"loss/{mix}"),
             "loss_long": report["metrics"].get(f"loss_long/{mix}"),
             **{key: report["metrics"].get(f"{key}/{mix}") for key in EFFICIENCY},
+            "caveat": None if report["caveats"] is None else report["caveats"].get(mix, ""),
+            "law": report["law"],
         }
         for report in reports
         for mix in _mixes(report)

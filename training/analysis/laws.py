@@ -21,9 +21,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import fdtri
 
 EXPONENTS = (0.01, 5.0)
 DRAWS = 2_000
+MISFIT = 0.01
+"""Chance that a law which holds is said to miss its points. A test, not the level of an interval."""
 
 Losses = Mapping[int, float]
 """Validation loss by seed."""
@@ -114,13 +117,14 @@ def fit_series(
     error = float(((y - expected) ** 2).sum())
     spread = float(((y - y.mean()) ** 2).sum())
     facts: dict = {"points": len(x), "seeds": len(seeds), "r2": 1 - error / spread if spread > 0 else None}
-    pool, count, name = _pool(block_noise(losses, set(seeds)), y - expected, len(seeds))
+    noise = block_noise(losses, set(seeds))
+    pool, count, name = _pool(noise, y - expected, len(seeds))
     if pool is not None:
         shaken = expected + pool.draw(np.random.default_rng(seed), (draws, len(x), count)).mean(-1)
         facts |= {"resampled": name, **_bounds(x, shaken, level)}
     if len(x) >= 4:
         facts |= _leave_one_out(x, y)
-    return Fit(law, _reservation(law, x, y), **facts)
+    return Fit(law, "; ".join(filter(None, (misses(law, x, y, noise, len(seeds)), reservation(law, x, y)))), **facts)
 
 
 def block_noise(rows: Sequence[Losses], seeds: set[int]) -> Noise:
@@ -133,6 +137,31 @@ def block_noise(rows: Sequence[Losses], seeds: set[int]) -> Noise:
     residual = table - table.mean(1, keepdims=True) - table.mean(0, keepdims=True) + table.mean()
     stretched = residual.ravel() * math.sqrt(residual.size / freedom)
     return Noise(float(np.sqrt((residual**2).sum() / freedom)), freedom, tuple(stretched.tolist()))
+
+
+def misses(law: Law, x: Sequence[float], y: Sequence[float], noise: Noise, seeds: int) -> str:
+    """By how much the law misses its own points, where seed noise does not explain it; empty otherwise.
+
+    ``y`` are means over ``seeds`` seeds. An F test of the lack of fit at `MISFIT`; none without repeated seeds.
+    """
+    if noise.deviation is None:
+        return ""
+    missed = np.array([law.loss(value) for value in x]) - np.asarray(y)
+    extra = max(1, len(missed) - 3)
+    if float((missed**2).sum()) * seeds / extra <= noise.deviation**2 * fdtri(extra, noise.freedom, 1 - MISFIT):
+        return ""
+    return f"the law misses a point by {np.abs(missed).max():.3f} nats, more than seed noise explains"
+
+
+def reservation(law: Law, x: Sequence[float], y: Sequence[float]) -> str:
+    """What the shape of the fit has against it; empty if nothing. Points in the order of x."""
+    if law.A == 0 or y[-1] >= y[0]:
+        return "the loss does not fall along the series"
+    if not EXPONENTS[0] * 1.01 < law.B < EXPONENTS[1] * 0.99:
+        return f"the exponent runs to the edge of its range ({law.B:.2g}): the law is not identified"
+    if len(x) == 3:
+        return "as many points as parameters: nothing is left to test the law with"
+    return "the law's floor lies at 0, the bound" if law.C == 0 else ""
 
 
 def fit_many(
@@ -217,13 +246,3 @@ def _leave_one_out(x: Sequence[float], y: np.ndarray) -> dict:
     laws = [fit([*x[:i], *x[i + 1 :]], np.delete(y, i)) for i in range(len(x))]
     errors = tuple(law.loss(x[i]) - float(y[i]) for i, law in enumerate(laws))
     return {"left_out": errors, "floors": (min(law.C for law in laws), max(law.C for law in laws))}
-
-
-def _reservation(law: Law, x: Sequence[float], y: np.ndarray) -> str:
-    if law.A == 0 or y[-1] >= y[0]:
-        return "the loss does not fall along the series"
-    if not EXPONENTS[0] * 1.01 < law.B < EXPONENTS[1] * 0.99:
-        return f"the exponent runs to the edge of its range ({law.B:.2g}): the law is not identified"
-    if len(x) == 3:
-        return "as many points as parameters: nothing is left to test the law with"
-    return "the floor lies at 0, the bound" if law.C == 0 else ""

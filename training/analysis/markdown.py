@@ -8,6 +8,7 @@ from statistics import fmean
 from training.analysis import spent
 from training.analysis.words import (
     TOLD,
+    caveats,
     describe,
     gap_sentence,
     loss_text,
@@ -130,14 +131,9 @@ def reservations(table: Mapping) -> str:
     for row in table["mixes"]:
         if row["verdict"] == "reference":
             continue
-        said = [row["reason"]] if row["reason"] else []
-        if row["verdict"] == "resolved" and not row["familywise"]:
-            said.append("does not stand when all mixes of the study are compared at once")
-        if row["verdict"] in TOLD and row["over_documents"] is not None:
+        said = caveats(row)
+        if row["verdict"] in TOLD and row["over_documents"]:
             said.append(f"the difference in loss {over_documents(row)}")
-        if row["verdict"] == "resolved" and row["extrapolated"] and row["efficiency_without_floor"] is not None:
-            said.append(f"{row['efficiency_without_floor']:.2f}x under a law without a floor")
-        said += [f"{word}, unlike the reference" for word in row["differs"]]
         if said:
             found.setdefault("; ".join(said), []).append(row["mix"])
     return "\n".join(f"- {', '.join(names)}: {said}." for said, names in found.items())

@@ -91,7 +91,7 @@ def gap(axis: str):
 
 
 def by_members(table: Mapping) -> plt.Figure | None:
-    """Loss of ensembles by their size, with the law through it."""
+    """Loss of ensembles by their size, with the law through it: dashed where there is something to hold against it."""
     if not table["ensembles"]:
         return None
     sets = [
@@ -106,7 +106,9 @@ def by_members(table: Mapping) -> plt.Figure | None:
             axes.plot(x, [row["loss"] for row in own], "o", color=colour[mix], label=mix)
             if law := fits.get((mix, name)):
                 dense = np.geomspace(min(x), max(x), 60)
-                axes.plot(dense, [Law(**law["fit"]["law"]).loss(k) for k in dense], color=colour[mix], linewidth=1.5)
+                style = {"linestyle": DASHED} if law["fit"]["problem"] else {}
+                losses = [Law(**law["fit"]["law"]).loss(k) for k in dense]
+                axes.plot(dense, losses, color=colour[mix], linewidth=1.5, **style)
         axes.set_title(SETS.get(name, name), loc="left")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _finish(figure, panels, "members of the ensemble, K", LOSS)

@@ -82,7 +82,9 @@ def _by_tokens(table: Mapping) -> plt.Figure | None:
     if law:
         inside = np.geomspace(references[0]["tokens"], largest, 100)
         beyond = np.geomspace(largest, furthest, 100)
-        axes.plot(inside, [law.loss(t) for t in inside], color=INK, linewidth=1.8)
+        held = next((one["fit"]["problem"] for one in table["laws"] if one["in"] == "D"), "")
+        label = "its law" + (" (see Laws: to bear in mind)" if held else "")
+        axes.plot(inside, [law.loss(t) for t in inside], color=INK, linewidth=1.8, label=label)
         axes.plot(beyond, [law.loss(t) for t in beyond], color=INK, linewidth=1.4, linestyle=(0, (5, 4)))
     for row in mixes:
         _read_off(axes, row, law, colour[row["mix"]])
@@ -100,7 +102,7 @@ def _by_tokens(table: Mapping) -> plt.Figure | None:
 def _read_off(axes: plt.Axes, row: Mapping, law: Law | None, colour: str) -> None:
     """A mix at its loss above D, and the way along to the law: where that ends, D' can be read."""
     told = row["verdict"] == "resolved"
-    label = f"{row['mix']}  " + (f"{row['efficiency']:.2f}x" if told else describe(row))
+    label = f"{row['mix']}  {describe(row)}"
     own = row["real_tokens"]
     axes.plot([own], [row["loss_iid"]], "D", color=colour, markersize=7, label=label, zorder=3)
     if law and told:

@@ -13,9 +13,10 @@ from palimpsest.lake import Published
 from training import track
 from training.analysis import selected, spent
 from training.analysis.markdown import HOLDS
-from training.analysis.words import TOLD, describe, loss_text, margins_text, tokens_seen, warnings
+from training.analysis.words import TOLD, caveats, describe, law_text, loss_text, margins_text, tokens_seen, warnings
 
 SIGNS = ("ece", "facts_real", "facts_held_out")
+EFFICIENCY = ("efficiency", "efficiency_low", "efficiency_high", "extrapolated")
 TAG = 5000  # characters of a tag that every MLflow store takes
 WIDTHS = ("margin", "document_margin")
 PARTS = ("", *(f"_{name}" for name in WIDTHS))
@@ -47,7 +48,8 @@ def log_report(
 def metrics(table: Mapping) -> dict[str, float]:
     """``best/...``, ``reference/...`` and ``total/...`` mean the same in every study; the others name a mix.
 
-    ``loss/<mix>`` is i.i.d., ``loss_<set>/<mix>`` that of another held-out set.
+    ``loss/<mix>`` is i.i.d., ``loss_<set>/<mix>`` that of another held-out set. ``extrapolated/<mix>`` is 1 where the
+    ``efficiency/<mix>`` was read off beyond the real-only runs; what else it hangs on is in `tags`.
     """
     found: dict[str, float | None] = {}
     for row in table["mixes"]:
@@ -56,7 +58,7 @@ def metrics(table: Mapping) -> dict[str, float]:
         found |= {f"{name}/{mix}": row[name] for name in ("long_context_gain", "flops", "real_exposures")}
         found |= {f"{name}/{mix}": row[name] for name in ("gain_per_pflop", "gain_per_mtoken", "engine_seconds")}
         found |= {f"gain/{mix}": None if row["difference"] is None else -row["difference"]}
-        found |= {name + f"/{mix}": row[name] for name in ("efficiency", "efficiency_low", "efficiency_high") if told}
+        found |= {f"{name}/{mix}": row[name] for name in EFFICIENCY if told}
     for gap in table["gaps"]:
         name = f"gap_{gap['set']}_by_{gap['axis']}/{gap['layout']}"
         found |= {f"{name}/{point['x']:g}": point["gap"] for point in gap["points"]}
@@ -85,7 +87,7 @@ def _totals(table: Mapping) -> dict[str, float | None]:
              if reference}  # fmt: skip
     if best:
         found |= {"best/loss": best["loss_iid"], "best/loss_long": best["loss_long"], "best/gain": -best["difference"]}
-        found |= {f"best/{key}": best[key] for key in ("efficiency", "efficiency_low", "efficiency_high") if told}
+        found |= {f"best/{key}": best[key] for key in EFFICIENCY if told}
         found |= {"best/gain_margin": best["margin"], "best/gain_document_margin": best["document_margin"]}
         found |= {"best/flops_ratio": best["flops_ratio"], "best/generated_tokens": best["generated_tokens"]}
     found |= {f"law/{name}": value for name, value in law.items()}
@@ -107,6 +109,9 @@ def best_mix(table: Mapping) -> Mapping | None:
 def tags(table: Mapping, published: Published) -> dict[str, str]:
     best = best_mix(table)
     found = {"palimpsest.report": published.digest, "palimpsest.reference": table["reference"]}
+    found[track.LAW] = law_text(table)[:TAG]
+    said = {row["mix"]: "; ".join(caveats(row)) for row in table["mixes"]}
+    found |= {f"{track.CAVEAT}{mix}": text[:TAG] for mix, text in said.items() if text}
     if best:
         found |= {"palimpsest.best_mix": best["mix"], "palimpsest.verdict": best["verdict"]}
         found["palimpsest.over_documents"] = HOLDS[best["over_documents"]]
@@ -140,7 +145,7 @@ def tables(table: Mapping) -> dict[str, dict[str, list]]:
             },
             "over documents": [HOLDS[row["over_documents"]] for row in rows],
             "data efficiency": [describe(row) for row in rows],
-            "why": [row["reason"] for row in rows],
+            "to bear in mind": ["; ".join(caveats(row)) for row in rows],
         },
         "gaps.json": _columns(
             {"layout": gap["layout"], "against": gap["against"], "axis": gap["axis"], "set": gap["set"]}
@@ -162,7 +167,8 @@ def tables(table: Mapping) -> dict[str, dict[str, list]]:
         "laws.json": _columns(
             {"in": law["in"], "of": law["of"], "set": law["set"], **law["fit"]["law"]}
             | {f"{name} {end}": (law["fit"][end] or {}).get(name) for name in "ABC" for end in ("low", "high")}
-            | {key: law["fit"][key] for key in ("points", "r2", "problem")}
+            | {key: law["fit"][key] for key in ("points", "seeds", "r2", "resampled")}
+            | {"to bear in mind": law["fit"]["problem"]}
             for law in table["laws"]
         ),
         "contexts.json": _columns(

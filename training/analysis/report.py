@@ -23,6 +23,7 @@ from training.analysis.table import compare_runs
 from training.analysis.words import (
     SETS,
     TOLD,
+    caveats,
     describe,
     loss_text,
     margins_text,
@@ -147,7 +148,7 @@ def _page(
     from training.analysis.style import colours
 
     environment = pages.environment()
-    words = {"margins": margins_text, "over_documents": over_documents, "told": TOLD}
+    words = {"margins": margins_text, "over_documents": over_documents, "told": TOLD, "caveats": caveats}
     environment.globals |= {"set_names": SETS, "warnings": warnings(table)}
     environment.globals |= words | {"describe": describe, "loss_text": loss_text, "short": short}
     environment.globals |= {"tokens_seen": tokens_seen, "passes": spent.passes(table)}

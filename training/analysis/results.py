@@ -151,6 +151,7 @@ def _history(reports: Sequence[Mapping]) -> str:
         "mix": lambda r: r["mix"],
         "loss": lambda r: "–" if r["loss"] is None else f"{r['loss']:.4f}",
         "data efficiency": _worth,
+        "to bear in mind": lambda r: "not recorded" if r["caveat"] is None else r["caveat"] or "–",
     }
     return rows_of("## Earlier reports", rows, shown)
 

@@ -31,10 +31,22 @@ from statistics import fmean
 from typing import Literal
 
 import numpy as np
-from scipy.special import fdtri, stdtrit
+from scipy.special import stdtrit
 
 from training.analysis import paired
-from training.analysis.laws import EXPONENTS, Law, Losses, Noise, block_noise, fit, fit_many, mean, ratios
+from training.analysis.laws import (
+    EXPONENTS,
+    Law,
+    Losses,
+    Noise,
+    block_noise,
+    fit,
+    fit_many,
+    mean,
+    misses,
+    ratios,
+    reservation,
+)
 
 MULTIPLIERS = (0.01, 100.0)
 """Efficiencies considered; an interval that reaches an end of this range is reported as open there."""
@@ -140,15 +152,10 @@ def _law_problem(reference: Sequence[Reference], seeds: set[int], noise: Noise) 
         return "a real-only run has no finite loss"
     if any(later >= earlier for earlier, later in pairwise(means)):
         return "the real-only loss does not fall with every increase of real tokens, so no law can be read off it"
-    amplitude, exponent, floor, error = fit_many(ratios(tokens)[None, :], np.array([means]))
-    if not EXPONENTS[0] * 1.01 < exponent[0] < EXPONENTS[1] * 0.99:
-        return f"the fitted exponent runs to the edge of its range ({exponent[0]:.2g}), so the law is not identified"
-    if noise.deviation is not None:
-        extra = max(1, len(tokens) - 3)
-        if error[0] * len(seeds) / extra > noise.deviation**2 * fdtri(extra, noise.freedom, 0.99):
-            worst = np.abs(amplitude[0] * ratios(tokens) ** -exponent[0] + floor[0] - means).max()
-            return f"the law misses a real-only point by {worst:.3f} nats, more than seed noise explains"
-    return ""
+    law = fit(tokens, means)
+    if not EXPONENTS[0] * 1.01 < law.B < EXPONENTS[1] * 0.99:
+        return f"the fitted exponent runs to the edge of its range ({law.B:.2g}), so the law is not identified"
+    return misses(law, tokens, means, noise, len(seeds))
 
 
 def _efficiency(
@@ -184,6 +191,7 @@ def _efficiency(
     means, loss = [mean(point.losses, seeds) for point in reference], mean(losses, seeds)
     sizes = np.array([point.tokens / own for point in reference])
     law = fit(sizes, means)
+    held = [said for said in (reservation(law, sizes, means),) if said]
     value = law.tokens(loss)
     finite = value if value < MULTIPLIERS[1] else None
     inside = sizes[0] <= value <= sizes[-1]
@@ -200,13 +208,12 @@ def _efficiency(
         return Efficiency("not resolved", "the interval of the efficiency includes 1", **facts)
     if finite is None:
         reason = f"the loss lies at or below the law's floor of {law.C:.3f} nats: only a lower bound can be given"
-        return Efficiency("beyond floor", reason, **facts)
-    reason = ""
+        return Efficiency("beyond floor", "; ".join([reason, *held]), **facts)
     if facts["extrapolated"]:
         above = value > sizes[-1]
         end = f"{value / sizes[-1]:.2f} times the largest" if above else f"{value / sizes[0]:.2f} times the smallest"
-        reason = f"extrapolated to {end} real-only run"
-    return Efficiency("resolved", reason, **facts)
+        held = [f"extrapolated to {end} real-only run", *held]
+    return Efficiency("resolved", "; ".join(held), **facts)
 
 
 def _bracket(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pyarrow.parquet as pq
 
@@ -82,7 +82,7 @@ def compare_runs(
         "gaps": together,
         "rises": monotone.find_rises(places, sets, documents),
         "ablations": gaps.find_ablations(places, sets, documents),
-        "laws": _laws(references, lines, sets, verdict["ensembles"]),
+        "laws": _laws(references, compared.problem, lines, sets, verdict["ensembles"]),
         "certificates": dict(search.extra["certificates"]) if search else {},
         "searched": _searched(search) if search else {},
         "selection": selected.read(study, mixes, evaluations),
@@ -158,11 +158,15 @@ def _lowest(run: Published, sets: Iterable[str]) -> dict[str, dict]:
     return {name: dict(zip(("loss", "step"), min(pairs), strict=True)) for name, pairs in found.items() if pairs}
 
 
-def _laws(references, lines: Sequence[series.Series], sets: Sequence[str], ensembles) -> list[dict]:
-    """Fits in D (real-only), N and G (per series and set) and K (per ensemble and set)."""
+def _laws(references, problem: str, lines: Sequence[series.Series], sets: Sequence[str], ensembles) -> list[dict]:
+    """Fits in D (real-only), N and G (per series and set) and K (per ensemble and set).
+
+    ``problem`` is why no efficiency is read off the law in D: it stands beside that law too.
+    """
     found = []
     if len(references) > 2:
         fit = laws.fit_series([r["tokens"] for r in references], [r["losses"] for r in references])
+        fit = replace(fit, problem=problem or fit.problem)
         found.append({"in": "D", "of": "real only", "set": "iid", "x": [r["tokens"] for r in references], "fit": fit})
     for line in lines:
         if line.axis not in ("generations", "parameters") or len(line.members) < 3:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 SETS = {"iid": "held-out documents", "short": "short documents", "long": "long documents"}
 TOLD = ("resolved", "beyond floor", "bracketed")
+READ_OFF = ("resolved", "beyond floor")
+"""Verdicts whose figure hangs on the law."""
 
 
 def headline(table: Mapping) -> str:
@@ -19,8 +21,9 @@ def headline(table: Mapping) -> str:
         return f"Study {table['study']} has no mix to compare with real-only training."
     if told:
         best = max(told, key=_rank)
-        over = _over(best, "the difference in loss")
-        return f"Mix ‘{best['mix']}’ makes {best['real_tokens']:,} real tokens worth {_worth(best)}{over}."
+        held = best["reason"] if best["verdict"] in READ_OFF else ""
+        said = _over(best, "the difference in loss") + (held and f"; to bear in mind: {held}")
+        return f"Mix ‘{best['mix']}’ makes {best['real_tokens']:,} real tokens worth {_worth(best)}{said}."
     ran = [row for row in others if row["difference"] is not None]
     if not ran:
         return "Not resolved: no mix has a finite loss to compare with real-only training."
@@ -79,13 +82,38 @@ def describe(row: Mapping) -> str:
         case "reference":
             return "1 (reference)"
         case "resolved":
-            return f"{row['efficiency']:.2f}x ({_span(row)})"
+            return f"{row['efficiency']:.2f}x ({_span(row)}){', extrapolated' if row['extrapolated'] else ''}"
         case "beyond floor":
-            return f"at least {row['efficiency_low']:.2f}x"
+            return f"at least {row['efficiency_low']:.2f}x, beyond the law’s floor"
         case "bracketed":
             return f"{bounds(row, 'x')}, without a law"
         case _:
             return "not resolved"
+
+
+def caveats(row: Mapping) -> list[str]:
+    """What a mix's data efficiency hangs on, or why there is none; with it wherever the figure is shown or kept."""
+    if row["verdict"] == "reference":
+        return []
+    said = [row["reason"]] if row["reason"] else []
+    if row["verdict"] == "resolved" and not row["familywise"]:
+        said.append("does not stand when all mixes of the study are compared at once")
+    if row["verdict"] in TOLD and row["over_documents"] is False:
+        said.append(f"the difference in loss {over_documents(row)}")
+    if row["verdict"] == "resolved" and row["extrapolated"] and row["efficiency_without_floor"] is not None:
+        said.append(f"{row['efficiency_without_floor']:.2f}x under a law without a floor")
+    return said + [f"{word}, unlike the reference" for word in row["differs"]]
+
+
+def law_text(table: Mapping) -> str:
+    """The reference law with what is to be held against it, or why there is none that could be read off."""
+    law = table["law"]
+    if law is None:
+        return f"none: {table['problem']}"
+    own = next((one["fit"]["problem"] for one in table["laws"] if one["in"] == "D"), "")
+    formula = f"{law['A']:.4g} / D^{law['B']:.3f} + {law['C']:.3f}"
+    sizes = f"over {len(table['references'])} sizes of ‘{table['reference']}’"
+    return f"{formula} {sizes}" + (own and f"; to bear in mind: {own}")
 
 
 def bounds(row: Mapping, times: str) -> str:
@@ -111,7 +139,7 @@ def render_table(table: Mapping, width: int | None = None) -> str:
     wide = ("real\ntokens", "synthetic\ntokens", "epochs\nreal/synth", "f", "validation\nloss", "long-context\nloss")
     for name in ("real\ntokens", "synth.\ntokens", "epochs", "f", "valid.\nloss", "long\nloss") if narrow else wide:
         grid.add_column(name, justify="right", no_wrap=True)
-    grid.add_column("data efficiency\n(95% interval)", no_wrap=True)
+    grid.add_column("data efficiency\n(95% interval)", min_width=19)
     for row in table["mixes"]:
         passes = f"{row['real_passes']:.1f}" + (f"/{row['synthetic_passes']:.1f}" if row["synthetic_passes"] else "")
         grid.add_row(
@@ -129,14 +157,10 @@ def render_table(table: Mapping, width: int | None = None) -> str:
     console.print(table["headline"], markup=False)
     reasons = defaultdict(list)
     for row in table["mixes"]:
-        if row["verdict"] in ("not resolved", "beyond floor", "bracketed"):
-            reasons[f"{row['verdict']} ({{}}): {row['reason']}"].append(row["mix"])
-        elif row["extrapolated"]:
-            reasons["extrapolated beyond the real-only runs' tokens: {}"].append(row["mix"])
-        if row["verdict"] in TOLD and row["over_documents"] is False:
-            reasons[f"{over_documents(row)}: {{}}"].append(row["mix"])
-    for reason, names in reasons.items():
-        console.print(reason.format(", ".join(names)), markup=False)
+        for said in caveats(row):
+            reasons[row["verdict"], said].append(row["mix"])
+    for (verdict, said), names in reasons.items():
+        console.print(f"{verdict} ({', '.join(names)}): {said}", markup=False)
     for sentence in filter(None, map(gap_sentence, table["gaps"])):
         console.print(sentence, markup=False)
     for sentence in warnings(table):

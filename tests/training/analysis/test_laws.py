@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.analysis.laws import Law, Noise, block_noise, fit_many, fit_series
+from training.analysis.laws import Law, Noise, block_noise, fit, fit_many, fit_series, misses
 
 PAPER = Law(A=0.05, B=1.02, C=3.43)  # in billions of parameters: the predecessor's fit over model size
 STUDIES, DRAWS = 300, 200
@@ -75,6 +75,25 @@ def test_one_seed_takes_the_misfit_for_noise_from_five_points_on():
     assert found.resampled == "fit" and found.low.C <= found.law.C <= found.high.C
     few = fit_series(x[:4], rows[:4])
     assert few.resampled == "" and few.low is None and few.law is not None
+
+
+@pytest.mark.parametrize(("noise", "missed"), [(0.001, True), (1.0, False)], ids=["quiet", "loud"])
+def test_a_law_that_misses_its_points_by_more_than_noise_says_so(noise, missed):
+    """Losses that fall ever faster, which no law of this form does; noise of one nat explains that."""
+    wobble = np.random.default_rng(0).normal(0, noise, (5, 3))
+    rows = [dict(enumerate(loss + own)) for loss, own in zip((5.0, 4.99, 4.95, 4.8, 4.3), wobble, strict=True)]
+    found = fit_series((1, 2, 4, 8, 16), rows)
+    assert ("misses a point by" in found.problem) == missed and found.law is not None
+
+
+def test_a_law_that_holds_is_seldom_said_to_miss_its_points():
+    rng, said = np.random.default_rng(5), 0
+    for _ in range(400):
+        rows, _ = study(rng, Law(0.3, 0.5, 3.3), (2, 4, 8, 16, 32), 3, 0.01)
+        means = [np.mean(list(row.values())) for row in rows[:5]]
+        law, noise = fit((2, 4, 8, 16, 32), means), block_noise(rows[:5], {0, 1, 2})
+        said += bool(misses(law, (2, 4, 8, 16, 32), means, noise, 3))
+    assert said / 400 <= 0.025
 
 
 def test_left_out_points_are_predicted_by_the_others():

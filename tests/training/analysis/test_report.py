@@ -15,11 +15,13 @@ from palimpsest.lake import Facts, Lake, LakeError
 from tests.training.analysis import planted
 from training import track
 from training.analysis import results
+from training.analysis.history import as_table
 from training.analysis.laws import Law
-from training.analysis.markdown import rises
+from training.analysis.markdown import LAW as LAWS
+from training.analysis.markdown import reservations, rises, rows_of
 from training.analysis.publish import metrics, tables, tags
 from training.analysis.report import load_table, report
-from training.analysis.words import headline, render_table
+from training.analysis.words import describe, headline, render_table
 
 LAW = Law(A=60.0, B=0.35, C=2.1)
 FULL = planted.FULL
@@ -199,9 +201,50 @@ def test_two_real_only_sizes_make_no_law_but_bounds(study, lake, publish):
     assert "without a law" in render_table(table)
     assert 'class="pill bracketed"' in published.file("report.html").read_text()
     said = {"name": "by hand", "time": "2026-11-22 10:00", "commit": "c5f08e8" * 6, "metrics": metrics(table)}
+    said |= {"law": None, "caveats": None}
     earlier = {line.split(" | ")[1]: line for line in results._history([said, said]).splitlines() if " | " in line}
-    assert earlier["simple"].endswith(f"| {row['loss_iid']:.4f} | more than 1.00x |")
-    assert earlier["real"].endswith("| – |") and earlier["augmented"].endswith("| – |")
+    assert earlier["simple"].endswith(f"| {row['loss_iid']:.4f} | more than 1.00x | not recorded |")
+    assert earlier["real"].endswith("| – | not recorded |") and earlier["augmented"].endswith("| – | not recorded |")
+
+
+def test_a_law_that_misses_its_points_is_shown_with_that_wherever_it_is(study, lake, store, publish):
+    """The real-only loss falls ever faster: no law of this form does."""
+    from mlflow import MlflowClient
+
+    parent = track.open_parent(study)
+    published = report(study, lake, **publish(real=2.2), parent_run_id=parent)
+    table, page = load_table(published), published.file("report.html").read_text()
+    assert table["law"] is None and re.match(r"the law misses a point by 0\.\d+ nats", table["problem"])
+    (law,) = (law for law in table["laws"] if law["in"] == "D")
+    assert law["fit"]["problem"] == table["problem"] and page.count(table["problem"]) > len(study.mixes)
+    logged = tables(table)["laws.json"]
+    assert logged["to bear in mind"][logged["in"].index("D")] == table["problem"]
+    assert table["problem"] in rows_of("## Laws", table["laws"], LAWS)
+    run = MlflowClient(track.tracking_uri()).get_run(parent)
+    assert run.data.tags["palimpsest.law"] == f"none: {table['problem']}"
+    assert table["problem"] in run.data.tags["palimpsest.caveat.simple"]
+    assert not [name for name in run.data.metrics if name.startswith("law/")]
+
+
+def test_an_extrapolated_figure_says_so_wherever_it_is(study, lake, store, publish):
+    parent = track.open_parent(study)
+    published = report(study, lake, **publish(), parent_run_id=parent)
+    table, page = load_table(published), published.file("report.html").read_text()
+    row = by_mix(table)["stitched"]
+    assert row["extrapolated"] and re.match(r"extrapolated to 1\.\d\d times the largest real-only run", row["reason"])
+    assert f"to bear in mind: {row['reason']}" in table["headline"] and page.count(row["reason"]) == 2
+    assert describe(row).endswith("), extrapolated") and describe(by_mix(table)["simple"]) in table["aside"]
+    assert row["reason"] in " ".join(render_table(table, 400).split()) and row["reason"] in reservations(table)
+    assert tables(table)["mixes.json"]["to bear in mind"][table["mixes"].index(row)].startswith(row["reason"])
+    (told,) = track.reports(study)
+    assert told["metrics"]["extrapolated/stitched"] == told["metrics"]["best/extrapolated"] == 1
+    assert told["caveats"]["stitched"].startswith(row["reason"]) and "real" not in told["caveats"]
+    assert told["law"].startswith("6") and "over 3 sizes of ‘real’; to bear in mind: as many points" in told["law"]
+    history = as_table([told, told | {"law": None, "caveats": None}])
+    place = history["mix"].index("stitched")
+    assert history["caveat"][place] == told["caveats"]["stitched"] and history["law"][place] == told["law"]
+    assert history["caveat"][place + len(study.mixes)] is None
+    assert row["reason"] in results._history([told, told])
 
 
 def test_a_study_where_nothing_ran_says_so(study, lake, publish):
@@ -237,6 +280,7 @@ def test_terminal_table_fits_and_names_every_mix(study, reported, width):
 def test_a_worse_mix_is_not_praised():
     row = {"mix": "bad", "verdict": "resolved", "efficiency": 0.7, "efficiency_low": 0.6, "efficiency_high": 0.8}
     row |= {"real_tokens": 1000, "difference": 0.1, "margin": 0.01, "over_documents": None, "loss_iid": 3.0}
+    row |= {"reason": "", "extrapolated": False}
     assert "only 0.70 times as many" in headline({"study": "s", "problem": "", "mixes": [row], "gaps": []})
 
 
