@@ -3,7 +3,8 @@
 They lie in the lake beside the run, ``studies/<study>/runs/<run>/checkpoints/<identity>/step-<n>/``, so that whichever
 machine takes the run up finds them. ``identity`` is the digest of all that shapes the run's numbers: recipe, settings,
 tokens, code. A folder holds ``state.safetensors`` (weights, both moments of AdamW, the losses so far),
-``tokenizer.json`` and ``checkpoint.json``, written last, with the state's sha256. The data's position and the random
+``tokenizer.json``, ``checkpoint.json`` (step, identity, shape of the model) and, written last, ``SHA256SUMS`` of these
+three, as ``sha256sum --check`` reads it: no byte of any file can change unnoticed. The data's position and the random
 stream of dropout are functions of the step, so the step is all that has to be kept of them.
 """
 
@@ -22,16 +23,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from palimpsest.lake import Corrupt, Lake, LakeError, Published, digest_file, digest_json
 from palimpsest.provenance import write_lineage, write_lost_lineage
 
-STATE, ABOUT = "state.safetensors", "checkpoint.json"
+STATE, TOKENIZER, ABOUT, SUMS = "state.safetensors", "tokenizer.json", "checkpoint.json", "SHA256SUMS"
 KEPT = 2  # the newest, and the one before it in case the newest is damaged
 SHARE = 0.05  # of a run's time that may go into checkpoints, if checkpoint_seconds is not 0
-SCHEMA = 1
+SCHEMA = 2
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +78,10 @@ class Checkpoints:
         name = f"{self.name}/step-{about['step']:09d}"
         with self._place() as place:
             save_file(dict(tensors), place / STATE)
-            shutil.copyfile(self.tokenizer, place / "tokenizer.json")
-            facts = {"schema": SCHEMA, "identity": self.identity, **about, "sha256": digest_file(place / STATE)}
+            shutil.copyfile(self.tokenizer, place / TOKENIZER)
+            facts = {"schema": SCHEMA, "identity": self.identity, **about}
             (place / ABOUT).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+            (place / SUMS).write_bytes(_sums(place))
             self._commit(place, name)
         self.last = name
         self._damaged.discard(f"step-{about['step']:09d}")  # written anew
@@ -143,7 +145,7 @@ class Checkpoints:
 
     def _commit(self, place: Path, name: str) -> None:
         target = f"{self.lake.base}/{name}"
-        files = sorted(place.iterdir(), key=lambda file: file.name == ABOUT)
+        files = sorted(place.iterdir(), key=lambda file: file.name == SUMS)
         if not self.lake.local:
             for file in files:
                 self.lake.fs.put_file(str(file), f"{target}/{file.name}")
@@ -171,10 +173,13 @@ class Checkpoints:
             folder = f"{self.lake.base}/{self.base}/{other}"
             abouts = sorted(str(file) for file in self.lake.fs.glob(f"{folder}/step-*/{ABOUT}"))
             if abouts:
-                theirs = json.loads(self.lake.fs.cat_file(abouts[-1]))["identity"]
+                try:
+                    changed = _differences(json.loads(self.lake.fs.cat_file(abouts[-1]))["identity"], self.identity)
+                except (ValueError, KeyError, TypeError, AttributeError):
+                    changed = f"{abouts[-1]} is damaged"
                 log.warning(
                     "%s: checkpoints in %s are of another run and are not used (%s); delete them",
-                    self.run, folder, _differences(theirs, self.identity),
+                    self.run, folder, changed,
                 )  # fmt: skip
 
 
@@ -185,14 +190,12 @@ def read(folder: Path, identity: Mapping[str, object] | None = None) -> Checkpoi
     naming what differs.
     """
     try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        whole = about["sha256"] == digest_file(folder / STATE)
-        with safe_open(folder / STATE, "pt"):
-            pass
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise Corrupt(f"checkpoint {folder} is damaged ({error}); delete it") from None
+        whole = (folder / SUMS).read_bytes() == _sums(folder)
+    except OSError as error:
+        raise Corrupt(f"checkpoint {folder} is damaged, or of an older version ({error}); delete it") from None
     if not whole:
-        raise Corrupt(f"checkpoint {folder} is damaged (its digest does not match); delete it")
+        raise Corrupt(f"checkpoint {folder} is damaged (its files are not those that {SUMS} names); delete it")
+    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     if identity is not None and about["identity"] != json.loads(json.dumps(identity)):
         raise LakeError(
             f"checkpoint {folder} is of another run: {_differences(about['identity'], identity)}. "
@@ -226,7 +229,7 @@ def export_checkpoint(checkpoint: str, folder: Path) -> str:
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(found.tensor(f"model.{name}"))
-        export(model, place / "tokenizer.json", folder)
+        export(model, place / TOKENIZER, folder)
     run, tokens = found.about["identity"]["run"], _tokens(lake, checkpoint, found.about["identity"])
     if tokens is None:
         log.warning("%s: lake %s has not what this was trained on: its depth is unknown", folder, lake.root)
@@ -253,6 +256,10 @@ def _flat(value: object, key: str = "") -> dict[str, object]:
     if not isinstance(value, dict):
         return {key: value}
     return {name: leaf for k, v in value.items() for name, leaf in _flat(v, f"{key}.{k}".lstrip(".")).items()}
+
+
+def _sums(folder: Path) -> bytes:
+    return "".join(f"{digest_file(folder / name)}  {name}\n" for name in (STATE, TOKENIZER, ABOUT)).encode()
 
 
 def _fsync(path: Path) -> None:

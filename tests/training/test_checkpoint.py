@@ -135,7 +135,47 @@ def test_kill_9_at_random_instants_leaves_the_result_bit_for_bit(small, lake, tm
     assert bits(lake.latest(f"studies/small/runs/{RUN}")) == straight(small, tmp_path, study)
 
 
-@pytest.mark.parametrize("damage", ["flipped", "cut short", "state lost", "json cut"])
+def flipped(content, place):
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize("name", [checkpoint.STATE, checkpoint.TOKENIZER, checkpoint.ABOUT, checkpoint.SUMS])
+def test_no_byte_of_any_file_can_change_unnoticed(lake, tmp_path, name):
+    """A bit in every place: in the header and all tensors, in digits that leave JSON what it is, in spaces.
+
+    Then the file cut, longer, empty or lost.
+    """
+    tokenizer = tmp_path / "tokenizer.json"
+    tokenizer.write_text(json.dumps({"model": {"type": "BPE", "vocab": {"a": 0, "b": 1}}}, indent=1))
+    kept = Checkpoints(lake, "studies/s/runs/r", {"run": {"run": "r", "seed": 1}}, tokenizer, 100)
+    kept.save({"model.embedding": torch.randn(8, 4), "losses": torch.zeros(3)}, {"step": 7, "steps": 70})
+    file = Path(lake.base) / kept.last / name
+    content = file.read_bytes()
+    assert checkpoint.read(file.parent).step == 7 and len(content) > 70
+    damaged = [flipped(content, place) for place in range(len(content))]
+    for found in [*damaged, content[:-1], content + b"\n", b""]:
+        file.write_bytes(found)
+        with pytest.raises(Corrupt, match="step-000000007 is damaged"):
+            checkpoint.read(file.parent)
+    file.unlink()
+    with pytest.raises(Corrupt, match="step-000000007 is damaged"):
+        checkpoint.read(file.parent)
+    file.write_bytes(content)
+    assert checkpoint.read(file.parent).step == 7
+
+
+def test_sums_are_those_of_sha256sum(lake, tmp_path):
+    tokenizer = tmp_path / "tokenizer.json"
+    tokenizer.write_text("{}")
+    kept = Checkpoints(lake, "studies/s/runs/r", {"run": "r"}, tokenizer, 100)
+    kept.save({"losses": torch.zeros(2)}, {"step": 1})
+    told = subprocess.run(
+        ["sha256sum", "--strict", "--check", checkpoint.SUMS], cwd=Path(lake.base) / kept.last, capture_output=True
+    )
+    assert told.returncode == 0 and told.stdout.count(b": OK") == 3
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut short", "state lost", "json cut", "other step", "other tokenizer"])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(small, lake, tmp_path, damage, caplog):
     study = make_study(checkpoint_seconds=0)
     interrupted(small, lake, study, 10)
@@ -150,9 +190,15 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(small, lake, 
         state.write_bytes(content[:1000])
     elif damage == "state lost":
         state.unlink()
-    else:
+    elif damage == "json cut":
         about = newest / checkpoint.ABOUT
         about.write_text(about.read_text()[:50])
+    elif damage == "other step":
+        about = newest / checkpoint.ABOUT
+        about.write_text(about.read_text().replace('"step": 9,', '"step": 8,'))
+        assert json.loads(about.read_text())["step"] == 8
+    else:
+        (newest / checkpoint.TOKENIZER).write_text("{}")
     with caplog.at_level(logging.WARNING):
         seen = []
         published = train(small, lake, study, progress=lambda step, *_: seen.append(step))
@@ -180,6 +226,14 @@ def test_a_checkpoint_of_other_settings_is_named_and_not_used(small, lake, caplo
         train(small, lake, other, progress=lambda step, *_: seen.append(step))
     assert seen[0] == 1
     assert "are of another run and are not used (training.optimizer.lr was 0.003, is 0.001); delete them" in caplog.text
+
+
+def test_a_damaged_checkpoint_of_another_run_does_not_stop_this_one(small, lake, caplog):
+    interrupted(small, lake, make_study(checkpoint_seconds=0), 5)
+    (folders(lake)[-1] / checkpoint.ABOUT).write_text("[]")
+    with caplog.at_level(logging.WARNING):
+        train(small, lake, make_study(optimizer={"lr": 1e-3}))
+    assert "checkpoint.json is damaged); delete them" in caplog.text
 
 
 def test_a_checkpoint_put_where_another_run_looks_is_refused(small, lake):
@@ -210,9 +264,9 @@ def test_checkpoints_cost_no_more_than_their_share_of_time(lake, tmp_path, monke
     now[0] = 101
     assert kept.due()
 
-    def slow(*arguments):
-        now[0] += 30
-        return digest(*arguments)
+    def slow(file):
+        now[0] += 30 * (file.name == checkpoint.STATE)
+        return digest(file)
 
     digest = checkpoint.digest_file
     monkeypatch.setattr(checkpoint, "digest_file", slow)
