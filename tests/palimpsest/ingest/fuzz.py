@@ -14,6 +14,7 @@ import random
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -106,7 +107,7 @@ def _changed(chance: random.Random, known: Sequence[bytes]) -> bytes:
     if packed:
         try:
             content = gzip.decompress(content)[:LARGEST]
-        except (OSError, EOFError):
+        except (OSError, EOFError, zlib.error):
             packed = False
     data = bytearray(content)
     for _ in range(chance.randint(1, 8)):
