@@ -7,6 +7,7 @@ import pytest
 from palimpsest.config import load_study
 from training import points
 from training.analysis.gaps import find_ablations, find_gaps
+from training.analysis.laws import Law, fit_series
 from training.analysis.members import describe_mixes
 from training.analysis.series import find_series
 
@@ -77,3 +78,12 @@ def test_the_sweep_of_contexts_goes_on_to_the_optimum_it_was_run_at(members):
     for name, kind in (("simple", "simple"), ("stitched", "stitched"), ("stretched, thought", "stretched")):
         mixes = (*(f"{kind}_16_context_{context}" for context in short), f"{kind}_16")
         assert (name, *mixes, *(["stretched_16_context_8192"] if kind == "stretched" else [])) in lines
+
+
+def test_real_text_alone_has_a_law_in_model_size(members):
+    """Section 6.7: 0.05/N^1.02 + 3.43, N in thousand millions, of tuned real-only models from 150M to 1.5B."""
+    line = next(line for line in find_series(members) if (line.axis, line.kind) == ("parameters", "real"))
+    assert [m.mix for m in line.members.values()] == ["real_150m", "real", "real_600m", "real_1b5"]
+    law = Law(A=0.05 * 1e9**1.02, B=1.02, C=3.43)
+    found = fit_series([*line.members], [dict.fromkeys((0, 1, 2), law.loss(n)) for n in line.members])
+    assert pytest.approx(3.43, abs=1e-3) == found.law.C and pytest.approx(1.02, rel=0.01) == found.law.B
