@@ -45,8 +45,8 @@ def find_gaps(
 
     A stretched layout, whose texts are rationales, is held against the simple layouts of rephrases. ``points`` (axis
     value, the two mixes, gap, margin, seeds, whether their settings are the same), ``mean`` and ``slope`` with their
-    margins, ``widens`` (yes, narrows, not resolved), ``over_documents``: does the slope stand over held-out documents
-    too?
+    margins, ``widens`` (yes, narrows, not resolved; one place only, no common seed: there is no slope),
+    ``over_documents``: does the slope stand over held-out documents too?
     """
     lines = [series for series in find_series(members) if series.kind in KINDS]
     along = {(line.kind, line.strategy, line.rest) for line in lines if line.axis == "generations"}
@@ -139,8 +139,11 @@ def _mean(points: Sequence[Mapping], name: str, documents: Documents) -> dict:
 def _slope(points: Sequence[Mapping], name: str, documents: Documents) -> dict:
     """Nats by which the gap grows with each doubling of the axis, over the seeds that all places have."""
     points = [point for point in points if point["x"] > 0]
-    if len(points) < 2 or not (seeds := _common_seeds(points)):
-        return dict.fromkeys(("slope", "slope_margin", "slope_document_margin", "widens", "over_documents"))
+    unknown = dict.fromkeys(("slope", "slope_margin", "slope_document_margin", "over_documents"))
+    if len(points) < 2:
+        return unknown | {"widens": "one place only"}
+    if not (seeds := _common_seeds(points)):
+        return unknown | {"widens": "no common seed"}
     x = np.log2([point["x"] for point in points])
     weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
     slopes = [float(weights @ np.array([point["by_seed"][seed] for point in points])) for seed in seeds]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from training.analysis import spent
+from training.analysis import edges, spent
 from training.analysis.words import (
     TOLD,
     caveats,
     describe,
-    gap_sentence,
+    gap_sentences,
     loss_text,
     margins_text,
     over_documents,
@@ -154,8 +154,16 @@ def gaps(table: Mapping) -> str:
         "widens": lambda r: r[0]["widens"] or "–",
         "over documents": lambda r: HOLDS[r[0]["over_documents"]],
     }
-    told = " ".join(filter(None, map(gap_sentence, table["gaps"])))
-    return "\n\n".join(filter(None, ["## Together or apart", told, _table(found, columns)]))
+    told = " ".join(gap_sentences(table["gaps"]))
+    at_end = edges.sentence(table, (point[key] for _, point in found for key in ("mix", "against")))
+    return "\n\n".join(filter(None, ["## Together or apart", told, at_end, _table(found, columns)]))
+
+
+def ablations(table: Mapping) -> str:
+    """Pairs of mixes that differ in one thing."""
+    at_end = edges.sentence(table, (pair[key] for pair in table["ablations"] for key in ("first", "second")))
+    title = "\n\n".join(filter(None, ["## One thing changed", at_end]))
+    return rows_of(title, table["ablations"], ABLATION)
 
 
 def rises(table: Mapping) -> str:

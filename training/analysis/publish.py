@@ -118,7 +118,7 @@ def tags(table: Mapping, published: Published) -> dict[str, str]:
     if told := warnings(table):
         found["palimpsest.warnings"] = " ".join(told)[:TAG]
     for gap in table["gaps"]:
-        if gap["set"] == "iid" and gap["widens"]:
+        if gap["set"] == "iid" and gap["slope"] is not None:
             found[f"palimpsest.widens.{gap['axis']}.{re.sub(r'[^a-z0-9]+', '_', gap['layout'].lower())}"] = gap[
                 "widens"
             ]

@@ -15,10 +15,10 @@ from training import track
 from training.analysis.figures import explain
 from training.analysis.history import as_table
 from training.analysis.markdown import (
-    ABLATION,
     CERTIFICATE,
     LAW,
     TASK,
+    ablations,
     contexts,
     cost,
     differences,
@@ -102,7 +102,7 @@ def render(
         gaps(table),
         rises(table),
         contexts(table),
-        rows_of("## One thing changed", table["ablations"], ABLATION),
+        ablations(table),
         rows_of("## What was selected", table["selection"]["layouts"], LAYOUT),
         rows_of("## Laws", table["laws"], LAW),
         rows_of("## Downstream tasks", table["tasks"], TASK),

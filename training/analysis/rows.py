@@ -15,7 +15,7 @@ from training import points
 from training.analysis import paired, sampling, scaling
 
 OWN = ("iid", "short", "long")
-TEXT = ("mix", "family", "layout", "strategy", "verdict", "reason")
+TEXT = ("mix", "family", "layout", "strategy", "verdict", "reason", "at_end")
 COUNTS = ("generations", "seeds", "steps", "real_tokens", "synthetic_tokens", "trained_tokens", "generated_tokens")
 NUMBERS = (
     "fraction", "epochs", "lr", "weight_decay", "real_passes", "synthetic_passes", "real_exposures",

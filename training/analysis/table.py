@@ -15,7 +15,19 @@ import pyarrow.parquet as pq
 
 from palimpsest.config import Study
 from palimpsest.lake import LakeError, Published
-from training.analysis import contexts, gaps, judged, laws, members, monotone, sampling, scaling, selected, series
+from training.analysis import (
+    contexts,
+    edges,
+    gaps,
+    judged,
+    laws,
+    members,
+    monotone,
+    sampling,
+    scaling,
+    selected,
+    series,
+)
 from training.analysis.rows import OWN, cost, losses_of, make_row, real_stream
 from training.analysis.words import TOLD, aside, headline
 from training.points import Point
@@ -62,10 +74,9 @@ def compare_runs(
     known = {member.mix: member for member in places}
     rows = [make_row(study, name, streams[name], by_recipe, found[name], sets, documents) for name in names]
     rows = [row | _among(known.get(row["mix"]), row) | cost(study, row, rows, generated or {}) for row in rows]
-    at_an_end = _at_an_end(search, [point["recipe"] for point in references])
-    rows = [
-        row | {"reason": "; ".join(filter(None, (row["reason"], at_an_end)))} if _is_told(row) else row for row in rows
-    ]
+    certificates = dict(search.extra["certificates"]) if search else {}
+    beyond = edges.of_references(certificates, [point["recipe"] for point in references])
+    rows = [_bounded(row, edges.of_mix(study, certificates, row["mix"]), beyond) for row in rows]
     verdict, together = judged.read(study, verdicts), gaps.find_gaps(places, sets, documents)
     table = {
         "study": study.name,
@@ -83,7 +94,7 @@ def compare_runs(
         "rises": monotone.find_rises(places, sets, documents),
         "ablations": gaps.find_ablations(places, sets, documents),
         "laws": _laws(references, compared.problem, lines, sets, verdict["ensembles"]),
-        "certificates": dict(search.extra["certificates"]) if search else {},
+        "certificates": certificates,
         "searched": _searched(search) if search else {},
         "selection": selected.read(study, mixes, evaluations),
         **verdict,
@@ -104,16 +115,14 @@ def _references(study: Study, streams: Mapping[str, list], by_recipe: Mapping[st
     return sorted(found, key=lambda point: point["tokens"])
 
 
-def _is_told(row: Mapping) -> bool:
-    return row["verdict"] in TOLD
-
-
-def _at_an_end(search: Published | None, references: Sequence[str]) -> str:
-    """Where the real-only recipe may be better than the search could see; empty if it ended inside its box."""
-    certificates = search.extra["certificates"] if search else {}
-    found = {axis: end for name in references for axis, end in certificates.get(name, {}).get("edges", {}).items()}
-    ends = " and ".join(f"the {end} end of {axis}" for axis, end in found.items())
-    return ends and f"the search of a real-only run ended at {ends}, so it may be worse than it need be"
+def _bounded(row: Mapping, at_end: str, beyond: str) -> dict:
+    """The row with what its own search and those of the real-only recipe could not see."""
+    reasons = [row["reason"]] if row["reason"] else []
+    if beyond and row["verdict"] in TOLD:
+        reasons.append(beyond)
+    if at_end and row["verdict"] != "reference":
+        reasons.append(f"its search ended at {at_end}, so the mix may be better than shown")
+    return {**row, "at_end": at_end, "reason": "; ".join(reasons)}
 
 
 def _searched(search: Published) -> dict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 SETS = {"iid": "held-out documents", "short": "short documents", "long": "long documents"}
 TOLD = ("resolved", "beyond floor", "bracketed")
@@ -49,12 +49,24 @@ def aside(table: Mapping) -> str:
         sentences.append(f"Why: {table['problem']}.")
     if told and open_rows:
         sentences.append(f"Not resolved: {', '.join(open_rows)}.")
-    return " ".join([*sentences, *map(gap_sentence, table["gaps"])])
+    return " ".join([*sentences, *gap_sentences(table["gaps"])])
+
+
+def gap_sentences(gaps: Sequence[Mapping]) -> list[str]:
+    """A line on each layout against simple along G, and one on all that met simple at a single G."""
+    found = [said for said in map(gap_sentence, gaps) if said]
+    alone = [gap for gap in gaps if _along_g(gap) and len(gap["points"]) == 1]
+    if alone:
+        named = [
+            f"‘{gap['layout']}’ ({gap['points'][0]['gap']:+.4f} nats at G = {gap['points'][0]['x']:g})" for gap in alone
+        ]
+        found.append(f"At one G only, which does not tell whether a gap widens: {', '.join(named)}.")
+    return found
 
 
 def gap_sentence(gap: Mapping) -> str:
     """One line on a layout against simple; empty for other sets than 'iid' and for a single place."""
-    if gap["set"] != "iid" or gap["axis"] != "generations" or gap["slope"] is None:
+    if not _along_g(gap) or gap["slope"] is None:
         return ""
     words = {"yes": "widens with G", "narrows": "narrows with G", "not resolved": "is not shown to change with G"}
     first, last = gap["points"][0], gap["points"][-1]
@@ -63,6 +75,10 @@ def gap_sentence(gap: Mapping) -> str:
         f"{last['gap']:+.4f} at G = {last['x']:g}; the gap {words[gap['widens']]}"
         f"{_over(gap, 'this') if gap['widens'] != 'not resolved' else ''}."
     )
+
+
+def _along_g(gap: Mapping) -> bool:
+    return gap["set"] == "iid" and gap["axis"] == "generations"
 
 
 def warnings(table: Mapping) -> list[str]:
@@ -161,7 +177,7 @@ def render_table(table: Mapping, width: int | None = None) -> str:
             reasons[row["verdict"], said].append(row["mix"])
     for (verdict, said), names in reasons.items():
         console.print(f"{verdict} ({', '.join(names)}): {said}", markup=False)
-    for sentence in filter(None, map(gap_sentence, table["gaps"])):
+    for sentence in gap_sentences(table["gaps"]):
         console.print(sentence, markup=False)
     for sentence in warnings(table):
         console.print(f"Warning: {sentence}", markup=False)

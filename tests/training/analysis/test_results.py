@@ -12,9 +12,10 @@ import pytest
 from palimpsest.lake import Facts, Lake, LakeError
 from tests.training.analysis import planted
 from training import track
-from training.analysis import results
-from training.analysis.publish import metrics
+from training.analysis import markdown, results
+from training.analysis.publish import metrics, tags
 from training.analysis.report import load_table, report
+from training.analysis.words import render_table
 from training.pretrain import plan_runs, train
 
 
@@ -130,6 +131,9 @@ def test_ensembles_have_their_law_in_k(study, lake, inputs):
 
 def test_what_a_search_found_is_in_the_report_and_judged_on_other_seeds(lake):
     study = planted.make_study(search={"lr": [1e-3, 3e-3, 1e-2], "seed": 0})
+    masked = {"like": "simple_8", "training": {"attention": "documents"}}
+    follower = study.mixes["simple_8"].model_copy(update=masked)
+    study = study.model_copy(update={"mixes": {**study.mixes, "masked_8": follower}})
     point = {"lr": 3e-3, "weight_decay": 0.1, "epochs": 4.0, "f": 0.75}
     extra = {"certificates": {"simple_8": certificate(point, 3.2)}, "best": {"simple_8": point}, "metric": "iid"}
     tried = [
@@ -148,6 +152,23 @@ def test_what_a_search_found_is_in_the_report_and_judged_on_other_seeds(lake):
     assert [p["loss"] for p in table["searched"]["points"]["simple_8"]] == [3.3, 3.2, None]
     assert "What the search tried" in page and ">learning rate<" in published.file("loss-by-search.svg").read_text()
     assert "How the settings were found" in page and "at the high end of f" in page and "diverged" in page
+    ends = {mix: told["at_end"] for mix, told in by_mix(table).items() if told["at_end"]}
+    assert ends == dict.fromkeys(("simple_8", "masked_8"), "the high end of f")
+    assert row["reason"].endswith("its search ended at the high end of f, so the mix may be better than shown")
+    told = "At the end of an axis of the search, and perhaps better beyond it: ‘simple_8’ (the high end of f)"
+    assert told in markdown.gaps(table) and told in markdown.ablations(table)
+    assert "may be better than shown" in " ".join(render_table(table).split())
+    assert page.count(told) == 2 and "may be better than shown" in markdown.reservations(table)
+
+
+def test_a_gap_at_a_single_g_claims_no_widening(study, reported):
+    table = load_table(reported)
+    single = next(gap for gap in table["gaps"] if gap["layout"] == "stitched, real first" and gap["set"] == "iid")
+    told = f"does not tell whether a gap widens: ‘stitched, real first’ ({single['mean']:+.4f} nats at G = 8)."
+    assert told in table["aside"] and told in markdown.gaps(table)
+    assert "one place only" in reported.file("report.html").read_text()
+    assert "palimpsest.widens.generations.stitched_real_first" not in tags(table, reported)
+    assert "palimpsest.widens.generations.stitched" in tags(table, reported)
 
 
 def test_runs_as_the_trainer_publishes_them_are_read(small, lake):

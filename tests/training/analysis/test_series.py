@@ -54,6 +54,8 @@ def test_every_megadoc_is_held_against_the_simple_mix_of_its_own_design():
     study = make_study()
     found = {gap["layout"]: [p["against"] for p in gap["points"]] for gap in gaps_of(study, evaluations(study))}
     assert found["stitched, real first"] == ["simple_8"]
+    gap = next(g for g in gaps_of(study, evaluations(study)) if g["layout"] == "stitched, real first")
+    assert (gap["widens"], gap["slope"]) == ("one place only", None)
     assert "stitched, attention within documents" not in found  # simple has no such mix
 
 
@@ -329,6 +331,10 @@ def test_a_slope_is_over_the_seeds_that_all_its_places_have():
     gap = next(g for g in gaps_of(study, runs) if g["layout"] == "stitched")
     x = np.log2(COUNTS) - np.mean(np.log2(COUNTS))
     by_seed = [x @ [point["by_seed"][seed] for point in gap["points"]] / (x @ x) for seed in ("1", "2")]
+    for seed in (1, 2):
+        del runs["simple_2"][seed]
+    parted = next(g for g in gaps_of(study, runs) if g["layout"] == "stitched")
+    assert (parted["widens"], parted["slope"], parted["mean"]) == ("no common seed", None, None)
     assert gap["slope"] == pytest.approx(np.mean(by_seed))
     assert gap["slope_margin"] == pytest.approx(12.7062 * np.std(by_seed, ddof=1) / np.sqrt(2), rel=1e-4)
 
