@@ -85,6 +85,7 @@ def test_shipped_corpora_are_valid(file):
         ),
         (("strategies", "augment", "seed"), 2**31, "strategies.augment.seed: Input should be less than 2147483648"),
         (("training", "seeds"), [0, 0], "training: seeds: each once"),
+        (("judging",), {"long_context": "loong"}, "judging.long_context: 'loong' is unknown; did you mean 'long'?"),
         (("training", "optimizer", "lr"), float("inf"), "training.optimizer.lr: Input should be a finite number"),
         (("guard",), {"thresholds": {"entropy_z_max": float("inf")}}, "entropy_z_max: Input should be a finite number"),
         (("guard",), {"waivers": [SIGNED | {"by": "   "}]}, "guard.waivers.0.by: String should have at least 2"),

@@ -121,6 +121,10 @@ def differences(table: Mapping) -> str:
         )
         for s in table["sets"]
     }
+    long = table.get("long_context", "long")
+    columns[f"long-context gain ({long} beyond iid)"] = lambda r: margins_text(
+        r["long_context_gain"], r["long_context_margin"], r["long_context_document_margin"]
+    )
     columns["over documents, iid"] = lambda r: HOLDS[r["over_documents"]]
     return rows_of(f"## Against the reference\n\n{MARGINS}", rows, columns)
 

@@ -143,6 +143,10 @@ def tables(table: Mapping) -> dict[str, dict[str, list]]:
                 ]
                 for s in table["sets"]
             },
+            f"long-context gain on {table['long_context']}, ± seeds / ± documents": [
+                margins_text(r["long_context_gain"], r["long_context_margin"], r["long_context_document_margin"])
+                for r in rows
+            ],
             "over documents": [HOLDS[row["over_documents"]] for row in rows],
             "data efficiency": [describe(row) for row in rows],
             "to bear in mind": ["; ".join(caveats(row)) for row in rows],

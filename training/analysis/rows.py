@@ -143,24 +143,25 @@ def _fresh(study: Study, by_recipe, name: str, documents: sampling.Documents) ->
 
 
 def _long_context(study: Study, by_recipe, name: str, documents: sampling.Documents) -> dict:
-    """How much more is gained on long documents than on all: the difference of the two sets is one more 'loss'."""
+    """How much more is gained with a long context than on all: the difference of the two sets is one more 'loss'."""
+    long = study.judging.long_context
     extra = {
         recipe: {
-            seed: {"losses": {"long": run["losses"]["long"] - run["losses"]["iid"]}}
+            seed: {"losses": {long: run["losses"][long] - run["losses"]["iid"]}}
             for seed, run in runs.items()
-            if run["losses"].get("long") is not None and run["losses"].get("iid") is not None
+            if run["losses"].get(long) is not None and run["losses"].get("iid") is not None
         }
         for recipe, runs in by_recipe.items()
     }
     if not extra.get(name) or not extra.get(study.reference):
         return dict.fromkeys(("long_context_gain", "long_context_margin", "long_context_document_margin"))
-    difference, margin = _to_reference(study, extra, name, "long")
-    on_long, on_all = (_influence(study, by_recipe, name, kind, documents) for kind in ("long", "iid"))
+    difference, margin = _to_reference(study, extra, name, long)
+    on_long, on_all = (_influence(study, by_recipe, name, kind, documents) for kind in (long, "iid"))
     both = None if on_long is None or on_all is None else on_long - on_all
     return {
         "long_context_gain": None if difference is None else -difference,
         "long_context_margin": margin,
-        "long_context_document_margin": documents.margin(both, "long", "iid"),
+        "long_context_document_margin": documents.margin(both, long, "iid"),
     }
 
 

@@ -81,6 +81,7 @@ def compare_runs(
     table = {
         "study": study.name,
         "reference": study.reference,
+        "long_context": study.judging.long_context,
         "sets": sets,
         "mixes": rows,
         "references": references,

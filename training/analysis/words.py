@@ -164,7 +164,7 @@ def render_table(table: Mapping, width: int | None = None) -> str:
             count(row["synthetic_tokens"]),
             passes,
             f"{row['fraction']:.2f}",
-            *(loss_text(row, name, digits=3, spread=not narrow) for name in ("iid", "long")),
+            *(loss_text(row, name, digits=3, spread=not narrow) for name in ("iid", table["long_context"])),
             describe(row),
         )
     buffer = io.StringIO()

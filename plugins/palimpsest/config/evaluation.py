@@ -36,7 +36,8 @@ class Validation(Strict):
     short_max_words: int = Field(default=200, gt=0)
     """Documents of at most so many words are the 'short' set."""
     long_min_words: int = Field(default=1_000, gt=0)
-    """Documents of at least so many words are the 'long' set: the long-context loss."""
+    """Documents of at least so many words are the 'long' set: the long-context loss unless 'judging.long_context' names
+    another."""
     drop_shared_words: int | None = Field(default=None, ge=3)
     """Leave out training documents that share a run of so many words with a held-out one (quotations, parallel
     passages); by default they stay, and the gate stops the study if one does ('gates.validation_ngram')."""
@@ -92,6 +93,9 @@ class Judging(Strict):
     contexts: list[Name] = []
     """Held-out sets (iid, short, long or one of validation.sets) of which every mix's runs are also read in overlapping
     windows: their loss by the number of context tokens, and what a layout gains at each."""
+    long_context: Name = "long"
+    """The held-out set whose loss is the long-context loss, and what a mix gains on it beyond what it gains on all
+    ('iid') its long-context gain: 'long', or one of validation.sets (whole books). It trains nothing again."""
     tasks: dict[Name, Task] = {}
     """Downstream tasks, asked of every mix's runs once all training is done."""
     facts: int = Field(default=500, ge=0)

@@ -211,6 +211,7 @@ class Study(Strict):
             known("judging.ensembles", name, self.mixes)
         for name in self.judging.contexts:
             known("judging.contexts", name, OWN_SETS | self.validation.sets.keys())
+        known("judging.long_context", self.judging.long_context, {"long"} | self.validation.sets.keys())
         known("reference", self.reference, self.mixes)
         if self.mixes[self.reference].f != 0:
             raise ValueError(f"reference: mix '{self.reference}' is not real-only")

@@ -15,7 +15,7 @@ from training import track
 from training.analysis import markdown, results
 from training.analysis.publish import metrics, tags
 from training.analysis.report import load_table, report
-from training.analysis.words import render_table
+from training.analysis.words import SETS, loss_text, render_table
 from training.pretrain import plan_runs, train
 
 
@@ -57,6 +57,26 @@ def test_the_questions_of_a_study_are_answered_per_mix(reported):
     assert of_g["fit"]["low"]["C"] < planted.simple_loss(math.inf) + 0.05 and of_g["fit"]["seeds"] == 3
     assert row["loss_reports"] > row["loss_iid"] and row["difference_reports"] < 0 < row["margin_reports"]
     assert row["familywise"] and row["long_context_gain"] > row["long_context_margin"]
+
+
+def test_the_long_context_gain_is_on_the_set_the_study_names(study, reported, inputs, lake):
+    """Planted gaps are twice as large on long documents, and four times on 'reports', as on all."""
+    named = planted.make_study(
+        judging={"long_context": "reports"},
+        validation={"rule": "hash_share", "share": 0.2, "sets": {"reports": {"files": ["reports.jsonl"]}}},
+    )
+    published = report(named, lake, **inputs)
+    for made, name in ((reported, "long"), (published, "reports")):
+        table = load_table(made)
+        row, simple, whole = by_mix(table)["stitched_8"], by_mix(table)["simple_8"], by_mix(table)["real"]
+        losses = (whole[f"loss_{name}"], row[f"loss_{name}"], whole["loss_iid"], row["loss_iid"])
+        assert row["long_context_gain"] == pytest.approx(losses[0] - losses[1] - losses[2] + losses[3])
+        beyond = row["long_context_gain"] - simple["long_context_gain"]
+        planned = (planted.FACTOR[name] - 1) * (planted.GAP + 3 * planted.SLOPE)
+        assert beyond == pytest.approx(planned, abs=0.02) and row["long_context_document_margin"] > 0
+        assert f"| long-context gain ({name} beyond iid) |" in markdown.differences(table)
+        assert f"on {SETS.get(name, name)}</small>" in made.file("report.html").read_text()
+        assert loss_text(row, name, digits=3) in render_table(table, 132)
 
 
 def test_real_text_seen_counts_the_copies_in_the_synthetic_stream_once_per_pass(reported):
