@@ -20,7 +20,7 @@ from statistics import fmean
 import numpy as np
 
 from training.analysis.members import AXES, Member
-from training.analysis.paired import half_width
+from training.analysis.paired import detectable, half_width
 from training.analysis.sampling import Documents, holds
 from training.analysis.series import Series, find_series, held_fast, mean_loss, value_on
 
@@ -176,7 +176,7 @@ def compare(first: Member, second: Member, name: str, documents: Documents) -> d
     by_seed = {str(seed): ours[seed] - theirs[seed] for seed in seeds}
     over = documents.margin(documents.influence(first.mix, second.mix, name, seeds), name)
     found = {"difference": fmean(by_seed.values()), "margin": half_width(by_seed.values())}
-    found["document_margin"] = over
+    found |= {"detectable": detectable(by_seed.values()), "document_margin": over}
     return found | {"seeds": len(seeds), "by_seed": by_seed}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from training.analysis import edges, spent
+from training.analysis import edges, resolution, spent
 from training.analysis.words import (
     TOLD,
     caveats,
@@ -55,6 +55,15 @@ ABLATION = {
     "on": lambda r: r["set"],
     "change of loss": lambda r: margins_text(r["difference"], r["margin"], r["document_margin"]),
     "seeds": lambda r: r["seeds"],
+}
+RESOLUTION = {
+    "pair": lambda r: f"{r['first']} against {r['second']}",
+    "on": lambda r: r["set"],
+    "seeds": lambda r: r["seeds"],
+    "measured": lambda r: f"{r['difference']:+.4f}",
+    "what the seeds could see": resolution.sentence,
+    "seen in 4 studies of 5": lambda r: _or_dash(r["detectable"], ".4f"),
+    "seen": lambda r: "yes" if r["seen"] else "no",
 }
 LAW = {
     "in": lambda r: r["in"],
@@ -184,6 +193,16 @@ def rises(table: Mapping) -> str:
     }
     told = [f"**Warning.** {sentence}" for sentence in warnings(table)]
     return rows_of("\n\n".join(["## Where loss rises with G", *told]), table.get("rises", ()), columns)
+
+
+def seen(table: Mapping) -> str:
+    """What the paired seeds of each compared pair could have told apart."""
+    said = (
+        "Loss of the first mix minus that of the second over paired seeds. Below the half width of its 95% interval a "
+        "difference is not seen, and “not shown” means no more than that; a true difference as large as in “seen in 4 "
+        "studies of 5” is seen with a power of 80%, by the scatter of this very pair. More seeds lower both."
+    )
+    return rows_of(f"## What the seeds could have seen\n\n{said}", resolution.shown(table), RESOLUTION)
 
 
 def contexts(table: Mapping) -> str:

@@ -168,6 +168,7 @@ def tables(table: Mapping) -> dict[str, dict[str, list]]:
             {key: row[key] for key in ("what", "from", "to", "first", "second", "set", "difference", *WIDTHS, "seeds")}
             for row in table["ablations"]
         ),
+        "resolution.json": _columns(table["resolution"]),
         "laws.json": _columns(
             {"in": law["in"], "of": law["of"], "set": law["set"], **law["fit"]["law"]}
             | {f"{name} {end}": (law["fit"][end] or {}).get(name) for name in "ABC" for end in ("low", "high")}

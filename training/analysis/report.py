@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from palimpsest.config import Study, load_study
 from palimpsest.lake import Facts, Lake, Published
-from training.analysis import edges, pages, spent
+from training.analysis import edges, pages, resolution, spent
 from training.analysis.figures import explain
 from training.analysis.publish import log_report
 from training.analysis.rows import schema
@@ -40,8 +40,8 @@ CODE = [
     f"training/analysis/{name}.py"
     for name in (
         "contexts", "edges", "figures", "gaps", "judged", "laws", "members", "monotone", "pages", "paired", "panels",
-        "plots", "report", "rows", "sampling", "scaling", "selected", "series", "signs", "spent", "style", "table",
-        "words",
+        "plots", "report", "resolution", "rows", "sampling", "scaling", "selected", "series", "signs", "spent",
+        "style", "table", "words",
     )
 ] + ["training/analysis/templates"]  # fmt: skip
 
@@ -151,6 +151,7 @@ def _page(
     environment = pages.environment()
     words = {"margins": margins_text, "over_documents": over_documents, "told": TOLD, "caveats": caveats}
     environment.globals |= {"set_names": SETS, "warnings": warnings(table), "at_ends": edges.sentence}
+    environment.globals |= {"resolution": resolution.shown(table), "unseen": resolution.sentence}
     environment.globals |= words | {"describe": describe, "loss_text": loss_text, "short": short}
     environment.globals |= {"tokens_seen": tokens_seen, "passes": spent.passes(table)}
     drawings = [pages.drawing(*explain(name), (directory / f"{name}.svg").read_text("utf-8")) for name in figures]

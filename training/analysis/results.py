@@ -30,6 +30,7 @@ from training.analysis.markdown import (
     reservations,
     rises,
     rows_of,
+    seen,
 )
 from training.analysis.report import load_table
 from training.analysis.selected import LAYOUT
@@ -103,6 +104,7 @@ def render(
         rises(table),
         contexts(table),
         ablations(table),
+        seen(table),
         rows_of("## What was selected", table["selection"]["layouts"], LAYOUT),
         rows_of("## Laws", table["laws"], LAW),
         rows_of("## Downstream tasks", table["tasks"], TASK),

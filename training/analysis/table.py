@@ -23,6 +23,7 @@ from training.analysis import (
     laws,
     members,
     monotone,
+    resolution,
     sampling,
     scaling,
     selected,
@@ -78,6 +79,11 @@ def compare_runs(
     beyond = edges.of_references(certificates, [point["recipe"] for point in references])
     rows = [_bounded(row, edges.of_mix(study, certificates, row["mix"]), beyond) for row in rows]
     verdict, together = judged.read(study, verdicts), gaps.find_gaps(places, sets, documents)
+    pairs = {
+        "gaps": together,
+        "rises": monotone.find_rises(places, sets, documents),
+        "ablations": gaps.find_ablations(places, sets, documents),
+    }
     table = {
         "study": study.name,
         "reference": study.reference,
@@ -91,9 +97,8 @@ def compare_runs(
         "freedom": compared.noise.freedom,
         "documents": documents.counts(),
         "series": series.as_rows(lines),
-        "gaps": together,
-        "rises": monotone.find_rises(places, sets, documents),
-        "ablations": gaps.find_ablations(places, sets, documents),
+        **pairs,
+        "resolution": resolution.find_resolution(places, study.reference, sets, **pairs),
         "laws": _laws(references, compared.problem, lines, sets, verdict["ensembles"]),
         "certificates": certificates,
         "searched": _searched(search) if search else {},

@@ -73,8 +73,15 @@ def gap_sentence(gap: Mapping) -> str:
     return (
         f"Loss of ‘{gap['against']}’ minus ‘{gap['layout']}’: {first['gap']:+.4f} nats at G = {first['x']:g}, "
         f"{last['gap']:+.4f} at G = {last['x']:g}; the gap {words[gap['widens']]}"
-        f"{_over(gap, 'this') if gap['widens'] != 'not resolved' else ''}."
+        f"{_unseen(gap) if gap['widens'] == 'not resolved' else _over(gap, 'this')}."
     )
+
+
+def _unseen(gap: Mapping) -> str:
+    """Of a slope that is not resolved: how large it might be."""
+    if gap["slope_margin"] is None:
+        return ", as one seed cannot tell"
+    return f" (less than {gap['slope_margin']:.4f} nats per doubling could not have been seen)"
 
 
 def _along_g(gap: Mapping) -> bool:

@@ -13,7 +13,7 @@ from palimpsest.lake import Facts, Lake, LakeError
 from tests.training.analysis import planted
 from training import track
 from training.analysis import markdown, results
-from training.analysis.publish import metrics, tags
+from training.analysis.publish import metrics, tables, tags
 from training.analysis.report import load_table, report
 from training.analysis.words import SETS, loss_text, render_table
 from training.pretrain import plan_runs, train
@@ -77,6 +77,32 @@ def test_the_long_context_gain_is_on_the_set_the_study_names(study, reported, in
         assert f"| long-context gain ({name} beyond iid) |" in markdown.differences(table)
         assert f"on {SETS.get(name, name)}</small>" in made.file("report.html").read_text()
         assert loss_text(row, name, digits=3) in render_table(table, 132)
+
+
+def test_of_each_compared_pair_it_is_said_what_its_seeds_could_have_seen(study, lake, reported):
+    table, page = load_table(reported), reported.file("report.html").read_text()
+    rows = {(row["first"], row["second"], row["set"]): row for row in table["resolution"]}
+    told = [(p["mix"], p["against"], g["set"], p["margin"]) for g in table["gaps"] for p in g["points"]]
+    told += [(row["second"], row["first"], row["set"], row["margin"]) for row in (*table["ablations"], *table["rises"])]
+    told += [(r["mix"], "real", s, r[f"margin_{s}"]) for r in table["mixes"][1:] for s in table["sets"]]
+    assert {pair[:3] for pair in told} == rows.keys()
+    for first, second, name, margin in told:
+        row = rows[first, second, name]
+        assert row["margin"] == pytest.approx(margin) and row["detectable"] > row["margin"]
+        assert row["seen"] is (abs(row["difference"]) > row["margin"])
+    said = f"differences below {rows['stitched_8', 'simple_8', 'iid']['margin']:.4f} nats could not have been seen"
+    assert said in page and said in markdown.seen(table)
+    assert tables(table)["resolution.json"]["seen"].count(True) == sum(row["seen"] for row in rows.values())
+
+
+def test_what_was_not_resolved_might_be_as_large_as_its_seeds_let_it_be(study, lake):
+    loud = load_table(report(study, lake, **planted.publish(study, lake, noise=0.1)))
+    slope = next(g for g in loud["gaps"] if g["layout"] == "stitched" and g["set"] == "iid")
+    assert f"(less than {slope['slope_margin']:.4f} nats per doubling could not have been seen)" in loud["aside"]
+    single = load_table(report(study, lake, **planted.publish(study, lake, seeds=(0,))))
+    assert not any(row["seen"] for row in single["resolution"])
+    assert "one seed: no difference could have been told from seed noise" in markdown.seen(single)
+    assert "the gap is not shown to change with G, as one seed cannot tell." in single["aside"]
 
 
 def test_real_text_seen_counts_the_copies_in_the_synthetic_stream_once_per_pass(reported):
@@ -269,7 +295,7 @@ def test_results_page_is_written_from_lake_and_mlflow(study, lake, store, inputs
     text = page.read_text(encoding="utf-8")
     assert load_table(published)["headline"] in text and track.hardware() in text and parent in text
     for heading in ("Mix by mix", "Together or apart", "One thing changed", "Laws", "Figures", "Cost and hardware",
-                    "What it cost", "Passes over each stream"):  # fmt: skip
+                    "What it cost", "Passes over each stream", "What the seeds could have seen"):  # fmt: skip
         assert f"\n## {heading}\n" in text
     assert "| simple_8 | simple_8 | 86% | 259k | 0.75 | 2.80 |" in text
     dags = [*(f"corpus_{corpus}" for corpus in study.corpora), "study_planted"]
