@@ -22,7 +22,7 @@ import numpy as np
 from training.analysis.members import AXES, Member
 from training.analysis.paired import detectable, half_width
 from training.analysis.sampling import Documents, holds
-from training.analysis.series import Series, find_series, held_fast, mean_loss, value_on
+from training.analysis.series import Series, find_series, held_fast, mean_loss, told_apart, value_on
 
 ABLATIONS = {
     "real": "real document",
@@ -52,6 +52,7 @@ def find_gaps(
     along = {(line.kind, line.strategy, line.rest) for line in lines if line.axis == "generations"}
     alone = [_single(member) for member in members if member.kind in KINDS]
     alone = [line for line in alone if (line.kind, line.strategy, line.rest) not in along]
+    alone = told_apart([*lines, *alone])[len(lines) :]
 
     def among(lines: Sequence[Series], others: Sequence[Series]) -> list[dict]:
         pairs = [

@@ -85,6 +85,9 @@ def _totals(table: Mapping) -> dict[str, float | None]:
     found = {f"reference/{name}": reference[key] for name, key in
              (("loss", "loss_iid"), ("loss_long", "loss_long"), ("tokens", "real_tokens"), ("flops", "flops"))
              if reference}  # fmt: skip
+    named = f"loss_{table['long_context']}"
+    rows = {"reference": reference, "best": best}
+    found |= {f"{who}/loss_long_context": row.get(named) for who, row in rows.items() if row}
     if best:
         found |= {"best/loss": best["loss_iid"], "best/loss_long": best["loss_long"], "best/gain": -best["difference"]}
         found |= {f"best/{key}": best[key] for key in EFFICIENCY if told}

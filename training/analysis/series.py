@@ -47,23 +47,34 @@ def find_series(members: Sequence[Member]) -> list[Series]:
             name = next(iter(best.values())).name(axis)
             beaten = sum(len(place) for place in places.values()) - len(best)
             found.append(Series(axis, name, *text, rest, best, beaten))
-    return _told_apart(found)
+    return told_apart(found)
 
 
-def _told_apart(lines: Sequence[Series]) -> list[Series]:
-    """The same with no two names alike along an axis: those of another G or of other fixed settings say which."""
-    found = []
-    for line in lines:
-        first = _first(line)
-        others = [_first(other) for other in lines if (other.axis, other.name) == (line.axis, line.name)]
-        keys = ["generations", *(() if first.tuned else SETTINGS)]
-        words = [
-            f"{AXES.get(key, key).replace('_', ' ')} {value_on(first, key):g}"
-            for key in keys
-            if key != line.axis and len({value_on(other, key) for other in others}) > 1
-        ]
-        found.append(replace(line, name=", ".join([line.name, *words])))
-    return found
+def told_apart(lines: Sequence[Series]) -> list[Series]:
+    """The same with no two names alike along an axis.
+
+    Those of another G say which. Of those at other settings the longest keeps its name, and the others say the settings
+    that the study file fixes, or that theirs were found by a search.
+    """
+    return [replace(line, name=", ".join([line.name, *_apart(line, _alike(line, lines))])) for line in lines]
+
+
+def _alike(line: Series, lines: Sequence[Series]) -> list[Series]:
+    return [other for other in lines if (other.axis, other.name) == (line.axis, line.name)]
+
+
+def _apart(line: Series, others: Sequence[Series]) -> list[str]:
+    def differs(key: str, among: Sequence[Series]) -> bool:
+        return key != line.axis and len({value_on(_first(other), key) for other in among}) > 1
+
+    first = _first(line)
+    said = [f"G {first.design['generations']}"] if differs("generations", others) else []
+    rivals = [other for other in others if not differs("generations", (line, other))]
+    if line is max(rivals, key=lambda other: (len(other.members), _first(other).tuned)):
+        return said
+    if first.tuned:
+        return [*said, "tuned"]
+    return said + [f"{key.replace('_', ' ')} {first.settings[key]:g}" for key in SETTINGS if differs(key, rivals)]
 
 
 def _first(line: Series) -> Member:

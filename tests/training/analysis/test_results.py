@@ -77,6 +77,7 @@ def test_the_long_context_gain_is_on_the_set_the_study_names(study, reported, in
         assert f"| long-context gain ({name} beyond iid) |" in markdown.differences(table)
         assert f"on {SETS.get(name, name)}</small>" in made.file("report.html").read_text()
         assert loss_text(row, name, digits=3) in render_table(table, 132)
+        assert metrics(table)["reference/loss_long_context"] == whole[f"loss_{name}"]
 
 
 def test_of_each_compared_pair_it_is_said_what_its_seeds_could_have_seen(study, lake, reported):

@@ -271,6 +271,19 @@ def test_series_of_one_axis_have_names_of_their_own():
     assert named["epochs", "simple, G 4"] == ["simple_4_epochs_1", "simple_4", "simple_4_epochs_8"]
 
 
+def test_a_tuned_pair_beside_a_series_of_fixed_settings_is_a_gap_of_its_own_name():
+    """Or in MLflow, where gaps are told apart by their layouts, the pair would take the place of the series."""
+    fixed = {f"{kind}_{g}": (f"{kind}_{g}", {"search": False}) for kind in ("simple", "stitched") for g in COUNTS}
+    tuned = {f"{kind}_8_tuned": (f"{kind}_8", {"search": True}) for kind in ("simple", "stitched")}
+    study = changed(changed(searched(), **fixed), **tuned)
+    points = dict.fromkeys(tuned, {"lr": 1e-3, "weight_decay": 0.1, "epochs": 8.0, "f": 0.75})
+    gaps = [gap for gap in gaps_of(study, evaluations(study, points=points)) if gap["axis"] == "generations"]
+    found = {gap["layout"]: [(p["x"], p["mix"], p["against"]) for p in gap["points"]] for gap in gaps}
+    assert len(found) == len(gaps)
+    assert found["stitched"] == [(g, f"stitched_{g}", f"simple_{g}") for g in COUNTS]
+    assert found["stitched, tuned"] == [(8, "stitched_8_tuned", "simple_8_tuned")]
+
+
 def test_intervals_cover_the_truth_of_loud_and_of_quiet_gaps():
     """95% nominal over 300 studies of three seeds, where one mix scatters fifteen times as much as the others."""
     study, rng = make_study(), np.random.default_rng(5)
