@@ -23,3 +23,7 @@ for _file in sorted(MACROS.glob("*.sql")):
 
 def page_rules() -> list[dict[str, str]]:
     return [{"name": "rule", "reason": "reason", "value": "words", "bound": "min", "threshold": "50"}]
+
+
+def datatrove_figures() -> list[str]:
+    return ["figure"]

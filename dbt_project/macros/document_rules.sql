@@ -14,12 +14,40 @@
 
 {#-
   The rules that look at one page, in the order they are tried; the first that fails is the page's reason.
-  Rules that need no language come first (length, symbols, placeholders, repetition, shape of the lines), because the
-  language of a page that fails them is a guess; then the language; then the rules that know English words.
-  Each: name, reason, measured value, 'min' or 'max', threshold.
+  Each: name, reason, measured value, bound 'min' or 'max', threshold.
 -#}
 {%- macro page_rules() -%}
+  {%- set rules = datatrove_rules() if threshold('definitions') == 'datatrove' else palimpsest_rules() -%}
+  {%- set elsewhere = ['all', 'gopher_quality.stop_words', 'c4.policy_lines', 'c4.sentences', 'duplicates.exact',
+    'duplicates.near'] -%}
+  {%- set known = (rules | map('first') | list + elsewhere) | unique | list -%}
+  {%- for name in disabled_rules() -%}
+    {%- if name not in known -%}
+      {{ exceptions.raise_compiler_error(
+        "documents.disabled: '" ~ name ~ "' is no rule; the rules are " ~ known | join(', ')) }}
+    {%- endif -%}
+  {%- endfor -%}
+  {%- set kept = [] -%}
+  {%- for rule in rules if enabled_rule(rule[0]) -%}
+    {%- do kept.append({'name': rule[0], 'reason': rule[1], 'value': rule[2], 'bound': rule[3],
+      'threshold': threshold(rule[4])}) -%}
+  {%- endfor -%}
+  {{ return(kept) }}
+{%- endmacro -%}
+
+{#- The language the corpus is to be in; what any other page is called. -#}
+{%- macro language_rule() -%}
   {%- set language = threshold('language') -%}
+  {{ return(('language.expected', 'non_english' if language == 'en' else 'other_language',
+    "case when language = " ~ quoted(language) ~ " then language_score else 0 end", 'min', 'min_language_score')) }}
+{%- endmacro -%}
+
+{#-
+  The rules by the project's own figures (plugins/palimpsest/ingest/scores.py).
+  Rules that need no language come first (length, symbols, placeholders, repetition, shape of the lines), because the
+  language of a page that fails them is a guess; then the language; then the rules that know English words.
+-#}
+{%- macro palimpsest_rules() -%}
   {%- set rules = [
     ('gopher_quality.min_words', 'too_short', 'words', 'min', 'min_words'),
     ('gopher_quality.max_words', 'too_long', 'words', 'max', 'max_words'),
@@ -49,31 +77,16 @@
     ('fineweb.newlines_per_word', 'link_farm', 'newlines_per_word', 'max', 'max_newlines_per_word'),
     ('gopher_quality.bullet_lines', 'link_farm', 'bullet_lines', 'max', 'max_bullet_lines'),
     ('gopher_quality.ellipsis_lines', 'cut_off_lines', 'ellipsis_lines', 'max', 'max_ellipsis_lines'),
-    ('language.expected', 'non_english' if language == 'en' else 'other_language',
-      "case when language = " ~ quoted(language) ~ " then language_score else 0 end", 'min', 'min_language_score'),
+    language_rule(),
     ('gopher_quality.min_mean_word_length', 'symbol_noise', 'mean_word_length', 'min', 'min_mean_word_length'),
     ('gopher_quality.max_mean_word_length', 'symbol_noise', 'mean_word_length', 'max', 'max_mean_word_length'),
   ]) -%}
-  {%- if language == 'en' -%}
+  {%- if threshold('language') == 'en' -%}
     {%- do rules.extend([
       ('gopher_quality.stop_words', 'no_prose', 'stop_words', 'min', 'min_stop_words'),
       ('c4.policy_lines', 'boilerplate_only', 'policy_words', 'max', 'max_policy_words'),
       ('c4.sentences', 'no_prose', 'sentences', 'min', 'min_sentences'),
     ]) -%}
   {%- endif -%}
-  {%- set elsewhere = ['all', 'gopher_quality.stop_words', 'c4.policy_lines', 'c4.sentences', 'duplicates.exact',
-    'duplicates.near'] -%}
-  {%- set known = (rules | map('first') | list + elsewhere) | unique | list -%}
-  {%- for name in disabled_rules() -%}
-    {%- if name not in known -%}
-      {{ exceptions.raise_compiler_error(
-        "documents.disabled: '" ~ name ~ "' is no rule; the rules are " ~ known | join(', ')) }}
-    {%- endif -%}
-  {%- endfor -%}
-  {%- set kept = [] -%}
-  {%- for rule in rules if enabled_rule(rule[0]) -%}
-    {%- do kept.append({'name': rule[0], 'reason': rule[1], 'value': rule[2], 'bound': rule[3],
-      'threshold': threshold(rule[4])}) -%}
-  {%- endfor -%}
-  {{ return(kept) }}
+  {{ return(rules) }}
 {%- endmacro -%}

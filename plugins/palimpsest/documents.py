@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 
 from palimpsest import decontamination, warehouse
 from palimpsest.config import Corpus
+from palimpsest.ingest import datatrove
 from palimpsest.lake import Facts, Lake, LakeError, NotPublished, Published, Rows
 
 SELECT = "+documents +document_drops"
@@ -75,12 +77,15 @@ def _inside(day: Published, corpus: Corpus) -> bool:
 
 def _check_measured(corpus: Corpus, days: list[Published]) -> None:
     """Refuse days that were extracted before the corpus file asked for what is to be counted."""
-    for day in days if corpus.cleaning.columns else ():
-        missing = set(corpus.cleaning.columns) - set(pq.read_schema(day.file("pages.parquet")).names)
+    asked = {"section cleaning": corpus.cleaning.columns}
+    if corpus.documents.definitions == "datatrove":
+        asked["documents.definitions"] = datatrove.COLUMNS.names
+    for day, (key, columns) in itertools.product(days, asked.items()):
+        missing = set(columns) - set(pq.read_schema(day.file("pages.parquet")).names)
         if missing:
             raise LakeError(
                 f"{day.dataset} has no {', '.join(sorted(missing))}: it was extracted before {corpus.path} asked "
-                f"for it (section cleaning); extract it again: python -m palimpsest ingest {corpus.name}"
+                f"for it ({key}); extract it again: python -m palimpsest ingest {corpus.name}"
             )
 
 

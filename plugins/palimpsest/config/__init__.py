@@ -7,7 +7,7 @@ wrong and what is allowed. ``json_schema`` gives editors completion.
 from __future__ import annotations
 
 from palimpsest.config.base import ConfigError
-from palimpsest.config.corpus import Cleaning, Corpus, DocumentRules, Extraction, Limits
+from palimpsest.config.corpus import Cleaning, Corpus, Definitions, DocumentRules, Extraction, Limits
 from palimpsest.config.evaluation import Decontamination, EvaluationSet, HeldOutSet, Judging, Task, Validation
 from palimpsest.config.files import (
     check_files,
@@ -58,6 +58,7 @@ __all__ = [
     "unresolved",
     "Validation",
     "Decontamination",
+    "Definitions",
     "EvaluationSet",
     "evaluation_sets",
     "Task",

@@ -13,6 +13,10 @@ from palimpsest.config.evaluation import Decontamination
 from palimpsest.config.schedule import Cron
 from palimpsest.config.source import Source
 
+Definitions = Literal["palimpsest", "datatrove"]
+WORDS_MB = 512
+"""What the worker may need where words are remembered (palimpsest.ingest.tokens)."""
+
 
 class Limits(Strict):
     max_page_bytes: int = Field(default=10_000_000, gt=0)
@@ -55,6 +59,9 @@ class DocumentRules(Strict):
     Defaults are the references' own: Gopher (2112.11446, table A1), C4 (1910.10683), FineWeb (2406.17557, section 3.6).
     """
 
+    definitions: Definitions = "palimpsest"
+    """By which figures the rules decide: the project's own, or those of datatrove's filters, which are then measured of
+    every page as well (docs/filters.md). With 'datatrove' ``min_sentences`` is 5 unless it is given."""
     language: str = Field(default="en", pattern=r"^[a-z]{2,3}$")
     min_language_score: float = Field(default=0.65, ge=0, le=1)
     min_words: int = Field(default=50, ge=0)
@@ -85,10 +92,14 @@ class DocumentRules(Strict):
     """'{' per word. C4 drops a page for a single one; per word, a tutorial survives and a page of code does not."""
     max_policy_words: float = Field(default=0.25, ge=0, le=1)
     """Share of the words on lines C4 deletes (terms of use, privacy and cookie notices, 'enable Javascript')."""
+    max_curly_bracket_lines: int = Field(default=0, ge=0)
+    """Lines with a '{', in place of ``max_curly_brackets`` with definitions 'datatrove'."""
     min_sentences: int = Field(default=3, ge=0)
     min_lines_punctuated: float = Field(default=0.12, ge=0, le=1)
     max_short_lines: float = Field(default=0.67, ge=0, le=1)
     max_newlines_per_word: float = Field(default=0.3, ge=0)
+    max_duplicate_characters: float = Field(default=0.01, ge=0, le=1)
+    """Share of the characters on lines that stood before (FineWeb); only with definitions 'datatrove'."""
     site_line_pages: int = Field(default=10, ge=2)
     """Pages a site must have before lines common to its pages count as furniture and are cut."""
     site_line_share: Share = 0.5
@@ -107,6 +118,21 @@ class DocumentRules(Strict):
     shingle_words: int = Field(default=5, ge=1)
     disabled: list[str] = []
     """Rule names to switch off for this corpus, or [all]: older captures of a page are still superseded."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_datatrove(cls, given: object) -> object:
+        if isinstance(given, dict) and given.get("definitions") == "datatrove":
+            return {"min_sentences": 5, **given}
+        return given
+
+    @model_validator(mode="after")
+    def _english(self) -> DocumentRules:
+        if self.definitions == "datatrove" and self.language != "en":
+            raise ValueError(
+                f"definitions 'datatrove' are of English, but language is '{self.language}'; leave definitions out"
+            )
+        return self
 
     def is_on(self, rule: str) -> bool:
         return not {rule, "all"} & set(self.disabled)
@@ -144,6 +170,11 @@ class Corpus(Strict):
             raise ValueError(
                 "documents.drop_other_language needs the language of each paragraph; set "
                 "cleaning.paragraph_languages: true"
+            )
+        if self.documents.definitions == "datatrove" and self.limits.page_memory_mb < WORDS_MB:
+            raise ValueError(
+                f"documents.definitions 'datatrove' remembers words it has met; limits.page_memory_mb must be at least "
+                f"{WORDS_MB}"
             )
         return self
 

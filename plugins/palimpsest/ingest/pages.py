@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 
-from palimpsest.config import Cleaning, Corpus, Limits
-from palimpsest.ingest import extract, identifiers, langid, minhash, paragraphs, pii, profiles, scores
+from palimpsest.config import Cleaning, Corpus, Definitions, Limits
+from palimpsest.ingest import datatrove, extract, identifiers, langid, minhash, paragraphs, pii, profiles, scores
 from palimpsest.ingest.records import Record
 from palimpsest.ingest.worker import Poisoned, Worker
 
@@ -76,17 +76,20 @@ class Quarantined(Exception):
         self.cause = cause
 
 
-def pages_schema(profile: profiles.Profile, cleaning: Cleaning | None = None) -> pa.Schema:
+def pages_schema(
+    profile: profiles.Profile, cleaning: Cleaning | None = None, definitions: Definitions = "palimpsest"
+) -> pa.Schema:
     """Of ``pages.parquet``: one extractor alone has nothing to choose, and what is not asked for is not measured."""
     known = [(f"pii_{kind}", pa.int32()) for kind in identifiers.KINDS] + [("paragraph_languages", paragraphs.TYPE)]
     asked = pa.schema([field for field in known if cleaning and field[0] in cleaning.columns])
-    return pa.unify_schemas([PAGES, asked] if profile == "resiliparse" else [PAGES, CHOICE, asked])
+    parts = [PAGES, *([] if profile == "resiliparse" else [CHOICE]), asked]
+    return pa.unify_schemas([*parts, datatrove.COLUMNS] if definitions == "datatrove" else parts)
 
 
 def examine(
     payload: bytes, charset: str, shingle_words: int, title: str | None = None,
     profile: profiles.Profile = "resiliparse", jaccard: float = 0.75,
-    personal: Sequence[identifiers.Kind] = (), by_paragraph: bool = False,
+    personal: Sequence[identifiers.Kind] = (), by_paragraph: bool = False, definitions: Definitions = "palimpsest",
 ) -> dict[str, Any]:  # fmt: skip
     """Everything that takes looking at the page; runs in the worker. With a ``title`` the payload is its text."""
     if title is None:
@@ -111,6 +114,7 @@ def examine(
         **{f"pii_{kind}": count for kind, count in (counts | numbers).items()},
         **({"paragraph_languages": paragraphs.languages(text)} if by_paragraph else {}),
         **scores.score(redacted),
+        **(datatrove.measure(text) if definitions == "datatrove" and text.strip() else {}),
         "minhash_bands": minhash.bands(redacted, shingle_words, jaccard),
         "extractor": found.extractor,
         **{f"{name}_words": found.words.get(name) for name in profiles.EXTRACTORS},
@@ -122,7 +126,7 @@ def page_row(record: Record, warc_file: str, corpus: Corpus, worker: Worker) -> 
     check(record, corpus.limits)
     rules, cleaning = corpus.documents, corpus.cleaning
     asked = (record.charset, rules.shingle_words, record.title, corpus.extraction.profile, rules.near_duplicate_jaccard)
-    asked += (cleaning.personal, cleaning.paragraph_languages)
+    asked += (cleaning.personal, cleaning.paragraph_languages, rules.definitions)
     try:
         examined = worker(record.payload, *asked)
     except Poisoned as poison:

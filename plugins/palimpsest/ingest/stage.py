@@ -9,12 +9,13 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow as pa
 
 from palimpsest.config import Corpus
-from palimpsest.ingest import minhash
+from palimpsest.ingest import datatrove, minhash, tokens
 from palimpsest.ingest.day import Day
 from palimpsest.ingest.pages import Quarantined, examine, page_row, pages_schema, quarantine_row, withheld_row
 from palimpsest.ingest.profiles import load
@@ -63,6 +64,8 @@ def extract_days(
         config["extraction"] = corpus.extraction.model_dump()
     if corpus.cleaning.columns:
         config["cleaning"] = sorted(corpus.cleaning.columns)
+    if corpus.documents.definitions == "datatrove":
+        config["definitions"] = {"datatrove": datatrove.VERSION, "spacy": version("spacy")}
     prints = {file.name: file.fingerprint for file in files}
     published = []
     with tempfile.TemporaryDirectory(prefix="palimpsest-pages-") as scratch:
@@ -72,7 +75,7 @@ def extract_days(
             def write(directory: Path, day: dt.date = day, number: int = number) -> Facts:
                 nonlocal spool
                 if spool is None:
-                    left, schema = sorted(set(days))[number:], pages_schema(corpus.extraction.profile, corpus.cleaning)
+                    left, schema = sorted(set(days))[number:], _schema(corpus)
                     spool = _Spool(Path(scratch), left, schema, tombstones.standing(lake))
                     spool.fill(corpus, [file for file in files if file.may_hold(spool.days, corpus.start)], progress)
                 if tombstones.standing(lake).keys() - spool.taken_down:
@@ -83,6 +86,10 @@ def extract_days(
             name = f"corpora/{corpus.name}/pages/{day}"
             published.append(lake.publish(name, write, config=config | held, code=CODE))
     return published
+
+
+def _schema(corpus: Corpus) -> pa.Schema:
+    return pages_schema(corpus.extraction.profile, corpus.cleaning, corpus.documents.definitions)
 
 
 def _check_known(corpus: Corpus, files: Sequence[SourceFile]) -> None:
@@ -113,6 +120,8 @@ class _Spool:
             file.check()
         total = sum(file.path.stat().st_size for file in files)
         load(corpus.extraction.profile)
+        if corpus.documents.definitions == "datatrove":
+            tokens.load()
         before, started, reported = 0, time.monotonic(), time.monotonic()
         with Worker(examine, corpus.limits.page_timeout_s, corpus.limits.page_memory_mb) as worker:
             for file in files:

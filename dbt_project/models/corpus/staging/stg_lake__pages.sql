@@ -39,6 +39,9 @@ final as (
         lines_punctuated,
         short_lines,
         newlines_per_word,
+        {%- for figure in datatrove_figures() %}
+        {{ figure }},
+        {%- endfor %}
         minhash_bands
     from source
 )
