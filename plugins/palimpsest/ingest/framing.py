@@ -23,15 +23,16 @@ def codec(head: bytes) -> str | None:
     return next((name for magic, name in CODECS.items() if head.startswith(magic)), None)
 
 
-def ends_whole(path: Path, last: int, records: int) -> bool:
-    """Whether the WARC file ends where a record does, and fastwarc gave as many ``records`` as it has; ``last``: the
-    offset of its last one, as fastwarc gives it.
+def ends_whole(path: Path, last: int, records: int, start: int = 0) -> bool:
+    """Whether the WARC file ends where a record does, and fastwarc gave as many ``records`` as it has from ``start``
+    on; ``last``: the offset of its last one, as fastwarc gives it.
 
     Of a file compressed as one stream fastwarc gives no offset that a reader can start at: all of it is read again.
     """
-    if last > 0 and _records_from(path, last) == 1:
+    if last > start and _ends_behind(path, last, 1):
         return True
-    return records > 0 and (last == 0 or codec(_head(path)) is not None) and _records_from(path, 0) == records
+    one_stream = last == start or codec(_head(path)) is not None
+    return records > 0 and one_stream and _ends_behind(path, start, records)
 
 
 def is_empty(path: Path) -> bool:
@@ -55,20 +56,17 @@ def _head(path: Path) -> bytes:
         return stream.read(4)
 
 
-def _records_from(path: Path, start: int) -> int:
-    """How many records follow; 0 if the file does not end with one of them."""
+def _ends_behind(path: Path, start: int, records: int) -> bool:
+    """Whether so many records follow and then the end of the file; no further one is read."""
     with path.open("rb") as stream:
         stream.seek(start)
         head = stream.read(4)
         stream.seek(start)
         try:
             content = decompressed(stream, head)
-            found = 0
-            while _passes(content):
-                found += 1
-            return 0 if content.read(1) else found
+            return all(_passes(content) for _ in range(records)) and not content.read(1)
         except OSError:
-            return 0
+            return False
 
 
 def _passes(content: BinaryIO) -> bool:

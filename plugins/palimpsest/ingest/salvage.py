@@ -10,8 +10,7 @@ whatever happened to the file.
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from palimpsest.ingest.arc import is_arc
-from palimpsest.ingest.framing import CHUNK, CODECS
+from palimpsest.ingest.framing import CODECS
 from palimpsest.ingest.records import Record, SourceFile
 from palimpsest.ingest.warc import read_records
 from palimpsest.lake import LakeError
@@ -27,59 +26,43 @@ from palimpsest.lake import LakeError
 PLAIN_RECORD = b"WARC/"
 HEADER = re.compile(rb"WARC/1\.[01]\r\n[A-Za-z-]+:")
 SHOWN = 1 << 16  # bytes of a damaged stretch that its record carries
+FRUITLESS = 1_000
+"""Beginnings of records in a row behind which none could be read: a file with more of them is made so, and what is left
+of it is one stretch. Each costs what it takes to look for the end of its header.
+"""
 
 
 def salvage_records(file: SourceFile, limit: int) -> Iterator[Record]:
     """Every readable record in file order, and the damage. Never raises for what the file holds."""
-    start = 0
-    with tempfile.TemporaryDirectory(prefix="palimpsest-salvage-") as scratch:
-        while True:
-            held: Record | None = None
-            tail = _from(file, start, Path(scratch))
-            try:
-                for record in read_records(tail, limit):
-                    record.offset += start
-                    if held:
-                        yield held
-                    held = record
-            except LakeError as error:
-                suspect = held.offset if held else start
-                after = _next_record(file.path, suspect + 1)
-                yield _damage(file, suspect, held, _what(error, file, start, after))
-                if after is None:
-                    return
-                start = after
-                continue
+    start: int | None = 0
+    fruitless = 0
+    while start is not None:
+        held: Record | None = None
+        fruitless += 1
+        try:
+            for record in read_records(file, limit, start):
+                if held:
+                    yield held
+                    fruitless = 0
+                held = record
+            start = None
+        except LakeError as error:
+            suspect = held or Record("damage", start, "", None)
+            start = _next_record(file.path, suspect.offset + 1) if fruitless < FRUITLESS else None
+            yield _damage(file, suspect, start, str(error))
+        else:
             if held:
                 yield held
-            return
 
 
-def _from(file: SourceFile, start: int, scratch: Path) -> SourceFile:
-    """The file from ``start`` on: the reader checks a file's end, so it gets a file."""
-    if start == 0:
-        return file
-    rest = scratch / "rest"
-    with file.path.open("rb") as whole, rest.open("wb") as out:
-        whole.seek(start)
-        shutil.copyfileobj(whole, out)
-    return SourceFile(file.name, rest)
-
-
-def _what(error: LakeError, file: SourceFile, start: int, after: int | None) -> str:
-    said = str(error).removeprefix(f"{file.name}: ").split(";")[0]
-    said += f" (offsets count from {start})" if start else ""
-    return said if after else f"{said}; no record that can be read begins behind it"
-
-
-def _damage(file: SourceFile, offset: int, suspect: Record | None, said: str) -> Record:
+def _damage(file: SourceFile, suspect: Record, end: int | None, error: str) -> Record:
+    """The stretch from the record that is not trusted to where reading takes up again."""
+    said = error.removeprefix(f"{file.name}: ").split(";")[0]
+    said += "" if end else "; no record that can be read begins behind it"
     with file.path.open("rb") as stream:
-        stream.seek(offset)
-        raw = stream.read(SHOWN)
-    return Record(
-        "damage", offset, suspect.url if suspect else "", suspect.date if suspect else None,
-        payload=raw, cause="damaged", fault=said,
-    )  # fmt: skip
+        stream.seek(suspect.offset)
+        raw = stream.read(min(SHOWN, (end or sys.maxsize) - suspect.offset))
+    return Record("damage", suspect.offset, suspect.url, suspect.date, payload=raw, cause="damaged", fault=said)
 
 
 def _next_record(path: Path, start: int) -> int | None:
@@ -91,7 +74,7 @@ def _next_record(path: Path, start: int) -> int | None:
         mark = mark_of(head)
         stream.seek(start)
         at, kept = start, b""
-        while block := stream.read(CHUNK):
+        while block := stream.read(SHOWN):
             window = kept + block
             found = window.find(mark)
             while found >= 0:
@@ -114,7 +97,8 @@ def begins(path: Path, offset: int, mark: bytes) -> bool:
         stream.seek(offset)
         head = stream.read(4096)
         if mark == PLAIN_RECORD:
-            return HEADER.match(head) is not None
+            end, other = head.find(b"\r\n\r\n"), head.find(b"\r\n" + PLAIN_RECORD)
+            return HEADER.match(head) is not None and (other < 0 or 0 <= end < other)
         try:
             if CODECS[mark] == "gzip":  # no byte further than needed: damage behind it is another stretch
                 return zlib.decompressobj(wbits=31).decompress(head, len(PLAIN_RECORD)) == PLAIN_RECORD

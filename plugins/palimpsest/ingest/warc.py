@@ -23,19 +23,23 @@ TYPES = {int(getattr(WarcRecordType, n)): n for n in (
 )}  # fmt: skip
 
 
-def read_records(file: SourceFile, limit: int) -> Iterator[Record]:
-    """Every record in file order. ``offset`` is where a reader can start: a byte of the file as it lies on disk."""
-    last, records = 0, 0
+def read_records(file: SourceFile, limit: int, start: int = 0) -> Iterator[Record]:
+    """Every record in file order. ``offset`` is where a reader can start: a byte of the file as it lies on disk.
+
+    ``start``: the offset of a record of a WARC file, to read from there on.
+    """
+    last, records = start, 0
     with file.path.open("rb") as stream:
+        stream.seek(start)
         head = stream.read(10)
         if not head:
             raise LakeError(f"{file.name}: the file is empty (0 bytes); fetch it again or remove it from source.files")
-        stream.seek(0)
-        arc = is_arc(stream)
+        stream.seek(start)
+        arc = not start and is_arc(stream)
         if not (arc or codec(head) or head.startswith(b"WARC/")):
             raise LakeError(
-                f"{file.name}: not a WARC file: it begins with {head!r} at offset 0, expected 'WARC/', 'filedesc://' "
-                "(ARC), gzip, zstd or LZ4; convert it (warcio recompress) or remove it from source.files"
+                f"{file.name}: not a WARC file: it begins with {head!r} at offset {start}, expected 'WARC/', "
+                "'filedesc://' (ARC), gzip, zstd or LZ4; convert it (warcio recompress) or remove it from source.files"
             )
         try:
             for record in read_arc(stream, limit) if arc else _records(stream, limit):
@@ -48,7 +52,7 @@ def read_records(file: SourceFile, limit: int) -> Iterator[Record]:
     if not records and (arc or is_empty(file.path)):
         raise LakeError(f"{file.name}: the file holds no record; fetch it again or remove it from source.files")
     if not arc:
-        check_end(file.name, file.path, last, records)
+        check_end(file.name, file.path, last, records, start)
 
 
 def _records(stream: BinaryIO, limit: int) -> Iterator[Record]:
@@ -87,9 +91,11 @@ def record_date(found: WarcRecord) -> dt.datetime | None:
         return None
 
 
-def check_end(name: str, path: Path, last: int, records: int) -> None:
-    """Raise `LakeError` unless the file ends where its record at offset ``last``, of so many ``records``, does."""
-    if not ends_whole(path, last, records):
+def check_end(name: str, path: Path, last: int, records: int, start: int = 0) -> None:
+    """Raise `LakeError` unless the file ends where its record at offset ``last``, of so many ``records`` from ``start``
+    on, does.
+    """
+    if not ends_whole(path, last, records, start):
         raise LakeError(
             f"{name}: truncated: the last record that can be read (at offset {last} of the file) does not end where "
             f"the file does (offset {path.stat().st_size}); fetch the file again (nothing of it was published)"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import gzip
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from palimpsest.config import Source
 from palimpsest.ingest.records import SourceFile
-from palimpsest.ingest.salvage import salvage_records
+from palimpsest.ingest.salvage import FRUITLESS, salvage_records
 from palimpsest.ingest.stage import extract_days
 from tests.palimpsest.ingest.damage import GOOD, damaged_files, frame
 
@@ -79,13 +80,46 @@ def test_a_damage_says_where_it_is_and_carries_its_bytes(tmp_path, response):
     assert [(r.kind, r.offset) for r in found] == [
         ("damage", 0), ("response", len(good) + 72), ("response", 2 * len(good) + 72)
     ]  # fmt: skip
-    assert found[0].payload == content
+    assert found[0].payload == content[: len(good) + 72]  # no byte of the next page: it may be taken down one day
     assert "damaged after offset 0" in found[0].fault
 
 
 def test_a_whole_file_is_read_as_without_salvage(tmp_path, response):
     content = b"".join(gzip.compress(response(f"https://a.example/{n}")) for n in range(4))
     assert [r.url[-1] for r in salvaged(tmp_path, "whole.warc.gz", content)] == list("0123")
+
+
+@pytest.mark.parametrize("case", ["bits", "empty members", "heads without an end", "long heads"])
+def test_what_salvage_reads_grows_with_the_file_not_with_its_square(tmp_path, response, case):
+    good = response(GOOD, b"<p>" + b"word " * 500)
+    member = gzip.compress(good, compresslevel=0)
+    spoiled = bytes(byte ^ (place in (40, 600)) for place, byte in enumerate(member))
+    piece = {
+        "bits": member + spoiled,
+        "empty members": member + gzip.compress(b""),
+        "heads without an end": b"WARC/1.0\r\nA: b\r\n" * 5,
+        "long heads": b"WARC/1.0\r\nA: b\r\n" + b"B: " + b"x" * 5_000 + b"\r\n",
+    }[case]
+    few, many = (_read_by(lambda n=n: salvaged(tmp_path, "x.warc", piece * n)) for n in (200, 1_600))
+    assert many < 2 * 8 * few
+
+
+def _read_by(work) -> int:
+    """Bytes that this process reads of files meanwhile."""
+
+    def count() -> int:
+        return int(dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())["rchar"])
+
+    before = count()
+    work()
+    return count() - before
+
+
+def test_a_file_of_nothing_but_beginnings_is_one_stretch_in_the_end(tmp_path, response):
+    head = b"WARC/1.0\r\nA: b\r\n" + b"B: " + b"x" * 5_000 + b"\r\n"
+    found = salvaged(tmp_path, "x.warc", response(GOOD) * 2 + head * (FRUITLESS + 100))
+    assert [r.kind for r in found] == ["response"] + ["damage"] * (FRUITLESS + 1)
+    assert "no record that can be read begins behind it" in found[-1].fault
 
 
 def test_only_crawl_files_can_be_salvaged():
