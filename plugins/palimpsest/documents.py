@@ -16,6 +16,7 @@ from palimpsest.ingest import datatrove
 from palimpsest.lake import Facts, Lake, LakeError, NotPublished, Published, Rows
 
 SELECT = "+documents +document_drops"
+FUNNEL = "document_funnel"
 OVERLAPS = "document_overlaps"
 CHANGES = "document_changes"
 CODE = (
@@ -29,11 +30,11 @@ CODE = (
 
 
 def build_documents(corpus: Corpus, lake: Lake) -> Published:
-    """``corpora/<corpus>/documents``: documents.parquet and document_drops.parquet over every published day.
+    """``corpora/<corpus>/documents``: documents, document_drops and document_funnel over every published day.
 
-    Deduplication looks at all days at once, so the whole table is made again when a day changes. The manifest's
-    ``extra`` is the funnel from WARC records to documents. Of a corpus that names evaluation sets there is
-    document_overlaps.parquet too: the pages that recite one of their items.
+    Deduplication looks at all days at once, so the whole table is made again when a day changes. The funnel says for
+    each day what became of its records; the manifest's ``extra`` has that of all days together. Of a corpus that names
+    evaluation sets there is document_overlaps.parquet too: the pages that recite one of their items.
     """
     days = [day for day in lake.children(f"corpora/{corpus.name}/pages") if _inside(day, corpus)]
     if not days:
@@ -43,7 +44,7 @@ def build_documents(corpus: Corpus, lake: Lake) -> Published:
         )
     rules = corpus.documents.model_dump()
     provenance = {"corpus": corpus.name, "origin": corpus.origin}
-    select, config = [SELECT], {"rules": rules, **provenance}
+    select, config = [SELECT, f"+{FUNNEL}"], {"rules": rules, **provenance}
     if corpus.tells_changes:
         select.append(f"+{CHANGES}")
         config["cleaning"] = sorted(corpus.cleaning.columns)
@@ -55,7 +56,8 @@ def build_documents(corpus: Corpus, lake: Lake) -> Published:
     def write(directory: Path) -> Facts:
         with tempfile.TemporaryDirectory(prefix="palimpsest-documents-") as scratch:
             found = [day.file("overlaps.parquet") for day in overlaps] or decontamination.none_found(Path(scratch))
-            inputs = {"pages": [day.file("pages.parquet") for day in days], "overlaps": found}
+            inputs = {table: [day.file(f"{table}.parquet") for day in days] for table in ("pages", "quarantine")}
+            inputs["overlaps"] = found
             _check_measured(corpus, days)
             warehouse.build(" ".join(select), inputs=inputs, variables=config, out=directory)
         return _facts(directory, days)

@@ -11,7 +11,7 @@ import pytest
 
 from palimpsest import decontamination, warehouse
 from palimpsest.config import DocumentRules, load_corpus
-from palimpsest.documents import CHANGES, SELECT, build_documents
+from palimpsest.documents import CHANGES, FUNNEL, SELECT, build_documents
 from palimpsest.ingest.stage import extract_days
 from palimpsest.lake import Lake, LakeError, NotPublished
 
@@ -135,6 +135,22 @@ def test_rows_add_up_and_the_funnel_is_in_the_manifest(sample):
     assert len(published.manifest["parents"]) == 28
 
 
+def test_the_funnel_of_each_day_is_a_table(sample, documents, drops):
+    lake, _, published = sample
+    rows = pq.read_table(published.file("document_funnel.parquet")).to_pylist()
+    for day in lake.children("corpora/sample/pages"):
+        counted = sum(row["pages"] for row in rows if row["day"].isoformat() == day.extra["day"])
+        assert counted == day.manifest["rows"]["input"], day.dataset
+    of = Counter()
+    for row in rows:
+        of[row["outcome"], row["reason"], row["rule"]] += row["pages"]
+    dropped = Counter(("dropped", row["reason"], row["rule"]) for row in drops.values())
+    assert of == dropped + Counter({("document", "", ""): len(documents)})
+    kept = [row for row in rows if row["outcome"] == "document"]
+    assert sum(row["words"] for row in kept) == published.extra["funnel"]["words"]
+    assert sum(row["characters"] for row in kept) == sum(len(row["text"]) for row in documents.values())
+
+
 def test_unchanged_days_are_a_no_op_and_a_new_threshold_is_a_new_version(sample):
     lake, corpus, published = sample
     assert build_documents(corpus, lake).uri == published.uri
@@ -175,9 +191,10 @@ def test_no_published_day_is_an_error_with_the_command_to_run(lake):
 def test_the_unit_tests_of_the_corpus_models_pass(sample, tmp_path):
     lake, corpus, _ = sample
     inputs = {"pages": [day.file("pages.parquet") for day in lake.children("corpora/sample/pages")]}
+    inputs["quarantine"] = [day.file("quarantine.parquet") for day in lake.children("corpora/sample/pages")]
     inputs["overlaps"] = decontamination.none_found(tmp_path)
     rules = {"rules": DocumentRules().model_dump(), "corpus": corpus.name, "origin": corpus.origin}
-    select = f"{SELECT} +{CHANGES}"
+    select = f"{SELECT} +{CHANGES} +{FUNNEL}"
     results = warehouse.build(select, inputs=inputs, variables=rules, out=tmp_path, unit_tests=True)
     tested = [result for result in results if result.kind == "unit_test"]
     assert len(tested) >= 10
