@@ -19,6 +19,9 @@ them, and publishes them for the studies. File: `dags/corpora/{name}.yaml`.
 
 **Writes** (lake) `corpora/{name}/pages/<day>`, `corpora/{name}/documents`, `corpora/{name}/gate`; asset `corpus_{name}`
 
+**Summary** Tab *Funnel*: each day's records, what was quarantined and dropped, documents, words; and the reasons. The
+log of `documents` ends with the same for the run's days.
+
 **Run** A data interval's run takes its days. Trigger by hand with `from` and `to` to take a range in one run, or
 without them for {start} to {end}. Backfill: in the UI, or `airflow backfill create --dag-id corpus_{name} --from-date
 {start} --to-date {end}` (locally `make airflow ARGS="backfill create …"`). Days already extracted cost nothing.

@@ -27,6 +27,7 @@ class PalimpsestPlugin(AirflowPlugin):
         _view("Palimpsest", "palimpsest", "", destination="nav", category="browse"),
         _view("Data Docs", "data-docs", "data-docs/", destination="nav", category="docs"),
         _view("dbt docs", "dbt-docs", "dbt-docs/", destination="nav", category="docs"),
+        _view("Funnel", "funnel", "funnel/{DAG_ID}/", destination="dag"),
         _view("Generation", "generation", "generation/{DAG_ID}/", destination="dag"),
         _view("Guard", "guard", "guard/{DAG_ID}/", destination="dag"),
         _view("Report", "report", "report/{DAG_ID}/", destination="dag"),

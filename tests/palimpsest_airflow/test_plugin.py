@@ -13,6 +13,7 @@ PAGES = [
     "/palimpsest/dbt-docs/",
     "/palimpsest/generation/study_demo/",
     "/palimpsest/guard/study_demo/",
+    "/palimpsest/funnel/corpus_sample/",
 ]
 REDIRECTS_AND_CHECKS = ["/palimpsest/session", "/palimpsest/mlflow"]
 
@@ -27,6 +28,7 @@ def test_airflow_loads_the_plugin_with_every_view_and_link(server):
         "dbt docs": "nav",
         "MLflow": "nav",
         "Report": "dag",
+        "Funnel": "dag",
         "Generation": "dag",
         "Guard": "dag",
     }
@@ -44,7 +46,12 @@ def test_the_list_of_pages_below_is_complete(airflow_home):
 
     routes = {route.path for route in app.routes}
     served = {"/", "/report/{dag_id}/{file:path}", "/data-docs/{file:path}", "/dbt-docs/{file:path}"}
-    served |= {"/guard/{dag_id}/", "/generation/{dag_id}/", "/generation/{dag_id}/metrics/{server}/{replica}/"}
+    served |= {
+        "/funnel/{dag_id}/",
+        "/guard/{dag_id}/",
+        "/generation/{dag_id}/",
+        "/generation/{dag_id}/metrics/{server}/{replica}/",
+    }
     assert routes == served | {"/session", "/mlflow"}
 
 

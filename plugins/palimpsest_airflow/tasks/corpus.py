@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 
 from airflow.sdk import get_current_context
 
 from palimpsest_airflow.tasks.common import Ref, keep_data_docs, opened, stage, work
+
+log = logging.getLogger(__name__)
 
 
 @stage()
@@ -39,13 +42,22 @@ def extract(corpus: str, fetched: Ref | None = None) -> list[Ref]:
 def documents(corpus: str, pages: list[Ref]) -> Ref:
     """Filtered, deduplicated documents of all days extracted so far; every dropped page with its reason (dbt).
 
-    One at a time, also in a backfill: the last to finish must be the one that has seen all days.
+    One at a time, also in a backfill: the last to finish must be the one that has seen all days. The log ends with what
+    became of the records of each of the run's days, and of all days together.
     """
     from palimpsest.config import load_corpus
     from palimpsest.documents import build_documents
+    from palimpsest.funnel import funnels, together
 
     with work() as lake:
-        return build_documents(load_corpus(corpus), lake).ref
+        published = build_documents(load_corpus(corpus), lake)
+        found = funnels(published)
+        wanted = {opened(lake, ref).extra["day"] for ref in pages}
+        for day, funnel in found.items():
+            if day.isoformat() in wanted:
+                log.info("%s: %s", day, funnel)
+        log.info("all %d days: %s", len(found), together(found))
+        return published.ref
 
 
 @stage()

@@ -28,7 +28,10 @@ def index_page(lake: Lake, mlflow: str) -> str:
         *_loops(lake),
         *_labelled(lake),
         "<h2>Corpora</h2>",
-        table(("corpus", "source", "documents", "dropped"), (_corpus_row(lake, c) for c in definitions.corpora())),
+        table(
+            ("corpus", "source", "documents", "dropped", "funnel"),
+            (_corpus_row(lake, c) for c in definitions.corpora()),
+        ),
     ]
     return document("Palimpsest", "\n".join(body))
 
@@ -75,7 +78,8 @@ def _corpus_row(lake: Lake, corpus: Corpus) -> tuple[str, ...]:
     published = _latest(lake, f"corpora/{corpus.name}/documents")
     rows = {file["name"]: file.get("rows", 0) for file in published.manifest["files"]} if published else {}
     counts = (f"{rows[name]:,}" if name in rows else "–" for name in ("documents.parquet", "document_drops.parquet"))
-    return f"<code>{corpus.name}</code>", escape(corpus.description), *counts
+    funnel = f'<a href="funnel/corpus_{corpus.name}/">see</a>' if published else "<span class=quiet>–</span>"
+    return f"<code>{corpus.name}</code>", escape(corpus.description), *counts, funnel
 
 
 def _latest(lake: Lake, dataset: str) -> Published | None:

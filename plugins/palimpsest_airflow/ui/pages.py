@@ -22,6 +22,7 @@ from palimpsest.lake import Lake, NotPublished
 from palimpsest.state import state_dir
 from palimpsest_airflow import definitions
 from palimpsest_airflow.links import airflow, mlflow
+from palimpsest_airflow.ui.funnel import funnel_page
 from palimpsest_airflow.ui.generation import RELOAD_S, generation_page, metrics_page
 from palimpsest_airflow.ui.guard import guard_page
 from palimpsest_airflow.ui.index import index_page, message_page
@@ -115,6 +116,17 @@ def guard(dag_id: str) -> HTMLResponse:
     if not dag_id.startswith("study_"):
         return _page(message_page("Nothing is guarded here", "The guard judges studies; see the study Dags."))
     return _page(guard_page(Lake.from_env(), _study(dag_id).name))
+
+
+@router.get("/funnel/{dag_id}/", dependencies=[Depends(requires_access_dag("GET"))])
+def funnel(dag_id: str) -> HTMLResponse:
+    """What became of the records of each day of a corpus."""
+    kind, _, name = dag_id.partition("_")
+    if kind != "corpus":
+        return _page(message_page("No funnel here", "Funnels belong to corpora; see the corpus Dags."))
+    if name not in {corpus.name for corpus in definitions.corpora()}:
+        raise HTTPException(404, f"no corpus makes a Dag {dag_id}")
+    return _page(funnel_page(Lake.from_env(), name))
 
 
 @router.get("/data-docs/{file:path}")
