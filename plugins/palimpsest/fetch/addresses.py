@@ -13,7 +13,11 @@ NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 class PrivateAddress(LakeError):
-    """A host that resolves to no address that may be connected to."""
+    """A ``host`` that resolves to no address that may be connected to."""
+
+    def __init__(self, host: str, message: str) -> None:
+        super().__init__(message)
+        self.host = host
 
 
 def chooser(allowed: Sequence[str]) -> Callable[[str, int], str]:
@@ -37,8 +41,9 @@ def chooser(allowed: Sequence[str]) -> Callable[[str, int], str]:
                 return str(address)
         shown = ", ".join(map(str, dict.fromkeys(addresses)))
         raise PrivateAddress(
+            host,
             f"{host} is {shown}, not a public address; if it is meant, name its network under "
-            "source.crawl.private_networks"
+            "source.crawl.private_networks",
         )
 
     return choose

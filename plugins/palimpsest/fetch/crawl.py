@@ -10,7 +10,7 @@ import datetime as dt
 import logging
 import time
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 import httpcore
 from protego import Protego
@@ -20,6 +20,7 @@ from palimpsest.fetch import http, links
 from palimpsest.fetch.addresses import PrivateAddress
 from palimpsest.fetch.connection import MOVED, Client, header
 from palimpsest.fetch.part import Busy, Refused
+from palimpsest.fetch.site import Site
 from palimpsest.fetch.transfer import LONGEST_ASKED_S, fetch_small
 from palimpsest.fetch.visits import KEPT, Journal, Link, Visit
 from palimpsest.fetch.warcfile import PROFILE, message, record, sha1
@@ -39,27 +40,17 @@ PAGE_S = 300.0
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class Site:
-    """One robots.txt and what is still to be asked below it."""
-
-    base: str
-    robots: Protego | None = None
-    delay_s: float = 0.0
-    next_at: float = 0.0
-    queue: deque[Link] = field(default_factory=deque)
-    pages: int = 0
-    bytes: int = 0
-
-
 class Crawler:
-    """One crawl; ``known``: pages of earlier crawls, by address."""
+    """One crawl; ``known``: pages of earlier crawls, by address. ``pages`` and ``sitemaps`` read what their servers
+    sent (`links.read_page`, `links.read_sitemap`) where it can do no harm.
+    """
 
     def __init__(
-        self, corpus: Corpus, client: Client, journal: Journal, known: dict[str, Visit], worker: Worker
+        self, corpus: Corpus, client: Client, journal: Journal, known: dict[str, Visit], pages: Worker, sitemaps: Worker
     ) -> None:
         self.corpus, self.wanted, self.how = corpus, corpus.source.crawl, corpus.source.transfer
-        self.client, self.journal, self.known, self.worker = client, journal, known, worker
+        self.client, self.journal, self.known = client, journal, known
+        self.read_page, self.read_sitemap = pages, sitemaps
         self.token = self.wanted.agent.split("/")[0].split()[0]
         self.sites: dict[str, Site] = {}
         self.seen: set[str] = {visit.url for visit in journal.visits}
@@ -93,14 +84,18 @@ class Crawler:
         declared: list[str] = []
         url = f"{site.base}/robots.txt"
         try:
-            body, _ = fetch_small(url, self.client, self.how, MOST_ROBOTS)
+            body, _ = fetch_small(url, self.client, self.how, MOST_ROBOTS, PAGE_S)
             self.journal.write(record("metadata", url, _now(), body, "text/plain"))
             site.robots = Protego.parse(body.decode("utf-8", "replace"))
             declared = list(site.robots.sitemaps)
         except (ConnectionError, TimeoutError) as error:
             log.warning("%s: nothing of the site is asked for: %s", url, error)
         except PrivateAddress as error:
-            raise LakeError(f"{self.corpus.path}: source.crawl.sites: {error}") from None
+            if error.host == urlsplit(url).hostname:
+                raise LakeError(f"{self.corpus.path}: source.crawl.sites: {error}") from None
+            log.warning(
+                "%s: it redirects to %s; nothing of the site is asked for", url, error
+            )  # one site's own trouble
         except Refused:  # no such file: everything is allowed (RFC 9309, section 2.3.1.3)
             site.robots = Protego.parse("")
         except LakeError as error:  # one that cannot be read allows nothing
@@ -117,24 +112,30 @@ class Crawler:
             self._read_sitemaps(site, declared)
 
     def _read_sitemaps(self, site: Site, declared: list[str]) -> None:
-        waiting = deque(links.unique(links.canonical(url) for url in declared) or [f"{site.base}/sitemap.xml"])
+        found = links.unique(links.joined(f"{site.base}/", url) for url in declared)
+        waiting = deque(found or [f"{site.base}/sitemap.xml"])
         asked = 0
-        while waiting and asked < MOST_SITEMAPS:
+        while waiting and asked < MOST_SITEMAPS and site.bytes < self.wanted.max_bytes:
             url = waiting.popleft()
-            if url in self.seen or not site.robots.can_fetch(url, self.token):
+            if url in self.seen:
                 continue
             self.seen.add(url)
+            if links.site_of(url) != site.base or not site.robots.can_fetch(url, self.token):
+                self.journal.add(Visit(url, 0, "robots" if links.site_of(url) == site.base else "other_site"))
+                continue
             asked += 1
             time.sleep(max(0.0, site.next_at - time.monotonic()))
+            visit, pages = Visit(url, 0, "sitemap"), []
             try:
-                body, _ = fetch_small(url, self.client, self.how, links.LARGEST_SITEMAP)
-                pages, further = links.read_sitemap(body)
-            except (ValueError, SyntaxError, ConnectionError, TimeoutError) as error:
-                outcome = "bad_sitemap" if declared else "sitemap"  # nobody said that there is one
-                self.journal.add(Visit(url, 0, outcome, str(error)[:500]))
-            else:
+                body, _ = fetch_small(url, self.client, self.how, links.LARGEST_SITEMAP, PAGE_S)
+                visit.bytes = len(body)
+                pages, further = self.read_sitemap(body)
                 waiting.extend(further)
-                self.journal.add(Visit(url, 0, "sitemap"), self._add([(page, 0, 0) for page in pages]))
+            except (ValueError, ConnectionError, TimeoutError, Poisoned) as error:
+                visit.outcome = "bad_sitemap" if declared else "sitemap"  # nobody said that there is one
+                visit.detail = str(error)[:500]
+            site.bytes += visit.bytes
+            self.journal.add(visit, self._add([(page, 0, 0) for page in pages]))
             site.next_at = time.monotonic() + site.delay_s
 
     def _add(self, found: list[Link]) -> list[Link]:
@@ -271,7 +272,7 @@ class Crawler:
         found = Record("response", 0, visit.url, None)
         read_message(found, block, self.corpus.limits.max_page_bytes)
         try:
-            page = self.worker(found.payload, found.charset, visit.url)
+            page = self.read_page(found.payload, found.charset, visit.url)
         except Poisoned as poison:
             visit.detail = f"its links could not be read: {poison}"
             page = {"links": [], "robots": []}

@@ -12,7 +12,7 @@ from palimpsest.config import Corpus
 from palimpsest.durable import lock
 from palimpsest.fetch.addresses import chooser
 from palimpsest.fetch.connection import Client
-from palimpsest.fetch.links import read_page
+from palimpsest.fetch.links import read_page, read_sitemap
 from palimpsest.fetch.verify import check_warc
 from palimpsest.fetch.visits import KEPT, Journal, known_pages, rows_of, write_tables
 from palimpsest.ingest.records import SourceFile
@@ -41,13 +41,14 @@ def crawl_corpus(corpus: Corpus, lake: Lake) -> Published:
         earlier = crawls(corpus, lake)
         known = known_pages(earlier[-1] if earlier else None)
         journal = Journal(folder, dt.datetime.now(dt.UTC))
-        how = corpus.source.transfer
+        how, bounds = corpus.source.transfer, (corpus.limits.page_timeout_s, corpus.limits.page_memory_mb)
         try:
             with (
                 Client(8, how.stall_s, chooser(wanted.private_networks), agent=wanted.agent) as client,
-                Worker(read_page, corpus.limits.page_timeout_s, corpus.limits.page_memory_mb) as worker,
+                Worker(read_page, *bounds) as pages,
+                Worker(read_sitemap, *bounds) as sitemaps,
             ):
-                crawler = Crawler(corpus, client, journal, known, worker)
+                crawler = Crawler(corpus, client, journal, known, pages, sitemaps)
                 crawler.seen |= standing(lake).keys()  # what was taken down is not asked for
                 crawler.run()
         finally:

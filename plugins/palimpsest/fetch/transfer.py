@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 from collections.abc import Callable
@@ -72,27 +73,33 @@ def fetch_range(
     return _persist(url, how, once, lambda: 0)
 
 
-def fetch_small(url: str, client: Client, how: Transfer, most: int = LARGEST_LIST) -> tuple[bytes, str]:
-    """The body of a small answer and its Link header. Raises as `fetch_file` does; `LakeError` over ``most`` bytes."""
+def fetch_small(
+    url: str, client: Client, how: Transfer, most: int = LARGEST_LIST, longest_s: float = math.inf
+) -> tuple[bytes, str]:
+    """The body of a small answer and its Link header. Raises as `fetch_file` does; `LakeError` for one of more than
+    ``most`` bytes, or that is not whole after ``longest_s``, however steadily it comes.
+    """
 
     def once() -> tuple[bytes, str]:
         if not is_http(url):
             return objects.ask(url, lambda fs, path: fs.cat_file(path)), ""
         with client.get(url, http.PLAIN) as response:
             http.refuse(url, response)
-            return read_at_most(response, most, url), header(response, "link")
+            return read_at_most(response, most, url, longest_s), header(response, "link")
 
     return _persist(url, how, once, lambda: 0)
 
 
-def read_at_most(response: httpcore.Response, most: int, url: str) -> bytes:
-    """The whole body. Raises `LakeError` for one of more than ``most`` bytes."""
-    parts, size = [], 0
+def read_at_most(response: httpcore.Response, most: int, url: str, longest_s: float = math.inf) -> bytes:
+    """The whole body. Raises `LakeError` for one of more than ``most`` bytes, or that takes more than ``longest_s``."""
+    parts, size, started = [], 0, time.monotonic()
     for part in response.iter_stream():
         parts.append(part)
         size += len(part)
         if size > most:
             raise LakeError(f"{url}: more than {most} bytes, too many for what it should be")
+        if time.monotonic() - started > longest_s:
+            raise LakeError(f"{url}: {size} bytes came in {longest_s:g} s, and more are to come")
     return b"".join(parts)
 
 

@@ -19,7 +19,7 @@ from palimpsest.fetch.crawls import crawl_corpus, crawled_days
 from palimpsest.fetch.links import canonical, read_page, read_sitemap
 from palimpsest.ingest.stage import extract_days
 from palimpsest.lake import REPOSITORY, Lake, LakeError
-from tests.palimpsest.fetch.conftest import Fault
+from tests.palimpsest.fetch.conftest import Fault, Site
 
 TEXT = "<p>The harbour wall was finished in the spring of that year, and the boats came in one by one. Page {}.</p>"
 LOOPBACK = ["127.0.0.0/8"]
@@ -210,6 +210,50 @@ def test_the_address_that_was_checked_is_the_one_connected_to(web, corpus, lake,
     with pytest.raises(LakeError, match=r"rebound\.example is 127\.0\.0\.2, not a public"):
         crawl_corpus(corpus(sites=[f"http://rebound.example:{port}"], private_networks=["127.0.0.1/32"]), lake)
     assert web.asked == []
+
+
+@pytest.fixture
+def other():
+    """A second web server."""
+    other = Site()
+    other.types = True
+    other.files |= {"": html("other"), "sitemap.xml": b"<urlset/>"}
+    yield other
+    other.close()
+
+
+def test_a_site_whose_robots_txt_leads_to_a_private_address_stops_no_other(web, other, corpus, lake):
+    other.faults["robots.txt"] = [Fault(status=302, headers=(("Location", "http://10.0.0.1/robots.txt"),))] * 9
+    crawl = crawl_corpus(corpus(sites=[other.url, web.url], max_depth=3), lake)
+    found = outcomes(crawl, web)
+    assert found[other.url] == "robots_unavailable"
+    assert found["a"] == "captured"
+    assert paths(other) == ["robots.txt"]
+
+
+def test_sitemaps_are_of_the_site_and_count_against_its_budget(web, other, corpus, lake):
+    web.files["robots.txt"] = f"Sitemap: {other.url}sitemap.xml\nSitemap: /sitemap.xml\n".encode()
+    found = outcomes(crawl_corpus(corpus(max_depth=3), lake), web)
+    assert (found[f"{other.url}sitemap.xml"], found["sitemap.xml"], found["mapped"]) == (
+        "other_site", "sitemap", "captured"
+    )  # fmt: skip
+    assert other.asked == []
+    web.asked.clear()
+    small = crawl_corpus(corpus(max_bytes=len(web.files["sitemap.xml"]) + 1), Lake(f"{lake.root}-other"))
+    assert paths(web) == ["robots.txt", "sitemap.xml", ""]
+    assert outcomes(small, web)["mapped"] == "over_budget"
+    rows = pq.read_table(small.file("visits.parquet")).to_pylist()
+    assert {row["outcome"]: row["bytes"] for row in rows}["sitemap"] == len(web.files["sitemap.xml"])
+
+
+def test_a_sitemap_that_would_fill_the_memory_is_one_bad_sitemap(web, corpus, lake):
+    web.files["robots.txt"] = f"Sitemap: {web.url}sitemap.xml\n".encode()
+    web.files["sitemap.xml"] = b"<urlset>" + b"<a>" * 1_000_000
+    crawl = crawl_corpus(corpus({"page_memory_mb": 100}), lake)
+    assert outcomes(crawl, web)["sitemap.xml"] == "bad_sitemap"
+    assert outcomes(crawl, web)["a"] == "captured"
+    [told] = [row for row in pq.read_table(crawl.file("visits.parquet")).to_pylist() if "sitemap" in row["url"]]
+    assert "more than 100 MB" in told["detail"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from palimpsest.fetch.transfer import fetch_file, fetch_range
+from palimpsest.fetch.transfer import fetch_file, fetch_range, fetch_small
 from palimpsest.fetch.verify import check_table, check_warc
 from palimpsest.lake import LakeError
 from tests.palimpsest.fetch.conftest import Fault
@@ -155,6 +155,13 @@ def test_a_byte_range_comes_whole_or_not_at_all(site, serve, client, how):
     site.faults[SMALL] = [Fault(ranges=False)]
     with pytest.raises(LakeError, match="answers 200 to a byte range"):
         fetch_range(site.url + SMALL, 100, 900, client, how, lambda found: None)
+
+
+def test_a_small_answer_that_comes_steadily_for_ever_is_given_up(site, serve, client, how):
+    content = serve(LARGE)
+    assert fetch_small(site.url + LARGE, client, how)[0] == content
+    with pytest.raises(LakeError, match="bytes came in 0 s, and more are to come"):
+        fetch_small(site.url + LARGE, client, how, longest_s=0)
 
 
 def test_a_table_is_checked_too(site, client, how, target):
