@@ -104,6 +104,8 @@ class Segments:
     def delete(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError), self.lake.weather():
             self.lake.fs.rm_file(f"{self.folder}/{name}")
+        if not self.lake.local:
+            self._copy(name).unlink(missing_ok=True)
 
     def verified(self, skip: set[str] = frozenset()) -> Iterator[tuple[str, pq.ParquetFile]]:
         """Every sound segment but those in ``skip``, one open at a time, until a listing shows nothing new."""
