@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from palimpsest.config.base import Name, Share, Strict
 from palimpsest.config.evaluation import Decontamination
 from palimpsest.config.schedule import Cron
+from palimpsest.config.scoring import Scoring
 from palimpsest.config.source import Source
 
 Definitions = Literal["palimpsest", "datatrove"]
@@ -150,6 +151,7 @@ class Corpus(Strict):
     limits: Limits = Limits()
     extraction: Extraction = Extraction()
     cleaning: Cleaning = Cleaning()
+    scoring: Scoring = Scoring()
     documents: DocumentRules = DocumentRules()
     decontamination: Decontamination = Decontamination()
     """Evaluation sets that neither its documents nor what is generated from them may recite."""

@@ -120,6 +120,7 @@ def named_files(loaded: Corpus | Study | Labelled) -> dict[str, str]:
         found = {key: file for key, file in found.items() if not is_url(file)}
         if isinstance(loaded, Corpus):
             found |= {f"decontamination.sets.{name}.file": s.file for name, s in loaded.decontamination.sets.items()}
+            found |= {f"scoring.models.{name}.file": model.file for name, model in loaded.scoring.models.items()}
         audit = loaded.verification.audit_file if isinstance(loaded, Labelled) else None
         return found | ({"verification.audit_file": audit} if audit else {})
     found = {"validation.urls_file": loaded.validation.urls_file, "tokenizer.path": loaded.tokenizer.path}

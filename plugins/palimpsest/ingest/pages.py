@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 import pyarrow as pa
 
 from palimpsest.config import Cleaning, Corpus, Definitions, Limits
-from palimpsest.ingest import datatrove, extract, identifiers, langid, minhash, paragraphs, pii, profiles, scores
+from palimpsest.config.scoring import ScoreModel
+from palimpsest.ingest import (
+    datatrove,
+    extract,
+    identifiers,
+    langid,
+    minhash,
+    models,
+    paragraphs,
+    pii,
+    profiles,
+    scores,
+)
 from palimpsest.ingest.records import Record
 from palimpsest.ingest.worker import Poisoned, Worker
 
@@ -77,12 +89,16 @@ class Quarantined(Exception):
 
 
 def pages_schema(
-    profile: profiles.Profile, cleaning: Cleaning | None = None, definitions: Definitions = "palimpsest"
+    profile: profiles.Profile,
+    cleaning: Cleaning | None = None,
+    definitions: Definitions = "palimpsest",
+    scored_by: Iterable[str] = (),
 ) -> pa.Schema:
     """Of ``pages.parquet``: one extractor alone has nothing to choose, and what is not asked for is not measured."""
     known = [(f"pii_{kind}", pa.int32()) for kind in identifiers.KINDS] + [("paragraph_languages", paragraphs.TYPE)]
     asked = pa.schema([field for field in known if cleaning and field[0] in cleaning.columns])
     parts = [PAGES, *([] if profile == "resiliparse" else [CHOICE]), asked]
+    parts += [pa.schema([(models.COLUMN.format(name), pa.float64()) for name in scored_by])]
     return pa.unify_schemas([*parts, datatrove.COLUMNS] if definitions == "datatrove" else parts)
 
 
@@ -90,6 +106,7 @@ def examine(
     payload: bytes, charset: str, shingle_words: int, title: str | None = None,
     profile: profiles.Profile = "resiliparse", jaccard: float = 0.75,
     personal: Sequence[identifiers.Kind] = (), by_paragraph: bool = False, definitions: Definitions = "palimpsest",
+    scored_by: Mapping[str, ScoreModel] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Everything that takes looking at the page; runs in the worker. With a ``title`` the payload is its text."""
     if title is None:
@@ -115,6 +132,7 @@ def examine(
         **({"paragraph_languages": paragraphs.languages(text)} if by_paragraph else {}),
         **scores.score(redacted),
         **(datatrove.measure(text) if definitions == "datatrove" and text.strip() else {}),
+        **models.score(redacted, scored_by or {}),
         "minhash_bands": minhash.bands(redacted, shingle_words, jaccard),
         "extractor": found.extractor,
         **{f"{name}_words": found.words.get(name) for name in profiles.EXTRACTORS},
@@ -126,7 +144,7 @@ def page_row(record: Record, warc_file: str, corpus: Corpus, worker: Worker) -> 
     check(record, corpus.limits)
     rules, cleaning = corpus.documents, corpus.cleaning
     asked = (record.charset, rules.shingle_words, record.title, corpus.extraction.profile, rules.near_duplicate_jaccard)
-    asked += (cleaning.personal, cleaning.paragraph_languages, rules.definitions)
+    asked += (cleaning.personal, cleaning.paragraph_languages, rules.definitions, corpus.scoring.models)
     try:
         examined = worker(record.payload, *asked)
     except Poisoned as poison:

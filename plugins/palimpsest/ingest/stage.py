@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from palimpsest.config import Corpus
-from palimpsest.ingest import datatrove, minhash, tokens
+from palimpsest.ingest import datatrove, minhash, models, tokens
 from palimpsest.ingest.day import Day
 from palimpsest.ingest.pages import Quarantined, examine, page_row, pages_schema, quarantine_row, withheld_row
 from palimpsest.ingest.profiles import load
@@ -66,6 +66,8 @@ def extract_days(
         config["cleaning"] = sorted(corpus.cleaning.columns)
     if corpus.documents.definitions == "datatrove":
         config["definitions"] = {"datatrove": datatrove.VERSION, "spacy": version("spacy")}
+    if corpus.scoring.models:
+        config["scoring"] = {name: [m.sha256, m.label] for name, m in sorted(corpus.scoring.models.items())}
     prints = {file.name: file.fingerprint for file in files}
     published = []
     with tempfile.TemporaryDirectory(prefix="palimpsest-pages-") as scratch:
@@ -89,7 +91,8 @@ def extract_days(
 
 
 def _schema(corpus: Corpus) -> pa.Schema:
-    return pages_schema(corpus.extraction.profile, corpus.cleaning, corpus.documents.definitions)
+    definitions, scored_by = corpus.documents.definitions, corpus.scoring.models
+    return pages_schema(corpus.extraction.profile, corpus.cleaning, definitions, scored_by)
 
 
 def _check_known(corpus: Corpus, files: Sequence[SourceFile]) -> None:
@@ -122,6 +125,7 @@ class _Spool:
         load(corpus.extraction.profile)
         if corpus.documents.definitions == "datatrove":
             tokens.load()
+        models.load(corpus)
         before, started, reported = 0, time.monotonic(), time.monotonic()
         with Worker(examine, corpus.limits.page_timeout_s, corpus.limits.page_memory_mb) as worker:
             for file in files:
