@@ -16,7 +16,7 @@ from fastwarc.warc import ArchiveIterator, WarcRecord
 from palimpsest.config import CommonCrawl, Corpus, Query, Transfer
 from palimpsest.fetch.connection import Client
 from palimpsest.fetch.part import Missing
-from palimpsest.fetch.transfer import fetch_small
+from palimpsest.fetch.transfer import LARGEST_LIST, fetch_small
 from palimpsest.lake import LakeError
 
 T = TypeVar("T")
@@ -37,9 +37,11 @@ class Capture:
         """Raise `LakeError` unless the bytes are that one record, whole."""
         member = zlib.decompressobj(wbits=31)
         try:
-            plain = member.decompress(found)
+            plain = member.decompress(found, LARGEST_LIST)
         except zlib.error as error:
             raise LakeError(f"no gzip member: {error}") from None
+        if member.unconsumed_tail:
+            raise LakeError(f"a gzip member of more than {LARGEST_LIST} bytes, no capture of a page")
         if not member.eof or member.unused_data:
             raise LakeError("not one whole gzip member")
         try:
@@ -124,7 +126,11 @@ def _small(url: str, client: Client, how: Transfer, parse: Callable[[bytes], T])
 
 
 def _paths(body: bytes) -> list[str]:
-    paths = gzip.decompress(body).decode().split()
+    with gzip.open(io.BytesIO(body)) as stream:
+        listed = stream.read(LARGEST_LIST + 1)
+    if len(listed) > LARGEST_LIST:
+        raise ValueError(f"more than {LARGEST_LIST} bytes in it")
+    paths = listed.decode().split()
     if not paths or any(path.startswith("/") or ".." in path.split("/") for path in paths):
         raise ValueError("no list of paths below the server")
     return paths

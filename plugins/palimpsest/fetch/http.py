@@ -71,7 +71,11 @@ def read_range(url: str, start: int, length: int, client: Client) -> bytes:
         if response.status != 206:
             raise LakeError(f"{url}: the server answers {response.status} to a byte range; take one that serves ranges")
         _checked_range(url, response, start, end, None)
-        found = b"".join(response.iter_stream())
+        found = b""
+        for part in response.iter_stream():
+            found += part
+            if len(found) > length:  # no more of it, however much is sent
+                break
     if len(found) != length:
         raise ConnectionError(f"{url}: {len(found)} bytes came of the {length} from {start}")
     return found

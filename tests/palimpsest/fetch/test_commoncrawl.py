@@ -221,6 +221,31 @@ def test_captures_of_a_domain_are_the_same_pages_as_in_the_whole_files(crawl, co
     assert all(asked.startswith("bytes=") for asked in crawl.ranges(path)[1:])
 
 
+@pytest.mark.parametrize("fault", [{"cut": 40}, {"status": 503}, {"status": 429}, {"announce": 5_000}, {"drip": "body"},
+                                   {"drip": "headers"}, {"truncate": 30}])  # fmt: skip
+def test_an_index_that_misbehaves_once_leaves_no_capture_out(crawl, corpus, lake, fault):
+    query = {"segments": None, "query": Query(domains=["wikipedia.org"])}
+    crawl.faults[f"{CRAWL}-index"] = [Fault(**fault), Fault(), Fault(**fault)]
+    hasty = Transfer(connections=2, attempts=3, backoff_s=0.01, stall_s=0.5)
+    assert len(pages(corpus(**query, transfer=hasty), lake)) == 1
+    assert len(crawl.ranges(f"{CRAWL}-index")) == (4 if "truncate" not in fault else 5)
+
+
+def test_a_bomb_is_no_list_and_no_capture(crawl, corpus, lake, monkeypatch):
+    monkeypatch.setattr("palimpsest.fetch.commoncrawl.LARGEST_LIST", 1_000_000)
+    bomb = gzip.compress(bytes(30_000_000))
+    crawl.files[f"crawl-data/{CRAWL}/warc.paths.gz"] = bomb
+    with pytest.raises(LakeError, match=r"no readable list .* twice: more than 1000000 bytes in it"):
+        fetch_corpus(corpus(), lake)
+    line = {**json.loads(answer(crawl, CRAWL, "url=wikipedia.org&page=0")[1]), "length": str(len(bomb)), "offset": "0"}
+    crawl.pages[f"{CRAWL}-index"] = lambda query: (
+        200, b'{"pages": 1}' if "showNumPages" in query else json.dumps(line).encode()
+    )  # fmt: skip
+    crawl.files[line["filename"]] = bomb
+    with pytest.raises(LakeError, match="a gzip member of more than 1000000 bytes, no capture"):
+        fetch_corpus(corpus(segments=None, query=Query(domains=["wikipedia.org"])), lake)
+
+
 def test_a_domain_without_captures_is_named(corpus, lake):
     with pytest.raises(LakeError, match=r"domains\[1\]: CC-MAIN-2024-22 has no capture of 'nowhere.example' with mime"):
         fetch_corpus(corpus(segments=None, query=Query(domains=["wikipedia.org", "nowhere.example"])), lake)
