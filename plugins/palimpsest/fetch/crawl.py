@@ -30,13 +30,12 @@ from palimpsest.ingest.worker import Poisoned, Worker
 from palimpsest.lake import LakeError
 
 HTML = ("text/html", "application/xhtml+xml", "")
-UNWANTED = {"noindex", "noarchive", "none", "noai"}
-"""What a page says of itself that keeps it out of an archive."""
+UNWANTED = {"noindex", "noarchive", "none", "noai"}  # what a page says of itself that keeps it out of an archive
 MOST_ROBOTS = 512_000  # bytes of robots.txt that are read (RFC 9309, section 2.5: at least 500 KiB)
 MOST_SITEMAPS = 50
 MOST_REDIRECTS = 5
-PAGE_S = 300.0
-"""Seconds that one page may take, however steadily it comes."""
+MOST_TRIES = 3  # of robots.txt and a sitemap, in a row: the other sites wait meanwhile
+PAGE_S = 300.0  # that a page, robots.txt or a sitemap may take, however steadily it comes
 log = logging.getLogger(__name__)
 
 
@@ -49,6 +48,7 @@ class Crawler:
         self, corpus: Corpus, client: Client, journal: Journal, known: dict[str, Visit], pages: Worker, sitemaps: Worker
     ) -> None:
         self.corpus, self.wanted, self.how = corpus, corpus.source.crawl, corpus.source.transfer
+        self.hasty = self.how.model_copy(update={"attempts": min(self.how.attempts, MOST_TRIES)})
         self.client, self.journal, self.known = client, journal, known
         self.read_page, self.read_sitemap = pages, sitemaps
         self.token = self.wanted.agent.split("/")[0].split()[0]
@@ -84,7 +84,7 @@ class Crawler:
         declared: list[str] = []
         url = f"{site.base}/robots.txt"
         try:
-            body, _ = fetch_small(url, self.client, self.how, MOST_ROBOTS, PAGE_S)
+            body, _ = fetch_small(url, self.client, self.hasty, MOST_ROBOTS, PAGE_S)
             self.journal.write(record("metadata", url, _now(), body, "text/plain"))
             site.robots = Protego.parse(body.decode("utf-8", "replace"))
             declared = list(site.robots.sitemaps)
@@ -105,7 +105,7 @@ class Crawler:
             asked = [site.robots.crawl_delay(self.token) or 0.0, rate.seconds / rate.requests if rate else 0.0]
             site.delay_s = max(site.delay_s, *asked)
         site.next_at = time.monotonic() + site.delay_s
-        starts = [links.canonical(start) for start in self.wanted.sites]
+        starts = map(links.canonical, self.wanted.sites)
         self._add([(url, 0, 0) for url in starts if links.site_of(url) == site.base])
         self._add([(url, known.depth, 0) for url, known in self.known.items() if links.site_of(url) == site.base])
         if site.robots and self.wanted.sitemaps:
@@ -127,7 +127,7 @@ class Crawler:
             time.sleep(max(0.0, site.next_at - time.monotonic()))
             visit, pages = Visit(url, 0, "sitemap"), []
             try:
-                body, _ = fetch_small(url, self.client, self.how, links.LARGEST_SITEMAP, PAGE_S)
+                body, _ = fetch_small(url, self.client, self.hasty, links.LARGEST_SITEMAP, PAGE_S)
                 visit.bytes = len(body)
                 pages, further = self.read_sitemap(body)
                 waiting.extend(further)
@@ -217,10 +217,8 @@ class Crawler:
         following = links.joined(visit.url, target)
         visit.detail = following or target[:500]
         if hops >= MOST_REDIRECTS:
-            visit.outcome, visit.detail = (
-                "http_status",
-                f"more than {MOST_REDIRECTS} redirects, the last to {visit.detail}",
-            )
+            visit.outcome = "http_status"
+            visit.detail = f"more than {MOST_REDIRECTS} redirects, the last to {visit.detail}"
             self.journal.add(visit)
             return
         ours = following and links.site_of(following) in self.sites

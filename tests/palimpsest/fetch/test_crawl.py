@@ -57,6 +57,16 @@ def web(site):
 
 
 @pytest.fixture
+def other():
+    """A second web server."""
+    other = Site()
+    other.types = True
+    other.files |= {"": html("other"), "sitemap.xml": b"<urlset/>"}
+    yield other
+    other.close()
+
+
+@pytest.fixture
 def corpus(site, tmp_path):
     def make(limits=None, stall_s=10, **crawl) -> Corpus:
         crawl = {"sites": [site.url], "agent": "tests/1 (+mail@host)", "delay_s": 0} | crawl
@@ -140,6 +150,15 @@ def test_the_pace_of_robots_txt_goes_first(web, corpus, lake):
     assert all(0.5 <= pause < 5 for pause in pauses)
 
 
+def test_a_site_that_never_answers_does_not_hold_the_others_up_for_long(web, other, corpus, lake):
+    other.faults["robots.txt"] = [Fault(status=503)] * 9
+    wanted = corpus(sites=[other.url, web.url])
+    patient = wanted.source.transfer.model_copy(update={"attempts": 8})
+    wanted = wanted.model_copy(update={"source": wanted.source.model_copy(update={"transfer": patient})})
+    assert outcomes(crawl_corpus(wanted, lake), web)["a"] == "captured"
+    assert paths(other) == ["robots.txt"] * 3
+
+
 @pytest.mark.parametrize("status", [500, 503])
 def test_a_site_that_cannot_say_what_it_allows_is_left_alone(web, corpus, lake, status):
     web.faults["robots.txt"] = [Fault(status=status)] * 2
@@ -210,16 +229,6 @@ def test_the_address_that_was_checked_is_the_one_connected_to(web, corpus, lake,
     with pytest.raises(LakeError, match=r"rebound\.example is 127\.0\.0\.2, not a public"):
         crawl_corpus(corpus(sites=[f"http://rebound.example:{port}"], private_networks=["127.0.0.1/32"]), lake)
     assert web.asked == []
-
-
-@pytest.fixture
-def other():
-    """A second web server."""
-    other = Site()
-    other.types = True
-    other.files |= {"": html("other"), "sitemap.xml": b"<urlset/>"}
-    yield other
-    other.close()
 
 
 def test_a_site_whose_robots_txt_leads_to_a_private_address_stops_no_other(web, other, corpus, lake):
