@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 import ipaddress
 import os
 import signal
@@ -263,6 +264,14 @@ def test_a_sitemap_that_would_fill_the_memory_is_one_bad_sitemap(web, corpus, la
     assert outcomes(crawl, web)["a"] == "captured"
     [told] = [row for row in pq.read_table(crawl.file("visits.parquet")).to_pylist() if "sitemap" in row["url"]]
     assert "more than 100 MB" in told["detail"]
+
+
+def test_a_damaged_sitemap_is_one_bad_sitemap(web, corpus, lake):
+    web.files["robots.txt"] = b"Sitemap: /sitemap.xml.gz\n"
+    web.files["sitemap.xml.gz"] = gzip.compress(web.files["sitemap.xml"])[:10] + b"\xff" * 50
+    crawl = crawl_corpus(corpus(), lake)
+    assert outcomes(crawl, web)["sitemap.xml.gz"] == "bad_sitemap"
+    assert outcomes(crawl, web)["a"] == "captured"
 
 
 @pytest.mark.parametrize(
