@@ -18,7 +18,7 @@ import numpy as np
 from palimpsest.ingest.punctuation import SYMBOLS
 
 REMEMBERED = 300_000
-"""Chunks, before all are forgotten: some 100 MB."""
+"""Chunks, before all are forgotten: at most some 200 MB."""
 WORD_AND_MARK = re.compile(r"[A-Za-z]+[,;:!?]|[A-Za-z]*[a-z]\.").fullmatch
 """Two tokens, unless the chunk or the word is an exception: the last token of a word like this may make another one
 with the mark. Most new chunks are of this form or letters alone, and asking spaCy costs twenty times as much."""

@@ -1,10 +1,11 @@
 """datatrove's Gopher, C4 and FineWeb filters, rule by rule, on texts with the figures we measured of them.
 
-``python rules.py TEXTS.jsonl``, in an environment of its own; a line is ``{"text": ..., "figures": {...}}``. Prints as
-JSON, by place of the text: the reason for which each filter drops it, as datatrove ships the filter; which rules drop
-it, each with all others off; and of which rules our figure is not datatrove's to the last bit (with our figure as its
-threshold a rule must keep the text, and drop it with the next number beyond). ``seconds`` are of one processor, for the
-four filters as shipped, one after another, a text that one drops not going on to the next.
+``python rules.py TEXTS.jsonl EVERY``, in an environment of its own; a line is ``{"text": ..., "figures": {...}}``.
+Prints as JSON, by place of the text: the reason for which each filter drops it, as datatrove ships the filter; which
+rules drop it, each with all others off; and, of every so many texts, of which rules our figure is not datatrove's to
+the last bit (with our figure as its threshold a rule must keep the text, and drop it with the next number beyond).
+``seconds`` are of one processor, for the four filters as shipped, one after another, a text that one drops not going on
+to the next.
 """
 
 import functools
@@ -69,7 +70,7 @@ RULES = [  # reference, rule, keyword, our figures (the greatest counts), bound,
 ]  # fmt: skip
 
 
-def main(file: Path) -> None:
+def main(file: Path, every: int) -> None:
     warnings.filterwarnings("ignore")  # the mean of no words
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     _timed([row["text"] for row in rows[:20]])  # spaCy is imported
@@ -79,12 +80,14 @@ def main(file: Path) -> None:
     # its memory of five texts is too short for the lines of one text asked about by several rules
     library.split_into_parts = functools.lru_cache(2_000)(library.split_into_parts.__wrapped__)
     shipped = {name: kind() for name, (kind, _) in OFF.items()}
-    for row in rows:
+    for place, row in enumerate(rows):
         text, figures = row["text"], row["figures"]
         answers = {name: rule.filter(Document(text=text, id="")) for name, rule in shipped.items()}
         found["reasons"].append({name: reason[1] for name, reason in answers.items() if reason is not True})
         found["dropped"].append([rule.name for rule in rules if rule.drops(text, rule.threshold)])
-        found["inexact"].append([rule.name for rule in rules if not rule.is_exact(text, figures)])
+        found["inexact"].append(
+            [rule.name for rule in rules if place % every == 0 and not rule.is_exact(text, figures)]
+        )
     print(json.dumps(found))
 
 
@@ -124,4 +127,4 @@ def _timed(texts: list[str]) -> float:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]))
