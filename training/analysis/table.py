@@ -127,7 +127,7 @@ def _bounded(row: Mapping, at_end: str, beyond: str) -> dict:
     if beyond and row["verdict"] in TOLD:
         reasons.append(beyond)
     if at_end and row["verdict"] != "reference":
-        reasons.append(f"its search ended at {at_end}, so the mix may be better than shown")
+        reasons.append(f"the search of its settings ended at {at_end}, so the mix may be better than shown")
     return {**row, "at_end": at_end, "reason": "; ".join(reasons)}
 
 

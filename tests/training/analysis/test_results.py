@@ -201,7 +201,7 @@ def test_what_a_search_found_is_in_the_report_and_judged_on_other_seeds(lake):
     assert "How the settings were found" in page and "at the high end of f" in page and "diverged" in page
     ends = {mix: told["at_end"] for mix, told in by_mix(table).items() if told["at_end"]}
     assert ends == dict.fromkeys(("simple_8", "masked_8"), "the high end of f")
-    assert row["reason"].endswith("its search ended at the high end of f, so the mix may be better than shown")
+    assert row["reason"].endswith("ended at the high end of f, so the mix may be better than shown")
     told = "At the end of an axis of the search, and perhaps better beyond it: ‘simple_8’ (the high end of f)"
     assert told in markdown.gaps(table) and told in markdown.ablations(table)
     assert "may be better than shown" in " ".join(render_table(table).split())
