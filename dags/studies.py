@@ -8,7 +8,7 @@ from airflow.sdk import Asset, AssetAny, dag
 
 from palimpsest.config import loops_dir
 from palimpsest_airflow import definitions
-from palimpsest_airflow.tasks import common, judging, search, serving, study, waive
+from palimpsest_airflow.tasks import common, judging, search, selecting, serving, study, waive
 
 DOC = """
 {description}
@@ -25,7 +25,7 @@ recipe and seed, and reports how many times its real tokens each mix is worth. F
 `plan`: the study file or a file it names is wrong. `approve` (studies with model servers): waits for an answer under
 *Required Actions*, or was rejected. `serve`: the server's own last lines are in the log. `generate`: an engine is away
 (tried again by itself) or the recordings do not fit; the button *Generation* shows servers, cost and failed requests,
-which a run with `replay` asks again. `build`: a dbt test failed; its name and rows are in the log.
+which a run with `replay` asks again. {proxies}`build`: a dbt test failed; its name and rows are in the log.
 `gate`: the table in the log says what was expected and found; see Data Docs, then change the study or its `gates`.
 `waive`: the collapse guard found too little real text or too much of a model's own; it waits for an answer under
 *Required Actions*, or was rejected (docs/guard.md).
@@ -46,7 +46,7 @@ def build(s):
     assets = ", ".join(f"`corpus_{name}`" for name in s.corpora)
     plural = "s" * (len(s.corpora) > 1)
     is_round = s.path.parent == loops_dir()
-    words = search.words(s) | {"scores": "selection, alignment, " if s.selects else ""}
+    words = search.words(s) | selecting.words(s)
     doc = DOC.format(name=s.name, description=s.description, assets=assets, plural=plural, **words)
 
     @dag(
@@ -68,7 +68,7 @@ def build(s):
         generations = study.collect(s.name, planned, shards)
         if serving.servers(s):
             serving.around(s.name, planned, shards)
-        texts = study.select(s.name, generations) if s.selects else generations
+        texts = selecting.selected(s, generations)
         checked = waive.checked(s, study.build(s.name, texts))
         orders = search.waves(s, checked) if s.search else study.tokenize(s.name, checked)
         trained = study.train.partial(study=s.name).expand(order=orders)

@@ -16,7 +16,7 @@ from training.loop import LOG_SECONDS, choose_device, choose_precision
 from training.model import Decoder
 from training.optim import learning_rate
 from training.run import make_learner
-from training.step import Feed
+from training.step import Feed, Learner
 
 Documents = Sequence[np.ndarray]
 AT_A_TIME = 2_000
@@ -47,7 +47,14 @@ class Trainer:
     def train(
         self, name: str, streams: Mapping[str, Documents], *, seed: int, f: float = 0.0, block: int | None = None
     ) -> tuple[Decoder, float]:
-        """A fresh model of the streams, the first at 1 - f and the second at f, and its last training loss.
+        """A fresh model of the streams and its last training loss, as `learn` has them."""
+        learner, loss = self.learn(name, streams, seed=seed, f=f, block=block)
+        return learner.model, loss
+
+    def learn(
+        self, name: str, streams: Mapping[str, Documents], *, seed: int, f: float = 0.0, block: int | None = None
+    ) -> tuple[Learner, float]:
+        """A fresh model that has learned the streams, the first at 1 - f and the second at f; its last training loss.
 
         ``block``: the sequences within which that share is exact (`training.data`); default: all, so that a small share
         too is as many sequences as it says.
@@ -68,7 +75,7 @@ class Trainer:
             if time.monotonic() - spoken >= LOG_SECONDS:
                 spoken = time.monotonic()
                 log.info("%s: step %d of %d, loss %.3f", name, step + 1, asked.steps, float(loss))
-        return learner.model, float(loss)
+        return learner, float(loss)
 
     def losses(self, model: Decoder, documents: Documents) -> np.ndarray:
         """Nats per token of each text by itself, its closing boundary among its tokens."""
@@ -76,11 +83,15 @@ class Trainer:
         return np.concatenate([np.zeros(0), *(self._losses(model, part) for part in parts)])
 
     def _losses(self, model: Decoder, documents: Documents) -> np.ndarray:
-        windows, lengths = windowed(documents, self.boundary, self.asked.context)
-        owners = np.repeat(np.arange(len(documents)), lengths)
-        every = np.ones(len(owners), np.int64)
-        nats = token_losses(model, HeldOut(batched(windows), {}, every, every), self.dtype)
+        owners = np.repeat(np.arange(len(documents)), [len(document) + 1 for document in documents])
+        nats = token_losses(model, self.held_out(documents), self.dtype)
         return np.bincount(owners, weights=nats) / np.bincount(owners)
+
+    def held_out(self, documents: Documents) -> HeldOut:
+        """The texts, each by itself, to be read with `training.evaluate.token_losses`."""
+        windows, lengths = windowed(documents, self.boundary, self.asked.context)
+        every = np.ones(sum(lengths), np.int64)
+        return HeldOut(batched(windows), {}, every, every)
 
     def flops(self, model: Decoder, tokens: int) -> float:
         """Of training a model and of reading so many tokens with it: a third of what learning them takes."""

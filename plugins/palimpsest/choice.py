@@ -31,7 +31,7 @@ def scores(study: Study, selection: Published | None, *, split: Published, gener
         raise LakeError(
             f"study {study.name}: its layouts select by {', '.join(sorted(asked))}, and nothing is scored; {remedy}"
         )
-    if {parent["digest"] for parent in selection.manifest["parents"]} != {split.digest, generations.digest}:
+    if not {split.digest, generations.digest} <= {parent["digest"] for parent in selection.manifest["parents"]}:
         raise LakeError(f"{selection.uri} scores other texts than this study has now; {remedy}")
     if missing := asked - set(selection.extra["methods"]):
         raise LakeError(f"{selection.uri} has no scores by {', '.join(sorted(missing))}; {remedy}")

@@ -11,6 +11,7 @@ from tests.dags.test_graph import picture
 
 SEARCH = {"lr": [1e-3, 3e-3, 1e-2], "epochs": [4, 8, 16], "max_waves": 3}
 PROBE = {"model": {"layers": 1, "width": 32, "mlp": 64, "heads": 2}, "steps": 100}
+RATED = {"methods": ["meta_rater"], "meta_rater": PROBE | {"proxies": 8}}
 QUESTIONS = {"quiz": {"file": "questions.jsonl"}}
 
 
@@ -26,6 +27,7 @@ def searched(parse, tmp_path_factory) -> dict:
         "grid": {"search": SEARCH | {"method": "grid"}},
         "judged": {"judging": judging},
         "both": {"search": SEARCH, "judging": judging},
+        "rated": {"selection": RATED},
         "probed": {"guard": demo.get("guard", {}) | {"probe": PROBE}},
     }.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(demo | {"name": name} | more))
@@ -49,6 +51,19 @@ def test_a_study_with_a_neural_probe_trains_it_before_its_gate(searched):
     assert found.keys() - plain.keys() == {"probe"}
     assert (found["probe"]["pool"], found["probe"]["then"]) == ("train", ["gate"])
     assert found["build"]["then"] == ["probe"]
+
+
+def test_a_study_that_weighs_scores_trains_its_proxies_as_mapped_tasks_before_it_scores(searched):
+    found, plain = tasks(searched, "rated"), tasks(searched, "demo")
+    assert found.keys() - plain.keys() == {"rate", "proxy", "select"}
+    assert found["rate"]["then"] == ["proxy"]
+    assert (found["proxy"]["mapped"], found["proxy"]["pool"], found["proxy"]["then"]) == (True, "train", ["select"])
+    assert set(found["collect"]["then"]) == {"rate", "select"}
+    assert found["select"]["then"] == ["build"]
+    text, other = (searched[f"study_{name}"]["doc_md"] for name in ("rated", "demo"))
+    assert "raters, proxies/<number>, selection, alignment" in text
+    assert "`proxy`: a mapped row is one of the small models" in text
+    assert "prox" not in other
 
 
 def test_a_search_is_waves_one_after_the_other_and_a_choice_after_all_of_them(searched):

@@ -23,6 +23,8 @@ class Scores:
     """What the method says of itself, by the name that people read."""
     flops: float = 0.0
     """Additions and multiplications, counted by hand: look-ups in tables and sorting are not among them."""
+    paid: Mapping[str, float] = field(default_factory=dict)
+    """``seconds`` and ``cpu_seconds`` of what was made for this score before, elsewhere."""
 
 
 def ranks(score: np.ndarray, origin: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ def score(pool: Pool) -> Scores:
             if learned < MOST:
                 folds[text.fold].append(vocabulary.encode(text.text))
                 learned += len(folds[text.fold][-1])
-    if min(sum(map(len, own)) for own in folds) == 0 or learned < 10 * FOLDS:
+    if sum(any(map(len, own)) for own in folds) < 2 or learned < 10 * FOLDS:
         raise ValueError(
             f"{learned:,} words of real documents are too few to judge by a model of them, left out fold by fold; "
             "give the study more documents, or select by another score"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -17,17 +17,35 @@ from training.selection.pool import Pool
 CHEAP = {"commonness": commonness.score, "likelihood": likelihood.score, "classifier": classifier.score}
 
 
-def score(method: str, pool: Pool, found: Mapping[str, Scores], study: Study, split: Published) -> Scores:
-    """The scores of one method; ``found`` are those so far, of which 'rank' takes the average."""
+def score(
+    method: str,
+    pool: Pool,
+    found: Mapping[str, Scores],
+    study: Study,
+    split: Published,
+    made: Sequence[Published] = (),
+) -> Scores:
+    """The scores of one method; ``found`` are those so far, that others are made of.
+
+    ``made``: what 'meta_rater' has trained (`training.selection.proxies.every`).
+    """
     match method:
         case "random":
             return at_random(pool)
         case "rank":
             return average({name: found[name] for name in study.selection.rank}, pool.origin)
+        case "meta_rater":
+            from training.selection import meta_rater
+
+            return meta_rater.score(study.selection.meta_rater, found, pool.origin, made)
         case "pvm":
             from training.selection import pvm  # torch is loaded where something is trained
 
             return pvm.score(pool, study, tokenizer.load(split.file("tokenizer.json")))
+        case "influence":
+            from training.selection import influence
+
+            return influence.score(pool, found, study, tokenizer.load(split.file("tokenizer.json")))
     return CHEAP[method](pool)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -51,11 +52,20 @@ class Pool:
         self.reserve: int = reserve[0][0]
         self.origin = np.array(self.rows["origin"].to_pylist(), dtype=object)
         self.tokens = self.rows["tokens"].to_numpy().astype(np.int64)
+        self._places = np.arange(len(self.rows))
         if not (self.origin == "synthetic").any():
             raise LakeError(f"{generations.uri} holds no generated text, so there is nothing to choose from")
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def without(self, left_out: int) -> Pool:
+        """The same less a fold: less its documents and whatever stands over them."""
+        stays = np.array([fold(document) != left_out for document in self.rows["document_id"].to_pylist()], bool)
+        found = copy.copy(self)
+        found.rows, found.origin, found.tokens = self.rows.filter(stays), self.origin[stays], self.tokens[stays]
+        found._places = np.where(stays, np.cumsum(stays) - 1, -1)
+        return found
 
     def batches(self, origin: str | None = None) -> Iterator[list[Text]]:
         """The texts, some at a time, in the table's order; of one origin, if that is asked."""
@@ -63,4 +73,5 @@ class Pool:
         found = self._connection.cursor()
         found.execute(f"select * from ({query}) where origin = coalesce(?, origin) order by place", [origin])
         while rows := found.fetchmany(AT_A_TIME):
-            yield [Text(place, own, fold(document), text) for place, own, document, text in rows]
+            places = ((self._places[place], *row) for place, *row in rows)
+            yield [Text(int(place), own, fold(key), text) for place, own, key, text in places if place >= 0]

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from palimpsest.config import Study
+from palimpsest.config import TRAINED, Study
 from palimpsest.lake import Facts, Lake, LakeError, Published
 from training.selection.found import Scores
 from training.selection.methods import score
@@ -62,6 +62,11 @@ def select(study: Study, lake: Lake, *, split: Published, generations: Published
             f"study {study.name}: no layout has 'select' in {study.path}, and 'selection.methods' asks for no score"
         )
     averaged = study.selection.rank if "rank" in asked else []
+    made = []
+    if "meta_rater" in asked:
+        from training.selection.proxies import every
+
+        made = every(study, lake, split=split, generations=generations)
 
     def write(directory: Path) -> Facts:
         from threadpoolctl import threadpool_limits
@@ -73,12 +78,12 @@ def select(study: Study, lake: Lake, *, split: Published, generations: Published
             for method in asked:
                 began, spent = time.monotonic(), time.process_time()
                 try:
-                    found[method] = score(method, pool, found, study, split)
+                    found[method] = score(method, pool, found, study, split, made)
                 except ValueError as error:
                     raise LakeError(f"study {study.name}: selection by {method}: {error} ({study.path})") from None
                 told[method] = {
-                    "seconds": time.monotonic() - began,
-                    "cpu_seconds": time.process_time() - spent,
+                    "seconds": time.monotonic() - began + found[method].paid.get("seconds", 0),
+                    "cpu_seconds": time.process_time() - spent + found[method].paid.get("cpu_seconds", 0),
                     "flops": found[method].flops,
                     "figures": dict(found[method].figures),
                     **_ranges(pool, found[method]),
@@ -86,9 +91,9 @@ def select(study: Study, lake: Lake, *, split: Published, generations: Published
                 for part in _rows(pool, method, found[method]):
                     writer.write_table(part)
                 log.info("%s: %s texts scored in %.1f s", method, f"{len(pool):,}", told[method]["seconds"])
-        if averaged:  # what an average costs is what its parts do, and itself
-            for name in ("seconds", "cpu_seconds", "flops"):
-                told["rank"][name] += sum(told[part][name] for part in averaged)
+        for method, parts in study.selection.parts.items():  # an average costs what its parts do, and itself
+            for name in ("seconds", "cpu_seconds", "flops") if method in told else ():
+                told[method][name] += sum(told[part][name] for part in parts)
         examples = _examples(pool, found)
         return Facts(
             extra={
@@ -102,11 +107,13 @@ def select(study: Study, lake: Lake, *, split: Published, generations: Published
         )
 
     config: dict[str, object] = {"methods": asked, "averaged": averaged}
-    code = [*CODE, *(TRAINER if "pvm" in asked else ())]
-    if "pvm" in asked:
-        config["pvm"] = {**study.selection.pvm.model_dump(mode="json"), "precision": study.training.precision}
+    trained = [method for method in asked if method in TRAINED]
+    code = [*CODE, *(TRAINER if trained else ())]
+    for method in trained:
+        settings = getattr(study.selection, method).model_dump(mode="json")
+        config[method] = {**settings, "precision": study.training.precision}
     dataset = f"studies/{study.name}/selection"
-    return lake.publish(dataset, write, config=config, parents=[split, generations], code=code)
+    return lake.publish(dataset, write, config=config, parents=[split, generations, *made], code=code)
 
 
 def told(selection: Published) -> str:

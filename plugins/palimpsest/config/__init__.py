@@ -36,7 +36,7 @@ from palimpsest.config.guard import Guard, NeuralProbe, Waiver
 from palimpsest.config.labelled import Labelled
 from palimpsest.config.loop import BASELINE, Arm, Loop
 from palimpsest.config.mixes import AXES, Match, Mix, Search
-from palimpsest.config.selection import PVM, Method, Select, Selection
+from palimpsest.config.selection import PVM, TRAINED, Influence, MetaRater, Method, Select, Selection
 from palimpsest.config.source import CommonCrawl, Crawl, HuggingFace, Query, Segments, Source, Transfer, is_url
 from palimpsest.config.study import Study
 from palimpsest.config.table import Columns, SampleColumns
@@ -81,6 +81,9 @@ __all__ = [
     "Optimizer",
     "Method",
     "PVM",
+    "TRAINED",
+    "Influence",
+    "MetaRater",
     "Review",
     "Select",
     "Selection",

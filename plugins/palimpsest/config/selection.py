@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -11,9 +11,11 @@ from palimpsest.config.training import ShortTraining
 
 Cheap = Literal["commonness", "likelihood", "classifier"]
 """Scores that a pass over the text gives, without any training of a model of this platform."""
-Method = Literal["commonness", "likelihood", "classifier", "pvm", "rank", "random"]
-METHODS: tuple[Method, ...] = ("commonness", "likelihood", "classifier", "pvm", "rank", "random")
-"""In the order they are computed; 'rank' is the average rank of others."""
+Method = Literal["commonness", "likelihood", "classifier", "pvm", "influence", "meta_rater", "rank", "random"]
+METHODS: tuple[Method, ...] = get_args(Method)
+"""In the order they are computed; 'rank' averages others, 'meta_rater' weighs them."""
+TRAINED = {"pvm": "two models", "influence": "a model", "meta_rater": "proxies"}
+"""Scores that models of the platform are trained for, as ``selection.<score>`` says."""
 Part = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -24,7 +26,10 @@ class Select(Strict):
     """'commonness' prefers what is unlike other texts (SoftDedup, 2407.06654), 'likelihood' what a word trigram of
     real text predicts well, 'classifier' what a classifier of real against generated words takes for real (DCLM,
     2406.11794), 'pvm' what a short training on the target would rather have than one on the pool (2610.02092; needs
-    'selection.pvm'), 'rank' the average of such ranks ('selection.rank'), 'random' nothing: as many tokens by lot."""
+    'selection.pvm'), 'influence' what lowers the loss on the target by one step of a small model (MATES, 2406.06046;
+    needs 'selection.influence'), 'rank' the average of such ranks ('selection.rank'), 'meta_rater' the weighted average
+    whose choice small models learn most from (2504.14194; needs 'selection.meta_rater'), 'random' nothing: as many
+    tokens by lot."""
     share: Part | None = None
     """Keep the best texts, up to this share of the tokens."""
     threshold: float | None = None
@@ -66,6 +71,42 @@ class PVM(ShortTraining):
     seed: Seed = 0
 
 
+class Influence(ShortTraining):
+    """A short training of a small model of the pool, and single steps of it on texts that it has not read."""
+
+    probes: int = Field(default=1000, ge=1)
+    """Texts that a step is taken on, and taken back, at most; never more than half of all."""
+    reference_tokens: int = Field(default=16_384, ge=1)
+    """Tokens of the target that are read after each step, at most: most of the time goes there."""
+    probe_lr: float | None = Field(default=None, gt=0)
+    """Learning rate of these steps; none: a tenth of the highest of 'optimizer'. Whole steps on one text overshoot."""
+    scores: list[Cheap] = ["commonness", "likelihood"]
+    """What the regression has beside hashed words."""
+    ridge: float = Field(default=1.0, gt=0)
+    """Penalty of the regression: higher where few texts are probed."""
+    seed: Seed = 0
+
+
+class MetaRater(ShortTraining):
+    """Proxies, small models that learn from what as many mixtures of scores take, and what is made of their losses."""
+
+    scores: list[Cheap] = ["commonness", "likelihood", "classifier"]
+    """What is mixed."""
+    proxies: int = Field(default=32, ge=1)
+    """Models that are trained. Each score alone and all alike are among them; more can be added later."""
+    share: Part = 0.5
+    """Of the tokens that layouts choose among, what each proxy learns from. Take the one that a layout will."""
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _enough(self) -> MetaRater:
+        if len(set(self.scores)) < max(2, len(self.scores)):
+            raise ValueError("'scores' are what is mixed: name two at least, each once")
+        if self.proxies < (fewest := 2 * len(self.scores) + 2):
+            raise ValueError(f"proxies: {self.proxies} cannot tell {len(self.scores)} scores apart; {fewest} at least")
+        return self
+
+
 class Selection(Strict):
     """Of all scores of a study; which of them decide is said by the layouts that 'select'."""
 
@@ -76,6 +117,10 @@ class Selection(Strict):
 
     pvm: PVM | None = None
     """What 'pvm' trains."""
+    influence: Influence | None = None
+    """What 'influence' trains."""
+    meta_rater: MetaRater | None = None
+    """What 'meta_rater' mixes and trains."""
 
     @field_validator("methods", "rank")
     @classmethod
@@ -90,3 +135,9 @@ class Selection(Strict):
         if len(value) < 2:
             raise ValueError("an average takes two scores at least; with one, select 'by' that one")
         return value
+
+    @property
+    def parts(self) -> dict[str, list[Cheap]]:
+        """The scores that others are made of."""
+        found = {name: own.scores for name in ("influence", "meta_rater") if (own := getattr(self, name))}
+        return {"rank": self.rank, **found}

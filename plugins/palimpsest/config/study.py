@@ -16,7 +16,7 @@ from palimpsest.config.generation import Server, Strategy
 from palimpsest.config.guard import Guard
 from palimpsest.config.mixes import Mix, Search
 from palimpsest.config.schedule import CronOrWord
-from palimpsest.config.selection import METHODS, Method, Select, Selection
+from palimpsest.config.selection import METHODS, TRAINED, Method, Select, Selection
 from palimpsest.config.training import Training
 
 
@@ -184,8 +184,11 @@ class Study(Strict):
                 raise ValueError(f"layouts.{name}.align: the study has no strategy, so nothing to tell real text from")
         if self.selects and not self.strategies:
             raise ValueError("'select' and 'selection.methods': the study has no strategy, so nothing to choose from")
-        if "pvm" in self.selects and not self.selection.pvm:
-            raise ValueError("selection.pvm: selecting by 'pvm' trains two models; name 'model' and 'steps' there")
+        for method, models in TRAINED.items():
+            if method in self.selects and not getattr(self.selection, method):
+                raise ValueError(
+                    f"selection.{method}: selecting by '{method}' trains {models}; name 'model' and 'steps' there"
+                )
         if not any(layout.kind == "real" for layout in self.layouts.values()):
             raise ValueError("layouts: one of kind 'real' is needed; every mix draws on it")
         for name, mix in self.mixes.items():
@@ -270,7 +273,7 @@ class Study(Strict):
     def selects(self) -> tuple[Method, ...]:
         """The scores that layouts or 'selection.methods' ask for, in the order they are computed."""
         asked = {layout.select.by for layout in self.layouts.values() if layout.select} | {*self.selection.methods}
-        asked |= set(self.selection.rank) if "rank" in asked else set()
+        asked |= {part for method, parts in self.selection.parts.items() if method in asked for part in parts}
         return tuple(name for name in METHODS if name in asked)
 
     def is_searched(self, recipe: str) -> bool:
