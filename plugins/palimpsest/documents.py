@@ -15,8 +15,7 @@ from palimpsest.config import Corpus
 from palimpsest.ingest import datatrove
 from palimpsest.lake import Facts, Lake, LakeError, NotPublished, Published, Rows
 
-SELECT = "+documents +document_drops"
-FUNNEL = "document_funnel"
+SELECT = "+documents +document_drops +document_funnel"
 OVERLAPS = "document_overlaps"
 CHANGES = "document_changes"
 CODE = (
@@ -44,7 +43,7 @@ def build_documents(corpus: Corpus, lake: Lake) -> Published:
         )
     rules = corpus.documents.model_dump()
     provenance = {"corpus": corpus.name, "origin": corpus.origin}
-    select, config = [SELECT, f"+{FUNNEL}"], {"rules": rules, **provenance}
+    select, config = [SELECT], {"rules": rules, **provenance}
     if corpus.tells_changes:
         select.append(f"+{CHANGES}")
         config["cleaning"] = sorted(corpus.cleaning.columns)

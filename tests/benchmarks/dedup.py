@@ -31,7 +31,7 @@ from palimpsest.config import DocumentRules
 from palimpsest.config.files import data_dir
 from palimpsest.documents import SELECT
 from palimpsest.ingest import minhash
-from palimpsest.ingest.pages import PAGES
+from palimpsest.ingest.pages import PAGES, QUARANTINE
 from tests.benchmarks.serving.clients import datatrove_python
 
 BASE = Path(__file__).parents[2] / ".bench"
@@ -135,7 +135,9 @@ def ours(file: Path) -> dict:
                     rows = []
             writer.write_table(pa.Table.from_pylist(rows, PAGES))
         signed = _seconds()
-        inputs = {"pages": pages, "overlaps": decontamination.none_found(Path(scratch))}
+        pq.write_table(QUARANTINE.empty_table(), Path(scratch) / "quarantine.parquet")
+        inputs = {"pages": pages, "quarantine": Path(scratch) / "quarantine.parquet"}
+        inputs["overlaps"] = decontamination.none_found(Path(scratch))
         rules = DocumentRules(disabled=others_than_duplicates())
         variables = {"rules": rules.model_dump(), "corpus": "bench", "origin": "real"}
         found = warehouse.build(SELECT, inputs=inputs, variables=variables, out=Path(scratch), threads=1)

@@ -121,7 +121,9 @@ def written(file: Path, texts: Sequence[str], figures: Sequence[dict]) -> Path:
 
 
 def _build(file: Path, scratch: Path, project: Path = warehouse.PROJECT) -> list[warehouse.NodeResult]:
-    inputs = {"pages": file, "overlaps": decontamination.none_found(scratch)}
+    pq.write_table(pages.QUARANTINE.empty_table(), scratch / "quarantine.parquet")
+    inputs = {"pages": file, "quarantine": scratch / "quarantine.parquet"}
+    inputs["overlaps"] = decontamination.none_found(scratch)
     variables = {"rules": RULES.model_dump(), "corpus": "bench", "origin": "real"}
     return warehouse.build(SELECT, inputs=inputs, variables=variables, out=scratch, threads=1, project=project)
 

@@ -11,7 +11,7 @@ import pytest
 
 from palimpsest import decontamination, warehouse
 from palimpsest.config import DocumentRules, load_corpus
-from palimpsest.documents import CHANGES, FUNNEL, SELECT, build_documents
+from palimpsest.documents import CHANGES, SELECT, build_documents
 from palimpsest.ingest.stage import extract_days
 from palimpsest.lake import Lake, LakeError, NotPublished
 
@@ -194,7 +194,7 @@ def test_the_unit_tests_of_the_corpus_models_pass(sample, tmp_path):
     inputs["quarantine"] = [day.file("quarantine.parquet") for day in lake.children("corpora/sample/pages")]
     inputs["overlaps"] = decontamination.none_found(tmp_path)
     rules = {"rules": DocumentRules().model_dump(), "corpus": corpus.name, "origin": corpus.origin}
-    select = f"{SELECT} +{CHANGES} +{FUNNEL}"
+    select = f"{SELECT} +{CHANGES}"
     results = warehouse.build(select, inputs=inputs, variables=rules, out=tmp_path, unit_tests=True)
     tested = [result for result in results if result.kind == "unit_test"]
     assert len(tested) >= 10

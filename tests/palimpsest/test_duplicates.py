@@ -13,7 +13,7 @@ from palimpsest import decontamination, warehouse
 from palimpsest.config import DocumentRules, data_dir
 from palimpsest.documents import SELECT
 from palimpsest.ingest import minhash
-from palimpsest.ingest.pages import PAGES
+from palimpsest.ingest.pages import PAGES, QUARANTINE
 from tests.benchmarks.dedup import others_than_duplicates
 
 RULES = DocumentRules(disabled=others_than_duplicates())
@@ -76,7 +76,9 @@ def test_near_duplicates_are_those_of_the_exact_jaccard(tmp_path):
         for number, text in enumerate(texts)
     ]  # fmt: skip
     pq.write_table(pa.Table.from_pylist(rows, PAGES), tmp_path / "pages.parquet")
-    inputs = {"pages": tmp_path / "pages.parquet", "overlaps": decontamination.none_found(tmp_path)}
+    pq.write_table(QUARANTINE.empty_table(), tmp_path / "quarantine.parquet")
+    inputs = {table: tmp_path / f"{table}.parquet" for table in ("pages", "quarantine")}
+    inputs["overlaps"] = decontamination.none_found(tmp_path)
     variables = {"rules": RULES.model_dump(), "corpus": "planted", "origin": "real"}
     warehouse.build(SELECT, inputs=inputs, variables=variables, out=tmp_path)
     drops = pq.read_table(tmp_path / "document_drops.parquet").to_pylist()
