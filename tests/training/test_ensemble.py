@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections import Counter
+from itertools import combinations
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -25,30 +28,38 @@ def documents(small):
 def test_the_loss_of_k_members_is_that_of_the_mean_of_their_probabilities(lake, small):
     members = [publish_run(lake, small, f"simple-s{seed}", seed=seed) for seed in (3, 1, 2)]
     published = judge_together(small.study, lake, tokens=small.tokens, mix="simple", members=members)
-    rows = {(row["members"], row["set"]): row for row in pq.read_table(published.file("losses.parquet")).to_pylist()}
-    assert list(rows) == [(k, name) for k in (1, 2, 3) for name in ("iid", "short", "long")]
+    rows = {(*row["runs"], row["set"]): row for row in pq.read_table(published.file("losses.parquet")).to_pylist()}
+    names = ["simple-s3", "simple-s1", "simple-s2"]
+    every = [chosen for size in (1, 2, 3) for chosen in combinations(names, size)]
+    assert list(rows) == [(*chosen, name) for chosen in every for name in ("iid", "short", "long")]
     context = small.study.training.context
     found = documents(small)
-    each = [[probabilities(run, ids, context) for _, ids in found] for run in members]
+    each = {n: [probabilities(r, ids, context) for _, ids in found] for n, r in zip(names, members, strict=True)}
     chosen = {"iid": lambda row: True, "short": lambda row: row["is_short"], "long": lambda row: row["is_long"]}
-    for (count, name), row in rows.items():
+    for (*runs, name), row in rows.items():
         wanted = [place for place, (document, _) in enumerate(found) if chosen[name](document)]
-        mean = torch.cat([sum(member[place] for member in each[:count]) / count for place in wanted])
+        mean = torch.cat([sum(each[run][place] for run in runs) / len(runs) for place in wanted])
         assert row["loss"] == pytest.approx(-mean.log().mean().item(), abs=2e-5)
-        alone = torch.cat([each[count - 1][place] for place in wanted])
-        assert row["alone"] == pytest.approx(-alone.log().mean().item(), abs=2e-5)
-        assert row["tokens"] == len(mean)
+        assert (row["tokens"], row["members"]) == (len(mean), len(runs))
     size = export.load(members[0].path / "model").parameter_counts()["total"]
-    assert [rows[k, "iid"]["parameters"] for k in (1, 2, 3)] == [size, 2 * size, 3 * size]
-    assert rows[3, "iid"]["loss"] < np.mean([rows[k, "iid"]["alone"] for k in (1, 2, 3)])  # Jensen
-    assert published.extra["members"] == ["simple-s3", "simple-s1", "simple-s2"]
+    assert [rows[*names[:k], "iid"]["parameters"] for k in (1, 2, 3)] == [size, 2 * size, 3 * size]
+    assert rows[*names, "iid"]["loss"] < np.mean([rows[name, "iid"]["loss"] for name in names])  # Jensen
+    assert published.extra["members"] == names
+
+
+def test_choices_are_all_of_them_until_they_are_too_many():
+    assert sum(1 for _ in ensemble.choices(10)) == 2**10 - 1
+    many = list(ensemble.choices(12))
+    assert len(many) == len(set(many)) < 2**12 and max(Counter(map(len, many)).values()) == ensemble.MOST
+    assert all(any(member not in chosen for chosen in many if len(chosen) == 11) for member in range(12))
 
 
 def test_equal_members_add_nothing(lake, small):
     members = [publish_run(lake, small, f"simple-s{copy}", seed=0) for copy in (0, 1)]
     published = judge_together(small.study, lake, tokens=small.tokens, mix="simple", members=members)
-    table = pq.read_table(published.file("losses.parquet"))
-    assert table["loss"].to_numpy() == pytest.approx(table["alone"].to_numpy(), abs=1e-12)
+    rows = pq.read_table(published.file("losses.parquet")).to_pylist()
+    alone = {row["set"]: row["loss"] for row in rows if row["members"] == 1}
+    assert len(rows) == 9 and all(row["loss"] == pytest.approx(alone[row["set"]], abs=1e-12) for row in rows)
 
 
 def test_one_member_is_an_error_that_names_the_mix_and_the_way_out(lake, small):
@@ -62,5 +73,5 @@ def test_what_was_judged_is_not_judged_again(lake, small, monkeypatch):
     members = [publish_run(lake, small, f"simple-s{seed}", seed=seed) for seed in (0, 1)]
     order = {"tokens": small.tokens, "mix": "simple", "members": members}
     first = judge_together(small.study, lake, **order)
-    monkeypatch.setattr(ensemble, "_losses", None)
+    monkeypatch.setattr(ensemble, "_member", None)
     assert judge_together(small.study, lake, **order).uri == first.uri

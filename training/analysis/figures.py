@@ -25,7 +25,8 @@ OWN = {
     "loss-by-members": (
         "Loss of ensembles",
         "Averaged probabilities of K seeds, with the law A / K^B + C through them; dashed where there is something "
-        "to hold against it (see Laws). The ensembles are nested: one lucky member shifts all points after it.",
+        "to hold against it (see Laws). A point is the mean over every choice of K of the seeds, the bar their range. "
+        "All points share these seeds: a lucky one shifts them all.",
     ),
     "loss-by-flops": (
         "Loss against training compute",

@@ -11,32 +11,74 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from palimpsest.config import Study
-from palimpsest.lake import Published
+from palimpsest.lake import LakeError, Published
 from training.analysis import signs
 
 ALL = "all tasks"
 """No task can be called so."""
+Choices = dict[str, dict[str, dict[tuple[str, ...], float]]]
+"""By mix and held-out set: the loss of every choice of members."""
 Right = dict[tuple[str, int], float]
 """By task and question: the share of a mix's seeds that answer it rightly."""
 
 
 def read(study: Study, verdicts: Sequence[Published]) -> dict:
     """``ensembles``: rows by mix; ``tasks``: a row per mix and task; ``signs``: a row per mix. Empty without any."""
-    ensembles, answers, chance = {}, defaultdict(list), {}
+    ensembles, answers, chance = _chosen(verdicts), defaultdict(list), {}
     for published in verdicts:
-        if "/ensembles/" in published.dataset:
-            ensembles[published.extra["mix"]] = pq.read_table(published.file("losses.parquet")).to_pylist()
-            continue
         if "/tasks/" not in published.dataset:
             continue
         tasks = pq.read_table(published.file("tasks.parquet")).to_pylist()
         chance |= {row["task"]: row["chance"] for row in tasks}
         answers[tasks[0]["recipe"]].append(pq.read_table(published.file("answers.parquet")).to_pylist())
     return {
-        "ensembles": {mix: ensembles[mix] for mix in study.mixes if mix in ensembles},
+        "ensembles": {mix: _by_size(ensembles[mix]) for mix in study.mixes if mix in ensembles},
         "tasks": _tasks(study, answers, chance),
         "signs": signs.rows(study, [published for published in verdicts if "/signs/" in published.dataset]),
     }
+
+
+def choices(verdicts: Sequence[Published]) -> Choices:
+    """The losses that the law of each ensemble in K is fitted to."""
+    found: Choices = {}
+    for mix, rows in _chosen(verdicts).items():
+        for row in rows:
+            found.setdefault(mix, {}).setdefault(row["set"], {})[tuple(row["runs"])] = row["loss"]
+    return found
+
+
+def _chosen(verdicts: Sequence[Published]) -> dict[str, list[dict]]:
+    """By mix a row per choice of members and held-out set."""
+    found = {}
+    for published in verdicts:
+        if "/ensembles/" not in published.dataset:
+            continue
+        rows = pq.read_table(published.file("losses.parquet")).to_pylist()
+        if "runs" not in rows[0]:
+            raise LakeError(
+                f"{published.uri} is of an older version, which judged one chain of seeds and not every choice of "
+                "them; run the study's task 'judge' again"
+            )
+        found[published.extra["mix"]] = rows
+    return found
+
+
+def _by_size(rows: Sequence[Mapping]) -> list[dict]:
+    """A row per number of members and set: the mean over the choices of so many, the lowest and the highest."""
+    found = defaultdict(list)
+    for row in rows:
+        found[row["members"], row["set"]].append(row)
+    return [
+        {
+            **{key: own[0][key] for key in ("mix", "members", "set", "tokens")},
+            "parameters": round(fmean(row["parameters"] for row in own)),
+            "choices": len(own),
+            "loss": fmean(row["loss"] for row in own),
+            "lowest": min(row["loss"] for row in own),
+            "highest": max(row["loss"] for row in own),
+        }
+        for own in found.values()
+    ]
 
 
 def _tasks(study: Study, answers: Mapping[str, list[list[dict]]], chance: Mapping[str, float]) -> list[dict]:

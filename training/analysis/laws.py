@@ -1,8 +1,8 @@
 """Laws ``A / x**B + C`` through measured losses: least squares with A, B, C >= 0, bootstrap intervals, leave-one-out.
 
-x is real tokens, parameters (embeddings included, see `training.analysis.members`), members of an ensemble or
-generations per document (the paper and its predecessor fit the first three; for G they draw points only, Kim et al.
-2026). C is the loss at infinite x.
+x is real tokens, parameters (embeddings included, see `training.analysis.members`) or generations per document; that in
+members of an ensemble is in `training.analysis.ensembles`, as its points share them (the paper and its predecessor fit
+real tokens, parameters and members; for G they draw points only, Kim et al. 2026). C is the loss at infinite x.
 
 **What the bootstrap resamples.** Each x has two or three seeds, too few to resample, and they are paired: a lucky seed
 lowers every loss alike. The points of a law and their seeds are therefore read as a randomised block design. What
@@ -11,7 +11,8 @@ law and no other's (they differ in x alone; other recipes of a study may scatter
 unbiased variance. A draw puts residuals back on the fitted law, as many per point as there are
 seeds, and fits again. The variance itself is known from few degrees of freedom, so every draw also scales its residuals
 by a draw of that uncertainty; without it the intervals are those of a known variance and too narrow. Where no seed was
-repeated, the law's own residuals stand in (5 points or more): then misfit counts as noise.
+repeated, the law's own residuals stand in (5 points or more): then misfit counts as noise. What a seed does to all
+points alike moves C and nothing else, and is in no interval: they are those of the law of these seeds.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class Fit:
     high: Law | None = None
     """Bounds of each parameter by itself, 95%."""
     resampled: str = ""
-    """'seeds' or 'fit': which residuals the interval was drawn from."""
+    """'seeds' or 'fit': which residuals the interval was drawn from; 'members': each was left out once."""
     left_out: tuple[float, ...] = ()
     """Per point: what the law through the others predicts there, minus what was measured."""
     floors: tuple[float, float] | None = None
@@ -123,7 +124,7 @@ def fit_series(
         shaken = expected + pool.draw(np.random.default_rng(seed), (draws, len(x), count)).mean(-1)
         facts |= {"resampled": name, **_bounds(x, shaken, level)}
     if len(x) >= 4:
-        facts |= _leave_one_out(x, y)
+        facts |= leave_one_out(x, y)
     return Fit(law, "; ".join(filter(None, (misses(law, x, y, noise, len(seeds)), reservation(law, x, y)))), **facts)
 
 
@@ -242,7 +243,8 @@ def _bounds(x: Sequence[float], shaken: np.ndarray, level: float) -> dict[str, L
     return {"low": Law(*low), "high": Law(*high)}
 
 
-def _leave_one_out(x: Sequence[float], y: np.ndarray) -> dict:
+def leave_one_out(x: Sequence[float], y: np.ndarray) -> dict:
+    """`Fit.left_out` and `Fit.floors`, from 4 points on."""
     laws = [fit([*x[:i], *x[i + 1 :]], np.delete(y, i)) for i in range(len(x))]
     errors = tuple(law.loss(x[i]) - float(y[i]) for i, law in enumerate(laws))
     return {"left_out": errors, "floors": (min(law.C for law in laws), max(law.C for law in laws))}

@@ -74,6 +74,7 @@ LAW = {
     "C": lambda r: _between(r["fit"], "C"),
     "points": lambda r: r["fit"]["points"],
     "R²": lambda r: "–" if r["fit"]["r2"] is None else f"{r['fit']['r2']:.3f}",
+    "resampled": lambda r: r["fit"]["resampled"] or "–",
     "worst left out": lambda r: f"{max(map(abs, r['fit']['left_out'])):.4f}" if r["fit"]["left_out"] else "–",
     "to bear in mind": lambda r: r["fit"]["problem"],
 }
@@ -246,9 +247,11 @@ def passes(table: Mapping) -> str:
 
 def ensembles(table: Mapping) -> str:
     rows = [row for own in table["ensembles"].values() for row in own]
-    columns = {key: (lambda r, key=key: r[key]) for key in ("mix", "members", "set")}
+    columns = {key: (lambda r, key=key: r[key]) for key in ("mix", "members", "set", "choices")}
     columns["loss"] = lambda r: f"{r['loss']:.4f}"
-    return rows_of("## Ensembles", rows, columns)
+    columns["lowest to highest"] = lambda r: "–" if r["choices"] == 1 else f"{r['lowest']:.4f} to {r['highest']:.4f}"
+    said = "Loss of averaged probabilities, mean over every choice of so many of the mix's seeds."
+    return rows_of(f"## Ensembles\n\n{said}", rows, columns)
 
 
 def rows_of(title: str, rows: Sequence, columns: Mapping) -> str:

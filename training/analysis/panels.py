@@ -104,6 +104,8 @@ def by_members(table: Mapping) -> plt.Figure | None:
             own = [row for row in rows if row["set"] == name]
             x = [row["members"] for row in own]
             axes.plot(x, [row["loss"] for row in own], "o", color=colour[mix], label=mix)
+            ends = [row["lowest"] for row in own], [row["highest"] for row in own]
+            axes.vlines(x, *ends, color=colour[mix], alpha=0.4, linewidth=3)
             if law := fits.get((mix, name)):
                 dense = np.geomspace(min(x), max(x), 60)
                 style = {"linestyle": DASHED} if law["fit"]["problem"] else {}

@@ -36,14 +36,14 @@ from training.analysis.words import (
 from training.costs import generation_cost
 from training.waves import final_runs
 
+PARTS = (
+    "contexts edges ensembles figures gaps judged laws members monotone pages paired panels plots profile report "
+    "resolution rows sampling scaling selected series signs spent style table words"
+)
 CODE = [
-    f"training/analysis/{name}.py"
-    for name in (
-        "contexts", "edges", "figures", "gaps", "judged", "laws", "members", "monotone", "pages", "paired", "panels",
-        "plots", "report", "resolution", "rows", "sampling", "scaling", "selected", "series", "signs", "spent",
-        "style", "table", "words",
-    )
-] + ["training/analysis/templates"]  # fmt: skip
+    *(f"training/analysis/{name}.py" for name in PARTS.split()),
+    "training/analysis/templates",
+]
 
 
 def report(

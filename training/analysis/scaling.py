@@ -4,14 +4,8 @@ The reference law is ``L(D) = A / D**B + C`` (A, B, C >= 0) over real tokens D. 
 ``L(D') = loss of the mix`` (Kim et al. 2025, reused in the megadocs paper), D the mix's own real tokens. Reference
 points may be smaller than D and larger: with larger ones D' is read off between points rather than beyond them.
 
-**Interval.** A profile: the mix joins the reference points at ``m * D`` tokens, the law is fitted again, and every m at
-which the squared error rises by less than ``t**2 * noise**2 / seeds`` belongs to the interval. Noise is that of the
-real-only recipe (its points at all D, `training.analysis.laws.block_noise`) or that of this mix against it (the paired
-scatter of their difference, `training.analysis.paired`), whichever makes the interval wider: a loud mix borrows no
-certainty from quiet ones. Near the floor C the upper end is open, as it should be. The interval holds under the law;
-beyond the largest D the law is an assumption. Over 400 intervals each, with three seeds and planted multipliers of 0.7
-to 2.5, it covers 99% where all runs scatter alike (wide, as two or three seeds tell little of a scatter), 96% where
-mixes scatter four times as much as the reference, 99% where the reference does.
+**Interval.** A profile over the multiple, judged seed by seed (`training.analysis.profile`). Near the floor C the upper
+end is open, as it should be. The interval holds under the law; beyond the largest D the law is an assumption.
 
 **Without a law** (too few sizes, or a law that misses its own points) the real-only runs themselves bound D' wherever
 more text always helped: it is more than the largest D whose loss lies above the mix's and less than the smallest whose
@@ -31,7 +25,6 @@ from statistics import fmean
 from typing import Literal
 
 import numpy as np
-from scipy.special import stdtrit
 
 from training.analysis import paired
 from training.analysis.laws import (
@@ -47,9 +40,7 @@ from training.analysis.laws import (
     ratios,
     reservation,
 )
-
-MULTIPLIERS = (0.01, 100.0)
-"""Efficiencies considered; an interval that reaches an end of this range is reported as open there."""
+from training.analysis.profile import MULTIPLIERS, interval
 
 Verdict = Literal["reference", "resolved", "beyond floor", "bracketed", "not resolved"]
 
@@ -118,7 +109,6 @@ def compare(
             (tokens or {}).get(name, reference[-1].tokens if reference else 0),
             losses,
             sorted(common & set(losses)),
-            noise,
             problem,
             level,
             len(mixes),
@@ -126,16 +116,6 @@ def compare(
         for name, losses in mixes.items()
     }
     return Comparison(law, problem, noise, measured)
-
-
-def half_width(noise: Noise, share: float, level: float = 0.95) -> float | None:
-    """Of the interval of an average whose variance is ``share`` times that of one run; None without repeated seeds.
-
-    ``share`` is 1 / seeds for the mean of one recipe.
-    """
-    if noise.deviation is None:
-        return None
-    return float(stdtrit(noise.freedom, (1 + level) / 2)) * noise.deviation * math.sqrt(share)
 
 
 def _law_problem(reference: Sequence[Reference], seeds: set[int], noise: Noise) -> str:
@@ -163,7 +143,6 @@ def _efficiency(
     own: int,
     losses: Losses,
     seeds: list[int],
-    noise: Noise,
     problem: str,
     level: float,
     of: int,
@@ -198,8 +177,8 @@ def _efficiency(
     facts |= {"value": finite, "extrapolated": not inside, **_sensitivity(sizes, means, loss)}
     if len(seeds) < 2 or margin is None:
         return Efficiency("not resolved", "one seed cannot tell a difference from seed noise; use 2 or more", **facts)
-    allowed = max(half_width(noise, 1 / len(seeds), level) or 0.0, margin / math.sqrt(2)) ** 2
-    low, high = _interval(sizes, means, loss, value, allowed)
+    by_size = np.array([[point.losses[seed] for seed in seeds] for point in reference])
+    low, high = interval(sizes, by_size, np.array([losses[seed] for seed in seeds]), value, level)
     facts |= {"low": low, "high": high}
     if abs(difference) <= margin:
         reason = f"the loss difference to real-only, {difference:+.4f} ± {margin:.4f} nats, includes 0"
@@ -252,28 +231,3 @@ def _sensitivity(sizes: np.ndarray, means: Sequence[float], loss: float) -> dict
 
 def _bounded(value: float) -> float | None:
     return value if value < MULTIPLIERS[1] else None
-
-
-def _interval(
-    sizes: np.ndarray, means: Sequence[float], loss: float, value: float, allowed: float
-) -> tuple[float | None, float | None]:
-    """Multipliers at which reference points and mix fit one law within ``allowed`` squared error above the best."""
-
-    def error(multipliers: np.ndarray) -> np.ndarray:
-        points = np.column_stack([np.broadcast_to(sizes, (len(multipliers), len(sizes))), multipliers])
-        return fit_many(points, np.broadcast_to(np.append(means, loss), points.shape))[3]
-
-    centre = min(max(value, MULTIPLIERS[0]), MULTIPLIERS[1])
-    limit = error(np.array([centre]))[0] + allowed
-
-    def edge(end: float) -> float | None:
-        inner, outer = centre, end
-        for _ in range(2):  # two passes of 32 steps over at most four decades: 1% wide
-            grid = np.geomspace(inner, outer, 33)
-            outside = np.flatnonzero(error(grid) > limit)
-            if not outside.size:
-                return None
-            inner, outer = grid[max(outside[0] - 1, 0)], grid[outside[0]]
-        return float(outer)
-
-    return edge(MULTIPLIERS[0]), edge(MULTIPLIERS[1])

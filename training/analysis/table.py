@@ -29,6 +29,7 @@ from training.analysis import (
     selected,
     series,
 )
+from training.analysis.ensembles import fit_members
 from training.analysis.rows import OWN, cost, losses_of, make_row, real_stream
 from training.analysis.words import TOLD, aside, headline
 from training.points import Point
@@ -99,7 +100,7 @@ def compare_runs(
         "series": series.as_rows(lines),
         **pairs,
         "resolution": resolution.find_resolution(places, study.reference, sets, **pairs),
-        "laws": _laws(references, compared.problem, lines, sets, verdict["ensembles"]),
+        "laws": _laws(references, compared.problem, lines, sets, judged.choices(verdicts)),
         "certificates": certificates,
         "searched": _searched(search) if search else {},
         "selection": selected.read(study, mixes, evaluations),
@@ -173,7 +174,9 @@ def _lowest(run: Published, sets: Iterable[str]) -> dict[str, dict]:
     return {name: dict(zip(("loss", "step"), min(pairs), strict=True)) for name, pairs in found.items() if pairs}
 
 
-def _laws(references, problem: str, lines: Sequence[series.Series], sets: Sequence[str], ensembles) -> list[dict]:
+def _laws(
+    references, problem: str, lines: Sequence[series.Series], sets: Sequence[str], ensembles: judged.Choices
+) -> list[dict]:
     """Fits in D (real-only), N and G (per series and set) and K (per ensemble and set).
 
     ``problem`` is why no efficiency is read off the law in D: it stands beside that law too.
@@ -192,10 +195,8 @@ def _laws(references, problem: str, lines: Sequence[series.Series], sets: Sequen
                 x = list(line.members)
                 fit = laws.fit_series(x, losses)
                 found.append({"in": series.AXES[line.axis], "of": line.name, "set": name, "x": x, "fit": fit})
-    for mix, rows in ensembles.items():
-        for name in dict.fromkeys(row["set"] for row in rows):
-            own = [row for row in rows if row["set"] == name]
-            x = [row["members"] for row in own]
-            fit = laws.fit_series(x, [{0: row["loss"]} for row in own])
-            found.append({"in": "K", "of": mix, "set": name, "x": x, "fit": fit})
+    for mix, by_set in ensembles.items():
+        for name, losses in by_set.items():
+            x = sorted({len(chosen) for chosen in losses})
+            found.append({"in": "K", "of": mix, "set": name, "x": x, "fit": fit_members(losses)})
     return [law | {"fit": asdict(law["fit"])} for law in found if law["fit"].law]

@@ -232,7 +232,7 @@ def test_an_extrapolated_figure_says_so_wherever_it_is(study, lake, store, publi
     table, page = load_table(published), published.file("report.html").read_text()
     row = by_mix(table)["stitched"]
     assert row["extrapolated"] and re.match(r"extrapolated to 1\.\d\d times the largest real-only run", row["reason"])
-    assert f"to bear in mind: {row['reason']}" in table["headline"] and page.count(row["reason"]) == 2
+    assert f"to bear in mind: {row['reason']}" in table["headline"] and page.count(row["reason"]) == 3
     assert describe(row).endswith("), extrapolated") and describe(by_mix(table)["simple"]) in table["aside"]
     assert row["reason"] in " ".join(render_table(table, 400).split()) and row["reason"] in reservations(table)
     assert tables(table)["mixes.json"]["to bear in mind"][table["mixes"].index(row)].startswith(row["reason"])

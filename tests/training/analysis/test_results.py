@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -164,16 +165,38 @@ def test_tasks_are_paired_question_by_question(study, lake, inputs):
 
 
 def test_ensembles_have_their_law_in_k(study, lake, inputs):
-    rows = [{"mix": "simple_8", "members": k, "parameters": 20 * k, "set": "iid", "tokens": 9, "loss": 3 + 0.2 / k,
-             "alone": 3.2} for k in range(1, 6)]  # fmt: skip
-    found = lake.publish(
+    worse = dict(zip("abcde", (0.0, 0.01, -0.01, 0.02, -0.02), strict=True))
+    rows = [
+        {"mix": "simple_8", "members": k, "runs": list(runs), "parameters": 20 * k, "set": "iid", "tokens": 9,
+         "loss": 3 + 0.2 / k + sum(worse[run] for run in runs) / k}
+        for k in range(1, 6)
+        for runs in combinations("abcde", k)
+    ]  # fmt: skip
+    found = publish_ensemble(lake, rows)
+    published = report(study, lake, **inputs, judged=[found])
+    table, page = load_table(published), published.file("report.html").read_text()
+    law = next(law for law in table["laws"] if law["in"] == "K")["fit"]
+    assert law["law"]["C"] == pytest.approx(3, abs=1e-3) and (law["resampled"], law["seeds"]) == ("members", 5)
+    assert law["low"]["C"] < 3 - 0.005 and law["high"]["C"] > 3 + 0.005 and "share 5 members" in law["problem"]
+    two = table["ensembles"]["simple_8"][1]
+    assert (two["members"], two["choices"], two["parameters"]) == (2, 10, 40)
+    assert [two[key] for key in ("lowest", "loss", "highest")] == pytest.approx([3.085, 3.1, 3.115])
+    assert "2: 3.1000 (3.0850 to 3.1150)" in page and "its points share 5 members" in page
+    assert "| simple_8 | 2 | iid | 10 | 3.1000 | 3.0850 to 3.1150 |" in markdown.ensembles(table)
+    assert published.file("loss-by-members.svg").exists()
+
+
+def test_an_ensemble_that_judged_one_chain_of_seeds_is_refused(study, lake, inputs):
+    old = [{"mix": "simple_8", "members": k, "set": "iid", "loss": 3 + 0.2 / k, "alone": 3.2} for k in (1, 2, 3)]
+    with pytest.raises(LakeError, match=r"ensembles/simple_8.*not every choice of them; run the study's task 'judge'"):
+        report(study, lake, **inputs, judged=[publish_ensemble(lake, old)])
+
+
+def publish_ensemble(lake, rows):
+    return lake.publish(
         "studies/planted/ensembles/simple_8",
         lambda d: pq.write_table(pa.Table.from_pylist(rows), d / "losses.parquet") or Facts(extra={"mix": "simple_8"}),
     )
-    published = report(study, lake, **inputs, judged=[found])
-    law = next(law for law in load_table(published)["laws"] if law["in"] == "K")["fit"]
-    assert law["law"]["C"] == pytest.approx(3, abs=1e-3) and law["resampled"] == "fit"
-    assert published.file("loss-by-members.svg").exists()
 
 
 def test_what_a_search_found_is_in_the_report_and_judged_on_other_seeds(lake):

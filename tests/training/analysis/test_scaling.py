@@ -131,8 +131,11 @@ def test_planted_multipliers_are_recovered_without_noise():
     ids=["2 seeds", "3 seeds", "4 sizes"],
 )
 def test_interval_covers_the_planted_multiplier(seeds, shares, noise):
-    """95% nominal, over 50 studies of four multipliers, of which one is 1 and two are extrapolated."""
-    assert coverage(50, seeds=seeds, shares=shares, noise=noise) >= 0.93
+    """95% nominal, over 50 studies of four multipliers, of which one is 1 and two are extrapolated.
+
+    Not 99% either, under that label: with two seeds, though, most intervals are open at an end, and cover.
+    """
+    assert 0.93 <= coverage(50, seeds=seeds, shares=shares, noise=noise) <= (0.98 if seeds > 2 else 1)
 
 
 @pytest.mark.parametrize(("noise", "loud"), [(0.005, 4.0), (0.02, 0.25)], ids=["loud mixes", "loud reference"])
@@ -142,6 +145,24 @@ def test_interval_covers_where_mixes_and_reference_scatter_unequally(noise, loud
 
 def test_interval_loses_little_where_the_smallest_size_is_twice_as_noisy_as_the_pool_assumes():
     assert coverage(40, seeds=2, noise=0.02, noisy_share=2.0) >= 0.88
+
+
+def test_the_interval_is_of_the_seeds_alone():
+    """What a seed does to every run alike changes nothing; seeds that agree leave no doubt."""
+    reference, mixes = simulate(np.random.default_rng(3), (1.5,), seeds=3, noise=0.01, shares=(0.125, *SHARES))
+    shifts = {0: 0.4, 1: -0.3, 2: 0.1}
+
+    def shifted(losses):
+        return {seed: loss + shifts[seed] - np.mean(list(shifts.values())) for seed, loss in losses.items()}
+
+    found = compare(reference, mixes).mixes["x1.5"]
+    other = compare(
+        [Reference(p.tokens, shifted(p.losses)) for p in reference], {"x1.5": shifted(mixes["x1.5"])}
+    ).mixes["x1.5"]
+    assert (other.low, other.high) == pytest.approx((found.low, found.high), rel=1e-3)
+    exact, mixes = simulate(np.random.default_rng(3), (1.5,), seeds=3, noise=1e-5, shares=(0.125, *SHARES))
+    sure = compare(exact, mixes).mixes["x1.5"]
+    assert (sure.low, sure.high) == pytest.approx((1.5, 1.5), rel=0.02)
 
 
 def coverage(studies, multipliers=(0.7, 1.0, 1.5, 2.5), **truth):
