@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from training.analysis import edges, resolution, spent
+from training.analysis.lengths import UNITS
 from training.analysis.words import (
     TOLD,
     caveats,
     describe,
     gap_sentences,
+    lengths_text,
     loss_text,
     margins_text,
     over_documents,
@@ -47,6 +49,14 @@ PASSES = {
     "tokens": lambda r: short(r["tokens"]),
     "share of windows": lambda r: f"{r['share']:.2f}",
     "passes": lambda r: f"{r['passes']:.2f}",
+}
+LENGTHS = {
+    "mix": lambda r: r["mix"],
+    "stream": lambda r: r["stream"],
+    "context": lambda r: f"{r['context']:,}",
+    **{f"{unit}: mean, median, 90%, longest": (lambda r, unit=unit: lengths_text(r, unit)) for unit in UNITS},
+    **{f"{unit} longer than the context": (lambda r, unit=unit: f"{r[f'{unit}_over_context']:.1%}") for unit in UNITS},
+    "versions of a text per window": lambda r: f"{r['versions_per_window']:.1f}",
 }
 ABLATION = {
     "what": lambda r: r["what"],
@@ -243,6 +253,11 @@ def cost(table: Mapping) -> str:
 
 def passes(table: Mapping) -> str:
     return rows_of("## Passes over each stream", spent.passes(table), PASSES)
+
+
+def lengths(table: Mapping) -> str:
+    said = "In tokens, each text with its boundary. A version counts where a window shows a part of it."
+    return rows_of(f"## How long the texts are\n\n{said}", table["lengths"], LENGTHS)
 
 
 def ensembles(table: Mapping) -> str:

@@ -15,6 +15,7 @@ from training.analysis import selected, spent
 from training.analysis.markdown import HOLDS
 from training.analysis.words import TOLD, caveats, describe, law_text, loss_text, margins_text, tokens_seen, warnings
 
+LENGTHS = ("versions_per_window", "documents_mean", "megadocs_mean", "megadocs_over_context")
 SIGNS = ("ece", "facts_real", "facts_held_out")
 EFFICIENCY = ("efficiency", "efficiency_low", "efficiency_high", "extrapolated")
 TAG = 5000  # characters of a tag that every MLflow store takes
@@ -69,6 +70,8 @@ def metrics(table: Mapping) -> dict[str, float]:
         found |= {f"context_slope_{row['set']}/{row['mix']}": row["slope"]}
     for row in table["tasks"]:
         found |= {f"acc_{row['task']}/{row['mix']}": row["acc"]}
+    for row in table["lengths"]:
+        found |= {f"{name}/{row['mix']}/{row['stream']}": row[name] for name in LENGTHS}
     found |= selected.metrics(table)
     found |= _totals(table)
     return {
@@ -195,6 +198,7 @@ def tables(table: Mapping) -> dict[str, dict[str, list]]:
         ),
         "cost.json": _columns(spent.costs(table)),
         "passes.json": _columns(spent.passes(table)),
+        "lengths.json": _columns(table["lengths"]),
         "tasks.json": _columns(table["tasks"]),
         "signs.json": _columns(
             {key: value for key, value in row.items() if key not in ("why", "sentences")} for row in table["signs"]

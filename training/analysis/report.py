@@ -25,6 +25,7 @@ from training.analysis.words import (
     TOLD,
     caveats,
     describe,
+    lengths_text,
     loss_text,
     margins_text,
     over_documents,
@@ -37,8 +38,8 @@ from training.costs import generation_cost
 from training.waves import final_runs
 
 PARTS = (
-    "contexts edges ensembles figures gaps judged laws members monotone pages paired panels plots profile report "
-    "resolution rows sampling scaling selected series signs spent style table words"
+    "contexts edges ensembles figures gaps judged laws lengths markdown members monotone pages paired panels plots profile "
+    "report resolution rows sampling scaling selected series signs spent style table words"
 )
 CODE = [
     *(f"training/analysis/{name}.py" for name in PARTS.split()),
@@ -150,6 +151,7 @@ def _page(
 
     environment = pages.environment()
     words = {"margins": margins_text, "over_documents": over_documents, "told": TOLD, "caveats": caveats}
+    words["lengths_text"] = lengths_text
     environment.globals |= {"set_names": SETS, "warnings": warnings(table), "at_ends": edges.sentence}
     environment.globals |= {"resolution": resolution.shown(table), "unseen": resolution.sentence}
     environment.globals |= words | {"describe": describe, "loss_text": loss_text, "short": short}

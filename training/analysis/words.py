@@ -205,6 +205,12 @@ def margins_text(value: float | None, seeds: float | None, documents: float | No
     return f"{value:+.4f} ± {' / '.join('–' if m is None else f'{m:.4f}' for m in (seeds, documents))}"
 
 
+def lengths_text(row: Mapping, unit: str) -> str:
+    """How many there are of a unit of a stream, and their lengths in tokens."""
+    mean, median, ninth, longest = (f"{row[f'{unit}_{of}']:,.0f}" for of in ("mean", "median", "p90", "max"))
+    return f"{row[unit]:,}: {mean}, {median}, {ninth}, {longest}"
+
+
 def tokens_seen(bucket: Mapping) -> str:
     """A bucket of context tokens: 0, 1–2, 257–512."""
     first, last = bucket["first"], bucket["last"]

@@ -100,6 +100,34 @@ def rows(study: Study) -> list[dict]:
     return found
 
 
+def megadoc_parts(study: Study, documents: int = 20, tokens: int = 50) -> pa.Table:
+    """Of every layout: texts of so many tokens, those of a document adjacent or (simple) as far apart as can be."""
+    found = []
+    for name, layout in study.layouts.items():
+        count = 1 + (layout.generations or 4) * (layout.kind != "real")
+        texts = [(f"d{number}", g) for number in range(documents) for g in range(count)]
+        if layout.kind in ("real", "simple"):
+            texts = [(0, *text) for text in sorted(texts, key=lambda text: text[1])]
+            texts = [(position, source, g) for position, (_, source, g) in enumerate(texts)]
+        else:
+            texts = [(place // count, source, g) for place, (source, g) in enumerate(texts)]
+        found += [
+            {"layout": name, "position": position, "part": g, "document_id": source, "tokens": tokens,
+             "ends_row": layout.kind != "stretched" or g == count - 1}
+            for position, source, g in texts
+        ]  # fmt: skip
+    return pa.Table.from_pylist(found)
+
+
+def publish_mixes(study: Study, lake: Lake) -> Published:
+    def write(directory: Path) -> Facts:
+        pq.write_table(pa.Table.from_pylist(rows(study)), directory / "mixes.parquet")
+        pq.write_table(megadoc_parts(study), directory / "megadoc_parts.parquet")
+        return Facts()
+
+    return lake.publish(f"studies/{study.name}/mixes", write)
+
+
 def evaluation(streams: list[dict], mix: str, seed: int, losses: dict[str, float]) -> dict:
     """As a run publishes it, as far as the report reads it."""
     real, synthetic = streams[0], streams[1:]
@@ -178,10 +206,7 @@ def publish(
     held_out, scatter = make_documents(np.random.default_rng(rng)), np.random.default_rng(rng + 1)
     generator = np.random.default_rng(rng)
     effect, found = generator.normal(0, 0.03, 10), rows(study)
-    mixes = lake.publish(
-        f"studies/{study.name}/mixes",
-        lambda d: pq.write_table(pa.Table.from_pylist(found), d / "mixes.parquet") or Facts(),
-    )
+    mixes = publish_mixes(study, lake)
     sets, runs = [name for name in FACTOR if named or name != "reports"], []
     for recipe in dict.fromkeys(row["recipe"] for row in found):
         streams = [row for row in found if row["recipe"] == recipe]

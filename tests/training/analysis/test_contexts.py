@@ -79,7 +79,7 @@ def test_pages_and_mlflow_have_a_column_or_row_per_bucket(found):
     assert header == "| mix | on | 0 | 1–2 | 3–4 | 5–8 | 9–16 |"
     assert "| stitched_8 against simple_8 | iid | " in text and "+0.0100 ± 0.0000 / 0.0000 |" in text
     assert markdown.contexts({"contexts": [], "context_gaps": []}) == ""
-    lists = ("mixes", "gaps", "ablations", "laws", "tasks", "signs", "runs", "sets", "rises", "resolution")
+    lists = ("mixes", "gaps", "ablations", "laws", "lengths", "tasks", "signs", "runs", "sets", "rises", "resolution")
     empty = dict.fromkeys(lists, []) | {"long_context": "long"}
     tables = publish.tables({**empty, "ensembles": {}, "certificates": {}, "selection": {"layouts": []}, **found})
     assert tables["context_gaps.json"]["context tokens"] == ["0", "1–2", "3–4", "5–8", "9–16"] * 2

@@ -44,10 +44,7 @@ def publish_planted(study, lake, seeds=(0, 1), noise=0.004, skip=(), **override)
     rng = np.random.default_rng(4)
     effect = rng.normal(0, 0.03, 10)
     rows = planted.rows(study)
-    mixes = lake.publish(
-        "studies/demo/mixes", lambda d: pq.write_table(pa.Table.from_pylist(rows), d / "mixes.parquet") or Facts()
-    )
-    runs = []
+    mixes, runs = planted.publish_mixes(study, lake), []
     for recipe in dict.fromkeys(row["recipe"] for row in rows):
         streams = [row for row in rows if row["recipe"] == recipe]
         for seed in seeds:

@@ -114,6 +114,23 @@ def test_real_text_seen_counts_the_copies_in_the_synthetic_stream_once_per_pass(
     assert row["real_exposures"] == pytest.approx(4 + 0.7 * 4, rel=1e-3)
 
 
+def test_lengths_of_every_stream_are_told_beside_the_context(reported):
+    """Twenty documents in versions of 50 tokens, windows of 64: stitched, a window shows two or three of one."""
+    table, page = load_table(reported), reported.file("report.html").read_text()
+    rows = {(row["mix"], row["stream"]): row for row in table["lengths"]}
+    simple, stitched = rows["simple_8", "simple_8"], rows["stitched_8", "stitched_8"]
+    assert (simple["documents"], simple["megadocs"], simple["versions_per_window"]) == (180, 180, 1)
+    assert (stitched["documents"], stitched["megadocs"], stitched["megadocs_mean"]) == (180, 20, 450)
+    assert (stitched["documents_over_context"], stitched["megadocs_over_context"]) == (0, 1)
+    assert 2 < stitched["versions_per_window"] < 2.5 and rows["stitched_8", "real"]["documents"] == 20
+    found = metrics(table)
+    assert found["versions_per_window/stitched_8/stitched_8"] == stitched["versions_per_window"]
+    assert "How long the texts are" in page and "450, 450, 450, 450" in page
+    told = "| stitched_8 | stitched_8 | 64 | 180: 50, 50, 50, 50 | 20: 450, 450, 450, 450 | 0.0% | 100.0% | 2."
+    assert told in markdown.lengths(table)
+    assert {"mix", "stream", "context", "documents_p90"} <= set(tables(table)["lengths.json"])
+
+
 def test_cost_is_that_of_the_layouts_own_generations_and_the_runs_own_compute(reported):
     rows = by_mix(load_table(reported))
     assert [rows[f"simple_{g}"]["generated_tokens"] for g in planted.COUNTS] == [90 * g for g in planted.COUNTS]
@@ -319,7 +336,8 @@ def test_results_page_is_written_from_lake_and_mlflow(study, lake, store, inputs
     text = page.read_text(encoding="utf-8")
     assert load_table(published)["headline"] in text and track.hardware() in text and parent in text
     for heading in ("Mix by mix", "Together or apart", "One thing changed", "Laws", "Figures", "Cost and hardware",
-                    "What it cost", "Passes over each stream", "What the seeds could have seen"):  # fmt: skip
+                    "What it cost", "Passes over each stream", "What the seeds could have seen",
+                    "How long the texts are"):  # fmt: skip
         assert f"\n## {heading}\n" in text
     assert "| simple_8 | simple_8 | 86% | 259k | 0.75 | 2.80 |" in text
     dags = [*(f"corpus_{corpus}" for corpus in study.corpora), "study_planted"]
