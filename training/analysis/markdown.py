@@ -20,6 +20,7 @@ from training.analysis.words import (
     tokens_seen,
     warnings,
 )
+from training.bill import hours
 
 HOLDS = {True: "holds", False: "not shown", None: "–"}
 """Does the interval over held-out documents exclude 0?"""
@@ -41,6 +42,19 @@ COST = {
     "gain, nats": lambda r: _or_dash(r["gain"], "+.4f"),
     "gain per PFLOP": lambda r: _or_dash(r["gain_per_pflop"], ".3g"),
     "gain per M generated": lambda r: _or_dash(r["gain_per_mtoken"], ".3g"),
+}
+HOURS_OF = (
+    "GPU hours to write the mix's text once and to train one run of it; runs on a CPU have hours of that. Recorded and "
+    "augmented text takes no GPU here, whatever it took where it was made. A search and further seeds come on top."
+)
+MULTIPLE = {
+    "mix": lambda r: r["mix"],
+    "data efficiency": lambda r: r["data efficiency"],
+    "GPU hours to generate": lambda r: hours(r["generation_gpu_hours"]),
+    "GPU hours to train": lambda r: hours(r["training_gpu_hours"]),
+    "GPU hours, both": lambda r: hours(r["gpu_hours"]),
+    "CPU hours to train": lambda r: hours(r["training_cpu_hours"]),
+    "to bear in mind": lambda r: r["to bear in mind"] or "–",
 }
 PASSES = {
     "mix": lambda r: r["mix"],
@@ -249,6 +263,10 @@ def contexts(table: Mapping) -> str:
 
 def cost(table: Mapping) -> str:
     return rows_of("## What it cost", spent.costs(table), COST)
+
+
+def multiples(table: Mapping) -> str:
+    return rows_of(f"## What each multiple cost\n\n{HOURS_OF}", spent.costs(table), MULTIPLE)
 
 
 def passes(table: Mapping) -> str:

@@ -14,6 +14,7 @@ from training import track
 from training.analysis import selected, spent
 from training.analysis.markdown import HOLDS
 from training.analysis.words import TOLD, caveats, describe, law_text, loss_text, margins_text, tokens_seen, warnings
+from training.costs import device_hours
 
 LENGTHS = ("versions_per_window", "documents_mean", "megadocs_mean", "megadocs_over_context")
 SIGNS = ("ece", "facts_real", "facts_held_out")
@@ -58,6 +59,7 @@ def metrics(table: Mapping) -> dict[str, float]:
         found |= {f"loss{'' if s == 'iid' else f'_{s}'}/{mix}": row[f"loss_{s}"] for s in table["sets"]}
         found |= {f"{name}/{mix}": row[name] for name in ("long_context_gain", "flops", "real_exposures")}
         found |= {f"{name}/{mix}": row[name] for name in ("gain_per_pflop", "gain_per_mtoken", "engine_seconds")}
+        found |= {f"{name}/{mix}": row[name] for name in spent.HOURS}
         found |= {f"gain/{mix}": None if row["difference"] is None else -row["difference"]}
         found |= {f"{name}/{mix}": row[name] for name in EFFICIENCY if told}
     for gap in table["gaps"]:
@@ -95,7 +97,7 @@ def _totals(table: Mapping) -> dict[str, float | None]:
         found |= {"best/loss": best["loss_iid"], "best/loss_long": best["loss_long"], "best/gain": -best["difference"]}
         found |= {f"best/{key}": best[key] for key in EFFICIENCY if told}
         found |= {"best/gain_margin": best["margin"], "best/gain_document_margin": best["document_margin"]}
-        found |= {"best/flops_ratio": best["flops_ratio"], "best/generated_tokens": best["generated_tokens"]}
+        found |= {f"best/{key}": best[key] for key in ("flops_ratio", "generated_tokens", "gpu_hours")}
     found |= {f"law/{name}": value for name, value in law.items()}
     return found | {
         "seed_noise": table["noise"],
@@ -103,6 +105,7 @@ def _totals(table: Mapping) -> dict[str, float | None]:
         "total/trained_tokens": sum(run["tokens"]["total"] for run in runs),
         "total/flops": sum(run["flops"] for run in runs),
         "total/train_seconds": sum(run["seconds"] for run in runs),
+        **{f"total/{name}": found for name, found in device_hours(runs).items()},
     }
 
 

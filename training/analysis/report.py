@@ -17,6 +17,7 @@ from palimpsest.config import Study, load_study
 from palimpsest.lake import Facts, Lake, Published
 from training.analysis import edges, pages, resolution, spent
 from training.analysis.figures import explain
+from training.analysis.markdown import HOURS_OF
 from training.analysis.publish import log_report
 from training.analysis.rows import schema
 from training.analysis.table import compare_runs
@@ -34,16 +35,19 @@ from training.analysis.words import (
     tokens_seen,
     warnings,
 )
+from training.bill import hours
 from training.costs import generation_cost
 from training.waves import final_runs
 
 PARTS = (
-    "contexts edges ensembles figures gaps judged laws lengths markdown members monotone pages paired panels plots profile "
-    "report resolution rows sampling scaling selected series signs spent style table words"
+    "contexts edges ensembles figures gaps judged laws lengths markdown members monotone pages paired panels plots "
+    "profile report resolution rows sampling scaling selected series signs spent style table words"
 )
 CODE = [
     *(f"training/analysis/{name}.py" for name in PARTS.split()),
     "training/analysis/templates",
+    "training/bill.py",
+    "training/costs.py",
 ]
 
 
@@ -151,7 +155,7 @@ def _page(
 
     environment = pages.environment()
     words = {"margins": margins_text, "over_documents": over_documents, "told": TOLD, "caveats": caveats}
-    words["lengths_text"] = lengths_text
+    words |= {"lengths_text": lengths_text, "hours": hours, "hours_of": HOURS_OF}
     environment.globals |= {"set_names": SETS, "warnings": warnings(table), "at_ends": edges.sentence}
     environment.globals |= {"resolution": resolution.shown(table), "unseen": resolution.sentence}
     environment.globals |= words | {"describe": describe, "loss_text": loss_text, "short": short}

@@ -13,6 +13,7 @@ import pyarrow as pa
 from palimpsest.config import Study
 from training import points
 from training.analysis import paired, sampling, scaling
+from training.costs import device_hours
 
 OWN = ("iid", "short", "long")
 TEXT = ("mix", "family", "layout", "strategy", "verdict", "reason", "at_end")
@@ -23,6 +24,7 @@ NUMBERS = (
     "difference", "margin", "difference_fresh", "margin_fresh", "efficiency", "efficiency_low", "efficiency_high",
     "efficiency_without_floor", "efficiency_left_out_low", "efficiency_left_out_high", "long_context_gain",
     "long_context_margin", "document_margin", "document_margin_fresh", "long_context_document_margin",
+    "generation_gpu_hours", "training_gpu_hours", "training_cpu_hours", "gpu_hours",
 )  # fmt: skip
 BOOLEANS = ("extrapolated", "familywise", "over_documents")
 BY_SET = ("loss", "spread", "difference", "margin", "document_margin")
@@ -65,9 +67,11 @@ def make_row(
         "synthetic_passes": passes([(r["trained_tokens"], r["passes"]) for r in synthetic]),
     }
     row |= dict.fromkeys(("seconds", "flops", "steps", "real_exposures", "real_exposures_copies"))
+    row |= dict.fromkeys(("training_gpu_hours", "training_cpu_hours"))
     if runs:
         row |= _as_trained(study, name, next(iter(runs.values())), real)
         row["seconds"] = fmean(run["seconds"] for run in runs.values())
+        row |= device_hours(list(runs.values()), len(runs))
     for kind in sets:
         losses = losses_of(runs, kind)
         row[f"loss_{kind}"] = fmean(losses.values()) if losses else None
@@ -166,13 +170,18 @@ def _long_context(study: Study, by_recipe, name: str, documents: sampling.Docume
 
 
 def cost(study: Study, row: Mapping, rows: Sequence[Mapping], spent: Mapping[tuple, Mapping]) -> dict:
-    """Of the whole mix; gain is what it is better than the reference, in nats."""
+    """Of the whole mix and one run of it; gain is what it is better than the reference, in nats."""
     reference = next((r for r in rows if r["mix"] == study.reference), None)
     generated = spent.get(study.mixes[row["mix"]].layouts) or {"output_tokens": 0, "engine_seconds": None}
+    writing = generated.get("gpu_seconds", None if study.mixes[row["mix"]].f else 0.0)
+    hours = {"generation_gpu_hours": None if writing is None else writing / 3600}
+    both = (hours["generation_gpu_hours"], row["training_gpu_hours"])
     gain = None if row["difference"] is None or row["verdict"] == "reference" else -row["difference"]
     tokens = generated["output_tokens"]
     flops = row["flops"]
     return {
+        **hours,
+        "gpu_hours": None if None in both else sum(both),
         "generated_tokens": tokens,
         "engine_seconds": generated["engine_seconds"],
         "flops_ratio": flops / reference["flops"] if flops and reference and reference["flops"] else None,

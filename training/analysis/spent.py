@@ -4,16 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from training.analysis.words import TOLD, caveats, describe
+
 COST = (
     "real_exposures", "real_exposures_copies", "steps", "trained_tokens", "flops", "flops_ratio", "seconds",
     "generated_tokens", "engine_seconds", "gain", "gain_per_pflop", "gain_per_mtoken",
 )  # fmt: skip
+HOURS = ("generation_gpu_hours", "training_gpu_hours", "gpu_hours", "training_cpu_hours")
+EFFICIENCY = ("efficiency", "efficiency_low", "efficiency_high")
 
 
 def costs(table: Mapping) -> list[dict]:
-    """A row per mix: mix and `COST`. Seconds are of one run; gain is what its loss lies below the reference's."""
-    return [{"mix": row["mix"], **{key: _gain(row) if key == "gain" else row[key] for key in COST}}
-            for row in table["mixes"]]  # fmt: skip
+    """A row per mix: mix, `COST`, `HOURS`, and beside them what it is worth: `EFFICIENCY`, in words, with its caveat.
+
+    Seconds and hours of training are of one run, those of generation of all its text; gain is what its loss lies below
+    the reference's.
+    """
+    return [
+        {
+            "mix": row["mix"],
+            **{key: _gain(row) if key == "gain" else row[key] for key in (*COST, *HOURS)},
+            **{key: row[key] if row["verdict"] in TOLD else None for key in EFFICIENCY},
+            "data efficiency": describe(row),
+            "to bear in mind": "; ".join(caveats(row)),
+        }
+        for row in table["mixes"]
+    ]
 
 
 def passes(table: Mapping) -> list[dict]:

@@ -167,6 +167,7 @@ def train(study: str, order: dict[str, Any]) -> Ref:
     """One pre-training run from scratch, evaluated and read for early signs; a child of the study's MLflow run."""
     from palimpsest.config import load_study
     from training import signs
+    from training.costs import run_cost
     from training.pretrain import train
     from training.track import child
     from training.waves import tags as search_tags
@@ -178,6 +179,7 @@ def train(study: str, order: dict[str, Any]) -> Ref:
         with child(loaded, order["parent"], run, [*inputs.values()], map_index=index, tags=tags) as tracker:
             keep_links(MLflow=f"#/runs/{tracker.run_id}")
             trained = train(loaded, lake, **inputs, run=run, tracker=tracker)
+            tracker.log_metrics(run_cost(trained), run["steps"])
             further = _open(lake, order["refs"], "split", "tokens")
             tracker.log_metrics(signs.metrics(signs.read(loaded, lake, **further, run=trained).extra), run["steps"])
             return trained.ref

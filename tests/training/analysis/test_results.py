@@ -16,7 +16,7 @@ from training import track
 from training.analysis import markdown, results
 from training.analysis.publish import metrics, tables, tags
 from training.analysis.report import load_table, report
-from training.analysis.words import SETS, loss_text, render_table
+from training.analysis.words import SETS, describe, loss_text, render_table
 from training.pretrain import plan_runs, train
 
 
@@ -139,6 +139,24 @@ def test_cost_is_that_of_the_layouts_own_generations_and_the_runs_own_compute(re
     assert row["gain_per_pflop"] == pytest.approx(gain / (row["flops"] / 1e15))
     assert row["gain_per_mtoken"] == pytest.approx(gain / (720 / 1e6))
     assert rows["real"]["gain_per_pflop"] is None and rows["real"]["generated_tokens"] == 0
+
+
+def test_what_each_multiple_cost_stands_beside_it(reported):
+    """On a CPU, with recorded text: no GPU took part, and that is not the same as not knowing."""
+    table, page = load_table(reported), reported.file("report.html").read_text()
+    row = by_mix(table)["simple_8"]
+    assert row["training_cpu_hours"] == pytest.approx(14.2 / 3600)
+    assert (row["generation_gpu_hours"], row["training_gpu_hours"], row["gpu_hours"]) == (0, 0, 0)
+    told = next(line for line in markdown.multiples(table).splitlines() if line.startswith("| simple_8 |"))
+    assert told.startswith(f"| simple_8 | {describe(row)} | 0.0 | 0.0 | 0.0 | 0.0039 | {row['reason']}")
+    assert "What each multiple cost" in page and "<td>0.0039</td>" in page
+    logged = tables(table)["cost.json"]
+    place = logged["mix"].index("simple_8")
+    assert logged["efficiency"][place] == row["efficiency"] and logged["data efficiency"][place] == describe(row)
+    assert logged["to bear in mind"][place].startswith(row["reason"]) and logged["gpu_hours"][place] == 0
+    found = metrics(table)
+    assert found["training_cpu_hours/simple_8"] == row["training_cpu_hours"] and found["best/gpu_hours"] == 0
+    assert found["total/training_cpu_hours"] == pytest.approx(14.2 * len(table["runs"]) / 3600)
 
 
 def test_a_mix_unlike_the_reference_in_more_than_its_data_is_marked(reported):
