@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from palimpsest import slices
+from palimpsest import hub, slices
 from palimpsest import tokenizer as tok
 from palimpsest.config import ConfigError, Study, resolve
 from palimpsest.lake import Facts, Lake, LakeError, Published, Rows, digest_file
@@ -166,14 +166,30 @@ def _existing(study: Study, key: str, file: str) -> Path:
 
 
 def _tokenizer(study: Study, train: pa.Table, file: Path):
-    if study.tokenizer.path:
-        given = _existing(study, "tokenizer.path", study.tokenizer.path)
+    given = _given(study)
+    if given is None:
+        tok.train(train["text"].to_pylist(), study.tokenizer.vocab_size).save(str(file))
+    else:
         shutil.copyfile(given, file)
         if study.tokenizer.end:
             file.write_text(_renamed(given, study.tokenizer.end), encoding="utf-8")
-    else:
-        tok.train(train["text"].to_pylist(), study.tokenizer.vocab_size).save(str(file))
     return tok.load(file)
+
+
+def _given(study: Study) -> Path | None:
+    """The tokenizer.json that the study names; None where it has one trained."""
+    named = study.tokenizer
+    if named.path:
+        return _existing(study, "tokenizer.path", named.path)
+    if not named.hub:
+        return None
+    found = hub.fetch(named.hub, TOKENIZER, named.revision, "name a local copy as tokenizer.path")
+    if found is None:
+        raise ConfigError(
+            f"{study.path}: tokenizer.hub: '{named.hub}' has no {TOKENIZER} at {named.revision[:12]}; name a model "
+            "that has one, or make it and name it as tokenizer.path"
+        )
+    return found
 
 
 def _renamed(given: Path, end: str) -> str:

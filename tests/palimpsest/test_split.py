@@ -3,6 +3,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from huggingface_hub import constants
 
 from palimpsest import tokenizer as tok
 from palimpsest.config import ConfigError
@@ -105,8 +106,51 @@ def test_a_tokenizer_may_call_the_end_of_a_document_otherwise(lake, make_study, 
     trained.save(str(file))
     with pytest.raises(LakeError, match="own.json: has a token .* itself; take tokenizer.end out"):
         split(make_study(tokenizer={"path": str(file), "end": "page"}), lake, documents=[documents])
-    with pytest.raises(ValueError, match="'end' names a token of the file 'path', and there is none"):
+    with pytest.raises(ValueError, match="'end' names a token of the tokenizer in 'path' or 'hub', and there is none"):
         make_study(tokenizer={"end": "</s>"})
+
+
+def test_a_tokenizer_of_the_hub_is_that_of_one_commit(lake, make_study, documents, tmp_path, monkeypatch):
+    """From the hub's own cache, as a machine without network has it; nothing else is in it."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    commits = ["a" * 40, "b" * 40]
+    texts = ("some words of a page", "some words of a page and many others beside them")
+    for text, commit in zip(texts, commits, strict=True):
+        folder = tmp_path / "models--org--name" / "snapshots" / commit
+        folder.mkdir(parents=True)
+        trained = tok.train([text], 512).to_str().replace(tok.BOUNDARY, "<|end_of_text|>")
+        (folder / "tokenizer.json").write_text(trained)
+
+    def published(**named):
+        named |= {"hub": "org/name", "end": "<|end_of_text|>"}
+        return split(make_study(tokenizer=named), lake, documents=[documents])
+
+    first, second = (published(revision=commit) for commit in commits)
+    sizes = [tok.load(found.file("tokenizer.json")).get_vocab_size() for found in (first, second)]
+    assert sizes[0] < sizes[1] and first.digest != second.digest
+    assert published(revision=commits[0]).uri == first.uri
+    with pytest.raises(ConfigError, match=r"HF_HUB_OFFLINE is set; unset it; or name a local copy as tokenizer\.path"):
+        published(revision="c" * 40)
+    absent = tmp_path / "models--org--name" / ".no_exist" / ("d" * 40)
+    absent.mkdir(parents=True)
+    (absent / "tokenizer.json").touch()
+    with pytest.raises(ConfigError, match=r"tokenizer\.hub: 'org/name' has no tokenizer\.json at dddddddddddd"):
+        published(revision="d" * 40)
+
+
+@pytest.mark.parametrize(
+    ("named", "reason"),
+    [
+        ({"hub": "org/name"}, "'hub' and 'revision' go together"),
+        ({"revision": "a" * 40}, "'hub' and 'revision' go together"),
+        ({"hub": "org/name", "revision": "main"}, "pattern"),
+        ({"hub": "org/name", "revision": "a" * 40, "path": "own.json"}, "'path' and 'hub' both name a tokenizer"),
+    ],
+    ids=["no revision", "no hub", "a branch", "both"],
+)
+def test_a_tokenizer_of_the_hub_is_named_in_full(make_study, named, reason):
+    with pytest.raises(ValueError, match=reason):
+        make_study(tokenizer=named)
 
 
 def test_a_tokenizer_without_boundary_or_not_a_tokenizer_is_refused(lake, make_study, documents, tmp_path):

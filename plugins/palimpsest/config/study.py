@@ -24,15 +24,23 @@ class Tokenizer(Strict):
     vocab_size: int = Field(default=32_768, ge=512)
     path: str | None = None
     """A tokenizer.json to load in place of training one on the study's real documents."""
+    hub: str | None = Field(default=None, pattern=r"^[\w.-]+(/[\w.-]+)?$", exclude_if=lambda found: found is None)
+    """Or that of a model on the hub, like meta-llama/Llama-3.1-8B, with 'revision': both are in the study's key."""
+    revision: str | None = Field(default=None, pattern=r"^[0-9a-f]{40}$", exclude_if=lambda found: found is None)
+    """The hub model's commit in full: a branch would be another tokenizer tomorrow."""
     end: str | None = Field(default=None, min_length=1, exclude_if=lambda found: found is None)
-    """What 'path' calls the token that ends a document, where not <|endoftext|>: <|end_of_text|> (Llama 3), </s>. The
-    study's copy calls it <|endoftext|>; ids stay. It stands between documents, so it begins the next as well; a token
-    of the tokenizer's own for the beginning is not used."""
+    """What 'path' or 'hub' calls the token that ends a document, where not <|endoftext|>: <|end_of_text|> (Llama 3),
+    </s>. The study's copy calls it <|endoftext|>; ids stay. It stands between documents, so it begins the next as well;
+    a token of the tokenizer's own for the beginning is not used."""
 
     @model_validator(mode="after")
     def _of_a_file(self) -> Tokenizer:
-        if self.end and not self.path:
-            raise ValueError("'end' names a token of the file 'path', and there is none")
+        if self.path and self.hub:
+            raise ValueError("'path' and 'hub' both name a tokenizer; take one of them out")
+        if bool(self.hub) != bool(self.revision):
+            raise ValueError("'hub' and 'revision' go together: the model, and its commit in full (40 digits)")
+        if self.end and not (self.path or self.hub):
+            raise ValueError("'end' names a token of the tokenizer in 'path' or 'hub', and there is none")
         return self
 
 

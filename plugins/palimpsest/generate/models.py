@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from palimpsest import hub
 from palimpsest.config import ConfigError, Server, resolve
 from palimpsest.lake import Corrupt, Lake, digest_file, digest_json
 from palimpsest.provenance import LINEAGE
@@ -166,28 +167,4 @@ def _beside(server: Server) -> Callable[[str], Path | None]:
 
 
 def _on_hub(model: str, commit: str) -> Callable[[str], Path | None]:
-    def fetch(name: str) -> Path | None:
-        from huggingface_hub import constants, errors, hf_hub_download, try_to_load_from_cache
-
-        known = try_to_load_from_cache(model, name, revision=commit)
-        if known is not None:  # a path, or the mark that this commit has no such file
-            return Path(known) if isinstance(known, str) else None
-        elsewhere = f"; or name a local copy under servers.<name>.tokenizer (model '{model}' at {commit[:12]})"
-        try:
-            return Path(hf_hub_download(model, name, revision=commit))
-        except errors.LocalEntryNotFoundError as error:
-            if constants.HF_HUB_OFFLINE:
-                raise ConfigError(
-                    f"{name} of '{model}' is not in the local cache and HF_HUB_OFFLINE is set; unset it{elsewhere}"
-                ) from error
-            raise ConnectionError(f"the hub cannot be reached for {name} of '{model}': {error}{elsewhere}") from error
-        except errors.EntryNotFoundError:
-            return None
-        except errors.GatedRepoError as error:
-            raise ConfigError(f"'{model}' is gated: accept its licence and set HF_TOKEN{elsewhere}") from error
-        except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
-            raise ConfigError(f"the hub has no '{model}' at that commit, or not for you{elsewhere}") from error
-        except errors.HfHubHTTPError as error:
-            raise ConnectionError(f"the hub failed on {name} of '{model}': {error}{elsewhere}") from error
-
-    return fetch
+    return lambda name: hub.fetch(model, name, commit, "name a local copy under servers.<name>.tokenizer")
