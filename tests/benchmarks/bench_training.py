@@ -39,10 +39,10 @@ from training.step import Feed, Learner
 
 CPU = (Model(layers=2, width=128, mlp=384, heads=2), 2048, 256, 8)
 GPU = {
-    "100M": (Model(layers=8, width=512, mlp=1792, heads=8), 128_256, 4096, 16),
+    "160M": (Model(layers=8, width=512, mlp=1792, heads=8), 128_256, 4096, 16),
     "300M": (Model(layers=12, width=768, mlp=2688, heads=12), 128_256, 4096, 16),
 }
-"""Model, vocabulary, context, windows per step."""
+"""Model, vocabulary, context, windows per step; on a GPU by parameters, embedding and output matrix among them."""
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12, "L40S": 362e12}
 """Dense bf16 FLOP/s, from the vendor's data sheets."""
 ROUNDS, STEPS = 9, 4
@@ -88,7 +88,8 @@ def _compare(name: str, size: tuple[Model, int, int, int], device: torch.device)
                 row = {"name": full, "ours": speed["ours", ours], "peer": speed[peer, theirs], "unit": "tokens/s"}
                 rows.append(row)
     if device.type == "cuda":
-        rows += [_utilisation(name, size, key, found, device) for key, found in sorted(speed.items())]
+        gpu = torch.cuda.get_device_name(device)
+        rows += [utilisation(name, size, " ".join(key), found, gpu) for key, found in sorted(speed.items())]
     return rows
 
 
@@ -105,14 +106,15 @@ def _seconds(loops: dict[tuple[str, str], Loop]) -> dict[tuple[str, str], float]
     return {name: min(found[1:]) for name, found in times.items()}
 
 
-def _utilisation(name, size, key, tokens_per_second, device) -> dict:
+def utilisation(name: str, size: tuple[Model, int, int, int], who: str, tokens_per_second: float, gpu: str) -> dict:
+    """The row of a loop's MFU in percent; of a GPU that `PEAK` does not have, its FLOP/s."""
     config, vocab, context, _ = size
     with torch.device("meta"):
-        flops = Decoder(config, vocab=vocab, context=context).flops_per_token()
-    peak = next((peak for gpu, peak in PEAK.items() if gpu in torch.cuda.get_device_name(device)), None)
-    share = None if peak is None else 100 * tokens_per_second * flops / peak
-    who = " ".join(key)
-    return {"name": f"training {name}: MFU of {who}", "ours": share or float("nan"), "peer": None, "unit": "% of peak"}
+        flops = tokens_per_second * Decoder(config, vocab=vocab, context=context).flops_per_token()
+    peak = next((peak for known, peak in PEAK.items() if known in gpu), None)
+    if peak is None:
+        return {"name": f"training {name}: {who}, peak of {gpu} unknown", "ours": flops, "peer": None, "unit": "FLOP/s"}
+    return {"name": f"training {name}: MFU of {who}", "ours": 100 * flops / peak, "peer": None, "unit": "% of peak"}
 
 
 def _ours(config: Model, vocab: int, sequences: Sequences, dtype: torch.dtype, device: torch.device) -> Loop:
@@ -287,11 +289,15 @@ def write_results(rows: list[dict], device: torch.device) -> Path:
     ]
     for row in rows:
         peer = ["–", "–"] if row["peer"] is None else [f"{row['peer']:,.0f}", f"{row['ours'] / row['peer']:.2f}"]
-        lines.append(f"| {row['name']} | {row['ours']:,.0f} | {peer[0]} | {row['unit']} | {peer[1]} |")
+        lines.append(f"| {row['name']} | {_figure(row)} | {peer[0]} | {row['unit']} | {peer[1]} |")
     kind = name.lower().replace(" ", "-") if is_gpu else "cpu"
     file = REPOSITORY / "docs" / "results" / f"training-{kind}.md"
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return file
+
+
+def _figure(row: dict) -> str:
+    return f"{row['ours']:,.1f}" if row["unit"].startswith("%") else f"{row['ours']:,.0f}"
 
 
 def _paragraphs(text: str) -> list[str]:
@@ -304,7 +310,7 @@ if __name__ == "__main__":
     options = parser.parse_args()
     found = run()
     for row in found:
-        ratio = f"{row['ours'] / row['peer']:.2f}" if row["peer"] else "-"
-        print(f"{row['name']}: {row['ours']:,.0f} {row['unit']}, peer {row['peer'] or 0:,.0f}, ratio {ratio}")
+        beside = f", peer {row['peer']:,.0f}, ratio {row['ours'] / row['peer']:.2f}" if row["peer"] else ""
+        print(f"{row['name']}: {_figure(row)} {row['unit']}{beside}")
     if options.write:
         print(write_results(found, choose_device()))
