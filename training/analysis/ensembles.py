@@ -38,7 +38,7 @@ def fit_members(losses: Choices, level: float = 0.95) -> Fit:
     law, spread = fit(x, y), float(((y - y.mean()) ** 2).sum())
     error = float(sum((law.loss(k) - loss) ** 2 for k, loss in zip(x, y, strict=True)))
     facts: dict = {"points": count, "seeds": count, "r2": 1 - error / spread if spread > 0 else None}
-    said = [reservation(law, x, y), f"its points share {count} members"]
+    said = [reservation(law, x, y)]
     if count >= 4:
         facts |= leave_one_out(x, y) | _jackknife(law, losses, names, level)
     else:
