@@ -149,6 +149,7 @@ def test_waves_run_until_the_certificate_and_the_rest_are_skipped(platform):
     assert len(platform.tracked(final="true")) == 6
     best = next(run for run in points.values() if run.data.tags.get("palimpsest.final"))
     assert float(best.data.params["point.lr"]) == found["centre"]["lr"]
+    assert best.data.metrics["training_cpu_hours"] == best.data.metrics["train_seconds"] / 3600 > 0
 
     again = platform.run()
     assert again["state"] == "success", again["tasks"]
