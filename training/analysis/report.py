@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from palimpsest.config import Study, load_study
 from palimpsest.lake import Facts, Lake, Published
 from training.analysis import edges, pages, resolution, spent
+from training.analysis.amounts import HOURS_OF
 from training.analysis.figures import explain
-from training.analysis.markdown import HOURS_OF
 from training.analysis.publish import log_report
 from training.analysis.rows import schema
 from training.analysis.table import compare_runs
@@ -40,8 +40,8 @@ from training.costs import generation_cost
 from training.waves import final_runs
 
 PARTS = (
-    "contexts edges ensembles figures gaps judged laws lengths markdown members monotone pages paired panels plots "
-    "profile report resolution rows sampling scaling selected series signs spent style table words"
+    "amounts contexts edges ensembles figures gaps judged laws lengths markdown members monotone pages paired panels "
+    "plots profile report resolution rows sampling scaling selected series signs spent style table words"
 )
 CODE = [
     *(f"training/analysis/{name}.py" for name in PARTS.split()),

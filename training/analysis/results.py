@@ -12,6 +12,7 @@ from pathlib import Path
 from palimpsest.config import Study, load_study
 from palimpsest.lake import REPOSITORY, Lake, LakeError, Published
 from training import track
+from training.analysis.amounts import cost, lengths, multiples, passes
 from training.analysis.figures import explain
 from training.analysis.history import as_table
 from training.analysis.markdown import (
@@ -20,14 +21,10 @@ from training.analysis.markdown import (
     TASK,
     ablations,
     contexts,
-    cost,
     differences,
     ensembles,
     gaps,
-    lengths,
     mixes,
-    multiples,
-    passes,
     references,
     reservations,
     rises,

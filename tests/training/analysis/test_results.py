@@ -13,7 +13,7 @@ import pytest
 from palimpsest.lake import Facts, Lake, LakeError
 from tests.training.analysis import planted
 from training import track
-from training.analysis import markdown, results
+from training.analysis import amounts, markdown, results
 from training.analysis.publish import metrics, tables, tags
 from training.analysis.report import load_table, report
 from training.analysis.words import SETS, describe, loss_text, render_table
@@ -127,7 +127,7 @@ def test_lengths_of_every_stream_are_told_beside_the_context(reported):
     assert found["versions_per_window/stitched_8/stitched_8"] == stitched["versions_per_window"]
     assert "How long the texts are" in page and "450, 450, 450, 450" in page
     told = "| stitched_8 | stitched_8 | 64 | 180: 50, 50, 50, 50 | 20: 450, 450, 450, 450 | 0.0% | 100.0% | 2."
-    assert told in markdown.lengths(table)
+    assert told in amounts.lengths(table)
     assert {"mix", "stream", "context", "documents_p90"} <= set(tables(table)["lengths.json"])
 
 
@@ -147,7 +147,7 @@ def test_what_each_multiple_cost_stands_beside_it(reported):
     row = by_mix(table)["simple_8"]
     assert row["training_cpu_hours"] == pytest.approx(14.2 / 3600)
     assert (row["generation_gpu_hours"], row["training_gpu_hours"], row["gpu_hours"]) == (0, 0, 0)
-    told = next(line for line in markdown.multiples(table).splitlines() if line.startswith("| simple_8 |"))
+    told = next(line for line in amounts.multiples(table).splitlines() if line.startswith("| simple_8 |"))
     assert told.startswith(f"| simple_8 | {describe(row)} | 0.0 | 0.0 | 0.0 | 0.0039 | {row['reason']}")
     assert "What each multiple cost" in page and "<td>0.0039</td>" in page
     logged = tables(table)["cost.json"]
