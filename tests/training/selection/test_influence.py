@@ -21,8 +21,8 @@ from training.selection.target import TARGET
 from training.short import Trainer
 
 MODEL = {"layers": 1, "width": 32, "mlp": 64, "heads": 2}
-ASKED = {"model": MODEL, "steps": 160, "context": 256, "batch": 4, "optimizer": {"lr": 0.01}}
-PROBED = {"probes": 130, "reference_tokens": 8_000}
+ASKED = {"model": MODEL, "steps": 240, "context": 256, "batch": 4, "optimizer": {"lr": 0.01}}
+PROBED = {"probes": 130, "reference_tokens": 10_000}
 
 
 def study_of(**changes) -> Study:
@@ -47,7 +47,7 @@ def scored(tmp_path_factory, planted, tokenizer):
 
 @pytest.fixture(scope="module")
 def rows(scored):
-    found = pq.read_table(scored.file("weights.parquet")).to_pylist()
+    found = [row for row in pq.read_table(scored.file("weights.parquet")).to_pylist() if row["method"] == "influence"]
     return [row | {"influence": json.loads(row["features"])["influence"]} for row in found]
 
 
@@ -58,7 +58,7 @@ def auroc(rows, planted, bad: str, value: str) -> float:
     return roc_auc_score([kinds[row["id"]] == "good" for row in own], [row[value] for row in own])
 
 
-@pytest.mark.parametrize(("bad", "measured", "told"), [("shuffled", 0.65, 0.65), ("boilerplate", 0.95, 0.95)])
+@pytest.mark.parametrize(("bad", "measured", "told"), [("shuffled", 0.7, 0.65), ("boilerplate", 0.95, 0.95)])
 def test_a_step_on_text_like_the_target_helps_it_more(rows, planted, bad, measured, told):
     assert auroc(rows, planted, bad, "influence") >= measured
     assert auroc(rows, planted, bad, "score") >= told, "as the regression has it"
@@ -76,7 +76,7 @@ def test_the_training_and_every_reading_are_what_it_costs(scored):
     told = scored.extra["methods"]["influence"]
     weights = 4 * 32 * 32 + 3 * 32 * 64 + 32 * 512
     training, readings = ASKED["steps"] * ASKED["batch"] * ASKED["context"], 131 * PROBED["reference_tokens"] / 3
-    least, most = training + 0.8 * readings, training + readings + 130 * 257
+    least, most = training + 0.5 * readings, training + readings + 130 * 257
     assert 6 * weights * least < told["flops"] < 1.5 * 6 * weights * most
     assert told["seconds"] > 0
     assert told["figures"]["rank correlation of score and value"] > 0.2
