@@ -7,7 +7,7 @@ being trained, again at each stage; here a ridge regression on hashed words and 
 from a model of its own.
 
 Steps are small. A whole one on a single text overshoots and costs the target more than it gains, and then what moves
-the model least looks best: boilerplate.
+the model least, such as boilerplate, can look best.
 """
 
 from __future__ import annotations
