@@ -1,4 +1,4 @@
-"""The Dag of the testbed on which ways to select are held against what was measured before."""
+"""A Dag per testbed, on which ways to select are held against what was measured before."""
 
 from __future__ import annotations
 
@@ -8,35 +8,55 @@ from airflow.sdk import dag
 
 from palimpsest_airflow.tasks import common, testbed
 
-SEEDS = 10
-DOC = f"""
-Which ways to select find good digits among bad ones: learned weights (MTS), their baselines, and simpler ways.
+TESTBEDS = {
+    "digits": {
+        "about": "Which ways to select find good digits among bad ones",
+        "what": "Scikit-learn's digits, 4,000 generated ones of known quality among them: noise of the gradient that "
+        "weights are learned by, what features tell, accuracy of every arm; minutes of one thread per seed",
+        "reads": "nothing but scikit-learn's digits",
+        "writes": "`quality`, `noise`, `simple`, `learned`, `batches`",
+        "seeds": 10,
+    },
+    "docs": {
+        "about": "Which scores find clean documentation among degraded texts",
+        "what": "CPython's help topics and docstrings, half of what is chosen from degraded in known ways: perplexity "
+        "of a word trigram of what each score keeps, at one budget of tokens; minutes of one thread per seed",
+        "reads": "nothing but the documentation of the Python that runs it",
+        "writes": "`texts`, `simple`, `pvm`, `mts`",
+        "seeds": 5,
+    },
+}
+DOC = """
+{about}: learned weights (MTS), their baselines, and simpler ways.
 
-**What** Scikit-learn's digits, 4,000 generated ones of known quality among them, {SEEDS} seeds: noise of the gradient
-that weights are learned by, what features tell, accuracy of every arm; minutes of one thread per seed.
+**What** {what}; {seeds} seeds.
 
-**Reads** nothing but scikit-learn's digits
+**Reads** {reads}
 
-**Writes** (lake) `testbeds/digits/quality`, `noise`, `simple`, `learned`, `batches` per seed, and `report`; (MLflow)
-experiment `testbed_digits`. `python -m training testbed digits` then copies the page to `docs/results`.
+**Writes** (lake, `testbeds/{name}/`) {writes} per seed, and `report`; (MLflow) experiment `testbed_{name}`.
+`python -m training testbed {name}` then copies the page to `docs/results`.
 
 **When it is red** `measure`: the log's last line says what; what is published is not measured again, so clear the task.
 """
 
 
-@dag(
-    dag_id="testbed_digits",
-    description="Which ways to select find good digits among bad ones",
-    doc_md=DOC,
-    schedule=None,
-    start_date=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
-    catchup=False,
-    max_active_runs=1,
-    default_args={**common.DEFAULTS, "owner": "pretraining"},
-    tags=["testbed"],
-)
-def pipeline():
-    testbed.report(testbed.measure.expand(seed=list(range(SEEDS))))
+def build(name: str, told: dict):
+    @dag(
+        dag_id=f"testbed_{name}",
+        description=told["about"],
+        doc_md=DOC.format(name=name, **told),
+        schedule=None,
+        start_date=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+        catchup=False,
+        max_active_runs=1,
+        default_args={**common.DEFAULTS, "owner": "pretraining"},
+        tags=["testbed"],
+    )
+    def pipeline():
+        testbed.report(name, testbed.measure.partial(name=name).expand(seed=list(range(told["seeds"]))))
+
+    return pipeline()
 
 
-pipeline()
+for name, told in TESTBEDS.items():
+    build(name, told)

@@ -5,7 +5,7 @@ Every command reads what the stage before it published last, and does nothing wh
 Over several machines that see one lake: PALIMPSEST_NODES and PALIMPSEST_RENDEZVOUS set on all of them, and on all but
 the first ``python -m training join NUMBER`` (docs/pretraining.md).
 ``python -m training rounds LOOP`` reports on a loop, ``python -m training collapse`` on the loops of word trigrams,
-``python -m training labelled NAME`` on a labelled study. ``python -m training testbed digits`` measures ways to select.
+``python -m training labelled NAME`` on a labelled study. ``python -m training testbed docs`` measures ways to select.
 ``python -m training export CHECKPOINT FOLDER`` turns a checkpoint into a Hugging Face Llama folder.
 """
 
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from training import quote
-    from training.testbeds.stage import PARTS
+    from training.testbeds.registry import TESTBEDS
 
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -65,11 +65,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.set_defaults(command=_rounds)
     text = "docs/results/collapse.md: the word trigrams of 'python -m palimpsest guard experiment', from the lake"
     commands.add_parser("collapse", help=text, description=text).set_defaults(command=_collapse)
-    text = "docs/results/selection_digits.md: ways to select on digits of known quality, a dataset per seed and part"
+    text = "docs/results/testbed_NAME.md: ways to select on data of known quality, a dataset per seed and part"
     sub = commands.add_parser("testbed", help=text, description=text)
-    sub.add_argument("name", choices=["digits"])
+    sub.add_argument("name", choices=TESTBEDS)
     sub.add_argument("--seeds", type=_count, default=10, help="0 to this less 1 (default: 10)")
-    sub.add_argument("--parts", nargs="+", choices=PARTS, help="measure these alone; the page has all that there is")
+    sub.add_argument("--parts", nargs="+", metavar="PART", help="measure these alone; the page has all that there is")
     sub.set_defaults(command=_testbed)
     sub = commands.add_parser("labelled", help="a labelled study's report card: table, plots, page")
     sub.add_argument("name")
@@ -106,9 +106,10 @@ def _collapse(options: argparse.Namespace) -> None:
 
 
 def _testbed(options: argparse.Namespace) -> None:
+    from training.testbeds.registry import TESTBEDS
     from training.testbeds.stage import main
 
-    print(main(options.seeds, options.parts or ()))
+    print(main(TESTBEDS[options.name], options.seeds, options.parts or ()))
 
 
 def _count(text: str) -> int:

@@ -132,12 +132,12 @@ class _Probing:
     """Models of the study's probe, one after the other, judged by one held-out text."""
 
     def __init__(self, study: Study, tests: Mapping[str, Documents], vocabulary: int, boundary: int) -> None:
-        self._trainer = Trainer(study, study.guard.probe, vocabulary, boundary)
+        self._trainer = Trainer(study.training, study.guard.probe, vocabulary, boundary)
         self.held_out = _held_out(tests, boundary, study.guard.probe.context)
 
     def losses(self, name: str, documents: Documents, seed: int) -> dict[str, float]:
         """Nats per token of held-out text, by domain and ('') of all, under a fresh model of the documents."""
-        block = self._trainer.study.training.block
+        block = self._trainer.training.block
         model, _ = self._trainer.train(f"probe {name}", {"probe": documents}, seed=seed, block=block)
         nats = token_losses(model, self.held_out, self._trainer.dtype)
         if not np.isfinite(nats).all():

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import torch
 
 from palimpsest import tokenizer as tok
-from palimpsest.config import Study
+from palimpsest.config import Study, Training
 from palimpsest.lake import Facts, Published
 from palimpsest.packing import Windows, pack
 from palimpsest.provenance import write_lineage
@@ -64,7 +64,7 @@ def write_run(
     )
     feed = open_feed(study, tokens, run)
     with memory_named(run["run"], "making the model", training):
-        learner = make_learner(study, run["seed"], facts["vocabulary"], device, dtype, group)
+        learner = make_learner(study.training, run["seed"], facts["vocabulary"], device, dtype, group)
     trained = fit(run["run"], learner, feed, held_out, training, checkpoints, tracker=tracker, progress=progress)
 
     if group.world > 1 and training.parallel == "fsdp":
@@ -121,10 +121,9 @@ def _packed(study: Study, tokens: Published, stream: dict) -> Windows:
 
 
 def make_learner(
-    study: Study, seed: int, vocab: int, device: torch.device, dtype: torch.dtype, group: Group = ALONE
+    training: Training, seed: int, vocab: int, device: torch.device, dtype: torch.dtype, group: Group = ALONE
 ) -> Learner:
     """A fresh model, its optimizer and, with several processes, its wrapper."""
-    training = study.training
     model = Decoder(
         training.model,
         vocab=vocab,

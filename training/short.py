@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from palimpsest.config import ShortTraining, Study, Training
+from palimpsest.config import ShortTraining, Training
 from training import data
 from training.evaluate import HeldOut, batched, token_losses
 from training.loop import LOG_SECONDS, choose_device, choose_precision
@@ -28,9 +28,9 @@ log = logging.getLogger(__name__)
 class Trainer:
     """Models of one shape and start, trained for as many steps each on other text."""
 
-    def __init__(self, study: Study, asked: ShortTraining, vocabulary: int, boundary: int) -> None:
-        own = study.training
-        training = Training(
+    def __init__(self, own: Training, asked: ShortTraining, vocabulary: int, boundary: int) -> None:
+        """``own``: of the study that it is for; its device, precision and threads are taken."""
+        self.training = Training(
             model=asked.model,
             optimizer=asked.optimizer,
             context=asked.context,
@@ -39,7 +39,7 @@ class Trainer:
             compile="off",  # compiling would take longer than it saves
         )
         torch.set_num_threads(own.threads)
-        self.study, self.asked = study.model_copy(update={"training": training}), asked
+        self.asked = asked
         self.vocabulary, self.boundary = vocabulary, boundary
         self.device = choose_device()
         self.dtype = choose_precision(own.precision, self.device)
@@ -59,9 +59,9 @@ class Trainer:
         ``block``: the sequences within which that share is exact (`training.data`); default: all, so that a small share
         too is as many sequences as it says.
         """
-        asked, training = self.asked, self.study.training
+        asked = self.asked
         joined = {key: self._joined(documents) for key, documents in streams.items()}
-        learner = make_learner(self.study, seed, self.vocabulary, self.device, self.dtype)
+        learner = make_learner(self.training, seed, self.vocabulary, self.device, self.dtype)
         shape = {
             "steps": asked.steps,
             "batch": asked.batch,
@@ -70,7 +70,7 @@ class Trainer:
         }
         feed, spoken, loss = Feed(data.mix(joined, f=f, **shape, seed=seed)), time.monotonic(), torch.zeros(())
         for step in range(asked.steps):
-            rate = learning_rate(step, asked.steps, training.optimizer)
+            rate = learning_rate(step, asked.steps, asked.optimizer)
             loss, _ = learner.update(feed.at(step, self.device), rate)
             if time.monotonic() - spoken >= LOG_SECONDS:
                 spoken = time.monotonic()

@@ -87,6 +87,7 @@ def test_training_takes_only_the_shared_modules_of_the_library():
         "guard",
         "guard.cloze",
         "guard.experiment",
+        "guard.corpus",
         "guard.findings",
         "guard.importance",
         "guard.learned",

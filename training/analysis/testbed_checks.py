@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from training.analysis.paired import half_width
+from training.analysis.testbed_seeds import Check, factor, interval, less, middle, over_seeds, values
 
 EVEN_ALL, EVEN_FEW, PEAKED = "even, all of validation", "even, 32 of validation", "peaked, all of validation"
 FLOORED, SHARP, LOSS, ALL = "MTS 1024/1024, floor", "MTS 1024/128", "loss alone 1024/1024", "no selection"
@@ -15,15 +14,6 @@ POSITION, DYNAMICS, TOLD = "position, together", "dynamics, together", "dynamics
 """Names of states, arms and features as `training.testbeds` has them, which cannot be imported here: it loads torch."""
 
 Rows = Sequence[Mapping]
-
-
-@dataclass(frozen=True)
-class Check:
-    """Something that an implementation has to meet."""
-
-    asked: str
-    found: str
-    holds: bool
 
 
 def checks(tables: Mapping[str, Rows]) -> list[Check]:
@@ -94,40 +84,3 @@ def gsnr(rows: Rows, state: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     own = [row for row in rows if row["state"] == state]
     ratio, effective = values(own, "meta", "ratio"), values(own, "meta", "effective")
     return {n: (np.maximum(over_seeds(ratio[n]), 1e-4), over_seeds(effective[n])) for n in sorted(ratio)}
-
-
-def values(rows: Rows, by: str, name: str) -> dict:
-    """By ``by``, and then by seed, what ``name`` came to; those that have none are left out."""
-    found: dict = {}
-    for row in sorted(rows, key=lambda row: row["seed"]):
-        if row[name] is not None:
-            found.setdefault(row[by], {})[row["seed"]] = row[name]
-    return found
-
-
-def over_seeds(by_seed: Mapping[int, float]) -> np.ndarray:
-    return np.array(list(by_seed.values()))
-
-
-def less(found: Mapping, first: str, second: str) -> np.ndarray:
-    """The differences of the seeds that both have."""
-    return np.array([value - found[second][seed] for seed, value in found[first].items() if seed in found[second]])
-
-
-def middle(numbers: np.ndarray) -> float:
-    """The geometric mean."""
-    return float(np.exp(np.log(numbers).mean()))
-
-
-def interval(numbers: np.ndarray, sign: str = "") -> str:
-    """The mean and its interval."""
-    mean, margin = numbers.mean(), half_width(numbers)
-    bounds = "" if margin is None else f" ({mean - margin:{sign}.3f} to {mean + margin:{sign}.3f})"
-    return f"{mean:{sign}.3f}{bounds}"
-
-
-def factor(numbers: np.ndarray) -> str:
-    """The geometric mean of ratios and its interval."""
-    mean, margin = np.log(numbers).mean(), half_width(np.log(numbers))
-    bounds = "" if margin is None else f" ({np.exp(mean - margin):.2f} to {np.exp(mean + margin):.2f})"
-    return f"{np.exp(mean):.2f}{bounds}"

@@ -1,4 +1,4 @@
-"""The figures of a testbed: what the hypergradient still tells, who has the weight, which features carry it."""
+"""Figures of testbeds: what the hypergradient still tells, who has the weight, which features carry it."""
 
 from __future__ import annotations
 
@@ -14,29 +14,30 @@ import numpy as np
 
 from training.analysis.plots import save
 from training.analysis.style import COLOURS, DASHED, INK, STYLE, WIDTH
-from training.analysis.testbed_checks import FLOORED
 
 Rows = Sequence[Mapping]
-BATCHES = ("MTS 64/64", "MTS 256/256", "MTS 1024/1024", FLOORED)
-SORTS = ("real", "good", "mislabelled", "noise", "rotated", "mean")
-"""As `training.testbeds.digits` has them, which cannot be imported here: it loads torch."""
 LEAST_EFFECTIVE = 32
-"""As `training.meta.diagnosis` has it, which does so too."""
+"""As `training.meta.diagnosis` has it, which cannot be imported here: it loads torch."""
 SHOWN = 12
 
+Plot = Callable[[Mapping[str, Rows]], plt.Figure | None]
+Figures = Mapping[str, tuple[str, str, Plot]]
+"""By name title, caption and drawing, which is none where nothing was measured."""
 
-def draw(tables: Mapping[str, Rows], directory: Path) -> list[str]:
-    """Write the figures; their names, in reading order."""
+
+def draw(figures: Figures, tables: Mapping[str, Rows], directory: Path) -> list[str]:
+    """Write those that there are rows for; their names, in reading order."""
     with plt.rc_context(STYLE):
-        names = [name for name, (_, _, plot) in FIGURES.items() if save(plot(tables), name, directory)]
+        names = [name for name, (_, _, plot) in figures.items() if save(plot(tables), name, directory)]
     for name in names:
         (directory / f"{name}.svg").unlink()  # the page shows the PNG
     return names
 
 
-def _noise(tables: Mapping[str, Rows]) -> plt.Figure:
+def noise(tables: Mapping[str, Rows], arms: Sequence[str]) -> plt.Figure:
+    """GSNR and effective examples over the steps."""
     figure, (above, below) = plt.subplots(2, 1, figsize=(WIDTH, 5.6), sharex=True, layout="constrained")
-    for colour, arm in zip(COLOURS, BATCHES, strict=False):
+    for colour, arm in zip(COLOURS, arms, strict=False):
         rows = [row for row in tables["trace"] if row["arm"] == arm]
         for axes, name in ((above, "mts/gsnr"), (below, "mts/effective")):
             steps, values = _over_steps(rows, name)
@@ -53,11 +54,13 @@ def _noise(tables: Mapping[str, Rows]) -> plt.Figure:
     return figure
 
 
-def _weights(tables: Mapping[str, Rows]) -> plt.Figure:
+def weights(tables: Mapping[str, Rows], arm: str, sorts: Sequence[str]) -> plt.Figure:
+    """The mean weight of each sort of example over the steps."""
     figure, axes = plt.subplots(figsize=(WIDTH, 3.8), layout="constrained")
-    rows = [row for row in tables["trace"] if row["arm"] == FLOORED]
-    for colour, sort in zip(COLOURS, SORTS, strict=False):
-        axes.plot(*_over_steps(rows, f"mts/weight_{sort}"), color=colour, label=sort, linewidth=1.7)
+    rows = [row for row in tables["trace"] if row["arm"] == arm]
+    for number, sort in enumerate(sorts):
+        style = {"color": COLOURS[number % len(COLOURS)], "linestyle": "-" if number < len(COLOURS) else DASHED}
+        axes.plot(*_over_steps(rows, f"mts/weight_{sort}"), **style, label=sort, linewidth=1.7)
     axes.axhline(1, color=INK, linestyle=DASHED, linewidth=1)
     axes.set_xlabel("step")
     axes.set_ylabel("mean weight, of the pool 1")
@@ -66,10 +69,11 @@ def _weights(tables: Mapping[str, Rows]) -> plt.Figure:
     return figure
 
 
-def _carried(tables: Mapping[str, Rows]) -> plt.Figure:
+def carried(tables: Mapping[str, Rows], arm: str) -> plt.Figure:
+    """AUROC that is lost where a feature is shuffled."""
     found: dict[str, list[float]] = {}
     for row in tables["carried"]:
-        if row["arm"] == FLOORED:
+        if row["arm"] == arm:
             found.setdefault(row["feature"], []).append(row["lost"])
     shown = sorted(found.items(), key=lambda pair: -np.mean(pair[1]))[:SHOWN][::-1]
     figure, axes = plt.subplots(figsize=(WIDTH, 0.9 + 0.27 * len(shown)), layout="constrained")
@@ -89,20 +93,3 @@ def _over_steps(rows: Rows, name: str) -> tuple[list[int], list[float]]:
         if row[name] is not None:
             found.setdefault(row["step"], []).append(row[name])
     return sorted(found), [float(np.mean(found[step])) for step in sorted(found)]
-
-
-FIGURES: dict[str, tuple[str, str, Callable[[Mapping[str, Rows]], plt.Figure]]] = {
-    "noise": (
-        "Signal over noise, and effective examples, while weights are learned",
-        "Means over seeds; 8 independent gradients every 100 steps, so a trend. Dashed: 32 examples, below which the "
-        "alarm rings.",
-        _noise,
-    ),
-    "weights": ("Who has the weight", f"{FLOORED}; means over seeds, whole pool.", _weights),
-    "features": (
-        "Which features carry it",
-        f"{FLOORED}, at the end: AUROC of good against bad that is lost where a feature is shuffled; points are seeds.",
-        _carried,
-    ),
-}
-"""Title, caption and drawing of each."""

@@ -14,12 +14,8 @@ from training.analysis.testbed_checks import (
     PEAKED,
     SHARP,
     gsnr,
-    interval,
-    less,
-    middle,
-    over_seeds,
-    values,
 )
+from training.analysis.testbed_seeds import interval, less, middle, over_seeds, spread, values
 
 PAIRS = (
     (FLOORED, "random", "selection itself, at as many examples"),
@@ -37,19 +33,14 @@ PAIRS = (
 
 Rows = Sequence[Mapping]
 
-CHECK = {
-    "asked": lambda c: c.asked,
-    "found": lambda c: c.found,
-    "": lambda c: "met" if c.holds else "**not met**",
-}
 ARM = {
     "arm": lambda r: r["arm"],
-    "retrained on its choice": lambda r: _spread(r["retrained"]),
-    "online": lambda r: _spread(r["online"]),
-    "at least stopping loss": lambda r: _spread(r["stopped"]),
-    "AUROC": lambda r: _spread(r["auroc"]),
+    "retrained on its choice": lambda r: spread(r["retrained"]),
+    "online": lambda r: spread(r["online"]),
+    "at least stopping loss": lambda r: spread(r["stopped"]),
+    "AUROC": lambda r: spread(r["auroc"]),
     "seeds": lambda r: len(r["retrained"]),
-    "B_eff/N": lambda r: _spread(r["share"], 2),
+    "B_eff/N": lambda r: spread(r["share"], 2),
     "seeds with alarms": lambda r: "–" if r["alarms"] is None else f"{sum(a > 0 for a in r['alarms'])}",
     "CPU seconds": lambda r: f"{np.mean(r['cpu_seconds']):.1f}",
 }
@@ -59,7 +50,7 @@ PAIR = {
     "retrained": lambda r: interval(r["retrained"], "+"),
     "online": lambda r: "–" if r["online"] is None else interval(r["online"], "+"),
 }
-FEATURE = {"feature": lambda r: r[0], "AUROC": lambda r: _spread(r[1])}
+FEATURE = {"feature": lambda r: r[0], "AUROC": lambda r: spread(r[1])}
 
 
 def by_arm(rows: Rows) -> list[dict]:
@@ -109,9 +100,3 @@ def by_feature(rows: Rows) -> list[tuple[str, np.ndarray]]:
     """Features and their AUROC over the seeds, the best first."""
     found = {name: over_seeds(own) for name, own in values(rows, "feature", "auroc").items()}
     return sorted(found.items(), key=lambda pair: -pair[1].mean())
-
-
-def _spread(values: np.ndarray | None, places: int = 3) -> str:
-    if values is None:
-        return "–"
-    return f"{values.mean():.{places}f}" + (f" ± {values.std(ddof=1):.{places}f}" if len(values) > 1 else "")

@@ -8,8 +8,9 @@ each example's gradient points the same way, and abar = sum p_j a_j,
     dL_val / dw_i = -alpha / S (a_i - abar),  S = sum w,     so     grad_phi = -alpha Cov_p(a, grad log w).
 
 All a_i are one forward derivative (jvp) of the losses in the direction of grad L_val: no graph of second order is
-built, and nothing is approximated for a step of gradient descent, with momentum or without. Several processes
-normalise together: only S and abar cross between them, and the gradients are added up.
+built, and nothing is approximated for a step of gradient descent, with momentum or without. A learner that scales each
+parameter's step (AdamW) does so with grad L_val too; the scales are held fixed, as if they were given. Several
+processes normalise together: only S and abar cross between them, and the gradients are added up.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from torch.func import functional_call, jvp
 Parameters = Mapping[str, Tensor]
 Losses = Callable[[Parameters], Tensor]
 """Loss of each example of a batch, (N,), under these parameters of the learner."""
+Moves = Callable[[Parameters], tuple[Parameters, Parameters]]
+"""Of a gradient: where a step down it leads the learner, and how far it moves each parameter per unit of gradient."""
 Sum = Callable[[Tensor], Tensor]
 """The sum of a tensor over all processes."""
 FLOOR = 0.05
@@ -57,13 +60,23 @@ class Hypergradient:
     weights: Tensor
     """(N,) of this process's examples."""
     alignment: Tensor
-    """(N,) a_i of the module's formula."""
+    """(N,) how much a step of each example by itself would lower the validation loss: alpha a_i of the formula."""
     validation: Tensor
     """L_val at theta'."""
 
     @property
     def flat(self) -> Tensor:
         return torch.cat([part.reshape(-1) for part in self.gradient.values()])
+
+
+def descent(rate: float, base: Parameters) -> Moves:
+    """Gradient descent from ``base``: where the learner is, or where momentum alone would take it."""
+
+    def moves(gradient: Parameters) -> tuple[Parameters, Parameters]:
+        ahead = {name: base[name].detach() - rate * part for name, part in gradient.items()}
+        return ahead, {name: torch.full_like(part, rate) for name, part in gradient.items()}
+
+    return moves
 
 
 def alone(value: Tensor) -> Tensor:
@@ -77,17 +90,15 @@ def hypergradient(
     theta: Parameters,
     training: Losses,
     validation: Losses,
-    rate: float,
+    moves: Moves,
     *,
-    base: Parameters | None = None,
     exact: bool = True,
     over: Sum = alone,
 ) -> Hypergradient:
     """The gradient at ``theta`` of one batch: ``features`` (N, F) and ``training`` are of its examples in one order.
 
-    ``base``: where momentum alone would take the learner, if it has any. ``exact`` False takes a central difference in
-    place of the forward derivative: for models whose operations have none. ``over`` adds up over processes, each of
-    which has its own part of both batches. The testbed needs neither of these two: so far tests alone give them.
+    ``exact`` False takes a central difference in place of the forward derivative: for models whose operations have
+    none. ``over`` adds up over processes, each of which has its own part of both batches.
     """
     theta = {name: value.detach().requires_grad_() for name, value in theta.items()}
     phi = {name: value.detach().requires_grad_() for name, value in network.named_parameters()}
@@ -95,15 +106,15 @@ def hypergradient(
     with torch.no_grad():
         total = over(weights.sum())
     weighted = (weights.detach() / total * training(theta)).sum()
-    step = _gradient(weighted, theta, over)
-    ahead = {name: (value.detach() - rate * step[name]).requires_grad_() for name, value in (base or theta).items()}
+    ahead, scale = moves(_gradient(weighted, theta, over))
+    ahead = {name: value.detach().requires_grad_() for name, value in ahead.items()}
     losses = validation(ahead)
     count = over(torch.tensor(float(len(losses)), device=losses.device, dtype=losses.dtype))
-    direction = _gradient(losses.sum() / count, ahead, over)
+    direction = {name: scale[name] * part for name, part in _gradient(losses.sum() / count, ahead, over).items()}
     aligned = alignments(training, {name: value.detach() for name, value in theta.items()}, direction, exact=exact)
     with torch.no_grad():
         mean = over((weights / total * aligned).sum())
-        outer = -rate / total * (aligned - mean)
+        outer = -(aligned - mean) / total
     pulled = torch.autograd.grad(weights, list(phi.values()), grad_outputs=outer)
     gradient = {name: over(part) for name, part in zip(phi, pulled, strict=True)}
     told = over(losses.detach().sum()) / count

@@ -49,7 +49,7 @@ def score(pool: Pool, found: Mapping[str, Scores], study: Study, tokenizer: tok.
     rest = read.learned.copy()
     rest[probed] = False
     reference = _reference(read, lots, asked)
-    trainer = Trainer(study, asked, tokenizer.get_vocab_size(), tokenizer.token_to_id(tok.BOUNDARY))
+    trainer = Trainer(study.training, asked, tokenizer.get_vocab_size(), tokenizer.token_to_id(tok.BOUNDARY))
     of_pool, texts = read.texts(rest), [text[: asked.context] for text in read.texts(probed)]
     learner, loss = trainer.learn("influence", {"pool": of_pool}, seed=asked.seed)
     if not np.isfinite(loss):

@@ -11,7 +11,7 @@ from palimpsest.choice import lot
 from palimpsest.config import Study
 from palimpsest.lake import Published
 from training.selection import classifier, commonness, likelihood
-from training.selection.found import Scores, by_rank, ranks
+from training.selection.found import Scores, average
 from training.selection.pool import Pool
 
 CHEAP = {"commonness": commonness.score, "likelihood": likelihood.score, "classifier": classifier.score}
@@ -39,9 +39,18 @@ def score(
 
             return meta_rater.score(study.selection.meta_rater, found, pool.origin, made)
         case "pvm":
-            from training.selection import pvm  # torch is loaded where something is trained
+            from training.selection import pvm, target  # torch is loaded where something is trained
 
-            return pvm.score(pool, study, tokenizer.load(split.file("tokenizer.json")))
+            read = target.read(pool, tokenizer.load(split.file("tokenizer.json")))
+            return pvm.score(pool, read, study.selection.pvm, study.training)
+        case "mts":
+            from training import experiment
+            from training.selection import mts, target
+
+            read = target.read(pool, tokenizer.load(split.file("tokenizer.json")))
+            asked = study.selection.mts
+            with experiment.run(study, "selection by mts", asked.model_dump(mode="json")) as own:
+                return mts.score(pool, read, asked, study.training, own.log_metrics)
         case "influence":
             from training.selection import influence
 
@@ -54,14 +63,3 @@ def at_random(pool: Pool) -> Scores:
     columns = zip(pool.rows["strategy"].to_pylist(), pool.rows["id"].to_pylist(), strict=True)
     lots = np.array([lot(f"{strategy}:{text}" if strategy else text) for strategy, text in columns])
     return Scores(lots, np.ones(len(pool)))
-
-
-def average(scores: Mapping[str, Scores], origin: np.ndarray) -> Scores:
-    """The mean of the ranks that each score gives a text within its origin. Weight: by the rank of that mean.
-
-    Two scores that err on different texts: of the documentation of CPython, half of it degraded, the average kept more
-    of what was worth learning than either (the project's default until a learned score beats it).
-    """
-    own = {name: ranks(found.score, origin) for name, found in scores.items()}
-    mean = np.mean(list(own.values()), axis=0)
-    return Scores(mean, by_rank(mean, origin), {f"rank_{name}": values for name, values in own.items()})

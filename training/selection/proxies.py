@@ -126,7 +126,7 @@ def _trained(
             f"study {study.name}: selection by meta_rater: {len(held)} documents of the target and {len(texts)} texts "
             f"to learn from are too few, {LEAST} each are needed; give the study more, or raise 'share'"
         )
-    trainer = Trainer(study, asked, tokenizer.get_vocab_size(), tokenizer.token_to_id(tok.BOUNDARY))
+    trainer = Trainer(study.training, asked, tokenizer.get_vocab_size(), tokenizer.token_to_id(tok.BOUNDARY))
     model, _ = trainer.train(name, {"kept": texts}, seed=asked.seed)
     lengths = np.array([len(text) + 1 for text in held])
     loss = float((trainer.losses(model, held) * lengths).sum() / lengths.sum())

@@ -11,28 +11,25 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import spearmanr
 
-from palimpsest import tokenizer as tok
-from palimpsest.config import Study
-from training.selection import target
+from palimpsest.config import PVM, Training
 from training.selection.found import Scores, by_rank
 from training.selection.pool import Pool
+from training.selection.target import Read
 from training.short import Trainer
 
 
-def score(pool: Pool, study: Study, tokenizer: tok.Tokenizer) -> Scores:
+def score(pool: Pool, read: Read, asked: PVM, training: Training) -> Scores:
     """Score: value in nats per token, as the regression has it. Weight: by rank, mean 1.
 
     Features: the measured value and what the text costs under U and under W, nothing for texts over the target's
     documents. Figures: what the models cost on the target and the pool, how often W read the target, and how the
     regression ranks texts that it has not learned from, against their measured values.
 
-    Raises ValueError for too little text, or models that diverge.
+    ``training``: of the study; its device, precision and threads are taken. Raises ValueError for models that diverge.
     """
-    asked = study.selection.pvm
-    read = target.read(pool, tokenizer)
     learned = read.learned
     of_pool, of_target = read.texts(learned), read.texts(read.target)
-    trainer = Trainer(study, asked, tokenizer.get_vocab_size(), tokenizer.token_to_id(tok.BOUNDARY))
+    trainer = Trainer(training, asked, read.vocabulary, read.boundary)
     share = asked.alpha / (1 + asked.alpha)
     streams = {"pool": ({"pool": of_pool}, 0.0), "target": ({"target": of_target, "pool": of_pool}, share)}
     models = {}

@@ -108,7 +108,7 @@ def select(study: Study, lake: Lake, *, split: Published, generations: Published
 
     config: dict[str, object] = {"methods": asked, "averaged": averaged}
     trained = [method for method in asked if method in TRAINED]
-    code = [*CODE, *(TRAINER if trained else ())]
+    code = [*CODE, *(TRAINER if trained else ()), *(["training/meta"] if "mts" in asked else ())]
     for method in trained:
         settings = getattr(study.selection, method).model_dump(mode="json")
         config[method] = {**settings, "precision": study.training.precision}

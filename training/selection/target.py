@@ -1,7 +1,8 @@
 """What learned scores have in common: the target, the texts to learn from, and the regression that scores every text.
 
 The target is a fifth of the documents that people wrote, by a hash of their ids. Nothing that stands over one of these
-is learned from: it would be of value for quoting the target. What is measured on some of the other texts is carried to
+is learned from: it would be of value for quoting the target. (On a testbed, where nothing stands over them, it is all of
+them.) What is measured on some of the other texts is carried to
 all by a ridge regression on hashed words and pairs of words, and every text is scored by what was learned from the
 texts of other documents.
 """
@@ -37,11 +38,11 @@ class Read:
     fold: np.ndarray
     target: np.ndarray
     """Is it a document of the target?"""
-
-    @property
-    def learned(self) -> np.ndarray:
-        """Which texts may be learned from."""
-        return self.fold != TARGET
+    learned: np.ndarray
+    """May it be learned from?"""
+    vocabulary: int
+    boundary: int
+    """The token between texts."""
 
     def texts(self, side: np.ndarray) -> list[np.ndarray]:
         """Token ids of the texts where ``side`` is true, or of those at its places."""
@@ -54,7 +55,7 @@ class Read:
         """
         features = self.grams if beside is None else hstack([self.grams, csr_matrix(beside)], format="csr")
         known = np.isfinite(value) & self.learned
-        fewest = min(int((known & (self.fold == own)).sum()) for own in range(FOLDS) if own != TARGET)
+        fewest = min(int((known & (self.fold == own)).sum()) for own in np.unique(self.fold[self.learned]))
         if fewest < LEAST:
             raise ValueError(
                 f"{fewest} measured texts in the smallest fold are too few, {LEAST} are needed; give the study more "
@@ -68,8 +69,11 @@ class Read:
         return predicted
 
 
-def read(pool: Pool, tokenizer: tok.Tokenizer) -> Read:
-    """Every text once. Raises ValueError for too little text."""
+def read(pool: Pool, tokenizer: tok.Tokenizer, *, every_real: bool = False) -> Read:
+    """Every text once; ``every_real``: all real documents are the target, all other texts are learned from.
+
+    Raises ValueError for too little text.
+    """
     turn = HashingVectorizer(
         ngram_range=(1, 2), n_features=FEATURES, alternate_sign=False, token_pattern=r"\w+|[^\w\s]", norm="l2"
     )
@@ -79,12 +83,13 @@ def read(pool: Pool, tokenizer: tok.Tokenizer) -> Read:
         encoded += [np.asarray(encoding.ids, np.int32) for encoding in found]
         grams.append(turn.transform([text.text for text in texts]))
         folds += [text.fold for text in texts]
-    fold = np.array(folds)
-    target = (fold == TARGET) & (pool.origin == "real")
-    fewest = min(int((fold == own).sum()) for own in range(FOLDS) if own != TARGET)
+    fold, real = np.array(folds), pool.origin == "real"
+    target, learned = (real, ~real) if every_real else ((fold == TARGET) & real, fold != TARGET)
+    fewest = min(int((learned & (fold == own)).sum()) for own in range(FOLDS) if every_real or own != TARGET)
     if min(int(target.sum()), fewest) < LEAST:
         raise ValueError(
             f"{int(target.sum())} documents of the target and {fewest} texts in the smallest fold are too few, "
             f"{LEAST} each are needed; give the study more documents, or select by another score"
         )
-    return Read(encoded, vstack(grams, format="csr"), fold, target)
+    boundary = tokenizer.token_to_id(tok.BOUNDARY)
+    return Read(encoded, vstack(grams, format="csr"), fold, target, learned, tokenizer.get_vocab_size(), boundary)

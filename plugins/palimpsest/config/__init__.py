@@ -36,7 +36,7 @@ from palimpsest.config.guard import Guard, NeuralProbe, Waiver
 from palimpsest.config.labelled import Labelled
 from palimpsest.config.loop import BASELINE, Arm, Loop
 from palimpsest.config.mixes import AXES, Match, Mix, Search
-from palimpsest.config.selection import PVM, TRAINED, Influence, MetaRater, Method, Select, Selection
+from palimpsest.config.selection import MTS, PVM, TRAINED, Influence, MetaRater, Method, Select, Selection
 from palimpsest.config.source import CommonCrawl, Crawl, HuggingFace, Query, Segments, Source, Transfer, is_url
 from palimpsest.config.study import Study
 from palimpsest.config.table import Columns, SampleColumns
@@ -80,6 +80,7 @@ __all__ = [
     "NeuralProbe",
     "Optimizer",
     "Method",
+    "MTS",
     "PVM",
     "TRAINED",
     "Influence",

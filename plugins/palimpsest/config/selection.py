@@ -11,10 +11,10 @@ from palimpsest.config.training import ShortTraining
 
 Cheap = Literal["commonness", "likelihood", "classifier"]
 """Scores that a pass over the text gives, without any training of a model of this platform."""
-Method = Literal["commonness", "likelihood", "classifier", "pvm", "influence", "meta_rater", "rank", "random"]
+Method = Literal["commonness", "likelihood", "classifier", "pvm", "mts", "influence", "meta_rater", "rank", "random"]
 METHODS: tuple[Method, ...] = get_args(Method)
 """In the order they are computed; 'rank' averages others, 'meta_rater' weighs them."""
-TRAINED = {"pvm": "two models", "influence": "a model", "meta_rater": "proxies"}
+TRAINED = {"pvm": "two models", "mts": "a model and a network", "influence": "a model", "meta_rater": "proxies"}
 """Scores that models of the platform are trained for, as ``selection.<score>`` says."""
 Part = Annotated[float, Field(gt=0, lt=1)]
 
@@ -26,10 +26,11 @@ class Select(Strict):
     """'commonness' prefers what is unlike other texts (SoftDedup, 2407.06654), 'likelihood' what a word trigram of
     real text predicts well, 'classifier' what a classifier of real against generated words takes for real (DCLM,
     2406.11794), 'pvm' what a short training on the target would rather have than one on the pool (2610.02092; needs
-    'selection.pvm'), 'influence' what lowers the loss on the target by one step of a small model (MATES, 2406.06046;
-    needs 'selection.influence'), 'rank' the average of such ranks ('selection.rank'), 'meta_rater' the weighted average
-    whose choice small models learn most from (2504.14194; needs 'selection.meta_rater'), 'random' nothing: as many
-    tokens by lot."""
+    'selection.pvm'), 'mts' what a network gives weight that is learned so that a model does better on the target
+    (2606.00571; needs 'selection.mts'), 'influence' what lowers the loss on the target by one step of a small model
+    (MATES, 2406.06046; needs 'selection.influence'), 'rank' the average of such ranks ('selection.rank'), 'meta_rater'
+    the weighted average whose choice small models learn most from (2504.14194; needs 'selection.meta_rater'), 'random'
+    nothing: as many tokens by lot."""
     share: Part | None = None
     """Keep the best texts, up to this share of the tokens."""
     threshold: float | None = None
@@ -69,6 +70,30 @@ class PVM(ShortTraining):
     ridge: float = Field(default=1.0, gt=0)
     """Penalty of the regression: higher where there are few texts."""
     seed: Seed = 0
+
+
+class MTS(ShortTraining):
+    """A network that weighs texts by their features, learned beside a small model that they serve; 'batch' is texts."""
+
+    early: int = Field(default=100, ge=3)
+    """Steps of the model without weights, before 'steps' with them: features say how it took each text in these."""
+    texts: int = Field(default=256, ge=32)
+    """Texts of each gradient of the network."""
+    held: int = Field(default=128, ge=4)
+    """Texts of the target for it, drawn anew each time; at least an eighth of 'texts', or more of these is in vain."""
+    floor: float = Field(default=0.05, ge=0, lt=1)
+    """Least weight of a text; without a floor few texts end up with all the weight."""
+    rate: float = Field(default=1e-3, gt=0)
+    """Learning rate of the network."""
+    patience: int = Field(default=5, ge=0)
+    """Alarms in a row, at looks every twentieth of the steps, that are borne before the training fails."""
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _told(self) -> MTS:
+        if 8 * self.held < self.texts:
+            raise ValueError(f"held {self.held} must be at least an eighth of texts {self.texts}: else it drowns them")
+        return self
 
 
 class Influence(ShortTraining):
@@ -117,6 +142,8 @@ class Selection(Strict):
 
     pvm: PVM | None = None
     """What 'pvm' trains."""
+    mts: MTS | None = None
+    """What 'mts' trains."""
     influence: Influence | None = None
     """What 'influence' trains."""
     meta_rater: MetaRater | None = None

@@ -24,19 +24,24 @@ def cpython_documents() -> list[str]:
     """
     from pydoc_data.topics import topics
 
-    root = Path(sysconfig.get_path("stdlib"))
-    found = list(topics.values())
-    for file in sorted(root.rglob("*.py")):
-        parts = file.relative_to(root).parts
-        if not LEFT_OUT & set(parts) and parts[0] != "pydoc_data" and not parts[0].startswith("config-"):
-            found += _docstrings(file)
+    found = [*topics.values(), *(text for file in source_files() for text in _docstrings(file))]
     documents = list(dict.fromkeys(text for text in found if len(text) >= SHORTEST))
     if len(documents) < 1_000:
         raise FileNotFoundError(
-            f"{root} has {len(documents)} documented texts, not the thousands of a whole Python; install the "
-            "standard library's sources (on Debian: libpython3-stdlib)"
+            f"{sysconfig.get_path('stdlib')} has {len(documents)} documented texts, not the thousands of a whole "
+            "Python; install the standard library's sources (on Debian: libpython3-stdlib)"
         )
     return documents
+
+
+def source_files() -> list[Path]:
+    """The standard library's own modules, in order."""
+    root, found = Path(sysconfig.get_path("stdlib")), []
+    for file in sorted(root.rglob("*.py")):
+        parts = file.relative_to(root).parts
+        if not LEFT_OUT & set(parts) and parts[0] != "pydoc_data" and not parts[0].startswith("config-"):
+            found.append(file)
+    return found
 
 
 def held_out(documents: Sequence, share: float, seed: int) -> tuple[list, list]:

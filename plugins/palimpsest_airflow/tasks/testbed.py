@@ -10,20 +10,21 @@ log = logging.getLogger(__name__)
 
 
 @stage(pool="train", map_index_template="seed {{ task.op_kwargs['seed'] }}")
-def measure(seed: int) -> list[Ref]:
+def measure(name: str, seed: int) -> list[Ref]:
     """Measures what is missing of a seed."""
-    from training.testbeds.stage import PARTS, publish
+    from training.testbeds.registry import TESTBEDS
+    from training.testbeds.stage import publish
 
     with work() as lake:
-        return [publish(lake, part, seed).ref for part in PARTS]
+        return [publish(lake, TESTBEDS[name], part, seed).ref for part in TESTBEDS[name].parts]
 
 
 @stage()
-def report(measured: list[list[Ref]]) -> Ref:
-    """The page: acceptance figures, every arm, signal and noise, features, figures."""
-    from training.analysis.testbed import report
+def report(name: str, measured: list[list[Ref]]) -> Ref:
+    """The page: what is asked and whether it is met, every arm, figures."""
+    from training.testbeds.registry import TESTBEDS
 
     with work() as lake:
-        published = report(lake, [opened(lake, ref) for refs in measured for ref in refs])
+        published = TESTBEDS[name].report(lake, [opened(lake, ref) for refs in measured for ref in refs])
     log.info("%s\n%s", published.uri, published.extra["headline"])
     return published.ref

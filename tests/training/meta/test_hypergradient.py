@@ -8,7 +8,7 @@ from torch import distributed, multiprocessing
 from torch.func import functional_call, jacrev
 
 from training.meta import diagnosis
-from training.meta.hypergradient import WeightNet, hypergradient
+from training.meta.hypergradient import WeightNet, descent, hypergradient
 
 RATE = 0.3
 
@@ -38,18 +38,19 @@ class Problem:
         return lambda theta: torch.nn.functional.cross_entropy(functional_call(self.learner, dict(theta), (x,)), y,
                                                                reduction="none")  # fmt: skip
 
-    def found(self, **kinds):
+    def found(self, base=None, moves=None, **kinds):
         given = (self.losses(self.batch), self.losses(self.held))
-        return hypergradient(self.network, self.batch[2], self.theta, *given, RATE, **kinds)
+        moves = moves or descent(RATE, base or self.theta)
+        return hypergradient(self.network, self.batch[2], self.theta, *given, moves, **kinds)
 
-    def after(self, phi, base=None) -> torch.Tensor:
+    def after(self, phi, base=None, scale=None) -> torch.Tensor:
         """L_val(theta'(phi)) written out, with a graph through the step."""
         weights = functional_call(self.network, phi, (self.batch[2],))
         theta = {name: value.clone().requires_grad_() for name, value in self.theta.items()}
         loss = (weights / weights.sum() * self.losses(self.batch)(theta)).sum()
         step = torch.autograd.grad(loss, list(theta.values()), create_graph=True)
-        ahead = {name: value - RATE * part for (name, value), part in zip((base or theta).items(), step,
-                                                                                    strict=True)}  # fmt: skip
+        pairs = zip((base or theta).items(), step, strict=True)
+        ahead = {name: value - (scale[name] if scale else RATE) * part for (name, value), part in pairs}
         return self.losses(self.held)(ahead).mean()
 
 
@@ -85,6 +86,19 @@ def test_momentum_moves_where_the_validation_loss_is_taken(problem):
     assert not torch.allclose(problem.found().flat, truth, rtol=0.1)
 
 
+def test_a_learner_that_scales_its_steps_scales_what_the_validation_loss_says_too(problem):
+    torch.manual_seed(4)
+    scale = {name: torch.rand_like(value) for name, value in problem.theta.items()}
+
+    def moves(gradient):
+        return {name: problem.theta[name] - scale[name] * part for name, part in gradient.items()}, scale
+
+    phi = {name: value.detach().clone().requires_grad_() for name, value in problem.network.named_parameters()}
+    after = problem.after(phi, scale=scale)
+    truth = torch.cat([part.reshape(-1) for part in torch.autograd.grad(after, list(phi.values()))])
+    assert torch.allclose(problem.found(moves=moves).flat, truth, rtol=1e-9, atol=1e-14)
+
+
 def test_it_is_minus_the_covariance_of_alignment_and_score_under_p(problem):
     found = problem.found()
     phi = {name: value.detach() for name, value in problem.network.named_parameters()}
@@ -92,7 +106,7 @@ def test_it_is_minus_the_covariance_of_alignment_and_score_under_p(problem):
     rows = torch.cat([part.reshape(len(found.weights), -1) for part in score.values()], 1)
     p = found.weights / found.weights.sum()
     covariance = (p * (found.alignment - (p * found.alignment).sum())) @ rows
-    assert torch.allclose(found.flat, -RATE * covariance, rtol=1e-9, atol=1e-14)
+    assert torch.allclose(found.flat, -covariance, rtol=1e-9, atol=1e-14)
 
 
 def test_a_central_difference_is_near(problem):

@@ -86,7 +86,9 @@ def test_the_training_and_every_reading_are_what_it_costs(scored):
 def taught(planted, tokenizer):
     """A trainer, a learner of good pages, and texts of its vocabulary."""
     study = study_of(steps=60)
-    trainer = Trainer(study, study.selection.influence, tokenizer.get_vocab_size(), tokenizer.token_to_id(tok.BOUNDARY))
+    trainer = Trainer(
+        study.training, study.selection.influence, tokenizer.get_vocab_size(), tokenizer.token_to_id(tok.BOUNDARY)
+    )
     pages = [np.asarray(tokenizer.encode(text).ids, np.int32) for _, text in planted[0]]
     learner, _ = trainer.learn("pages", {"pages": pages[60:]}, seed=0)
     return trainer, learner, pages

@@ -13,8 +13,8 @@ from palimpsest.guard.trigram import Trigram
 from palimpsest.lake import Lake
 from tests.training.selection.conftest import publish
 from training.selection import classifier, commonness, likelihood
-from training.selection.found import ranks
-from training.selection.methods import CHEAP, at_random, average
+from training.selection.found import average, ranks
+from training.selection.methods import CHEAP, at_random
 from training.selection.pool import Pool
 
 

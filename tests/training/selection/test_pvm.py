@@ -85,7 +85,7 @@ def test_each_model_prefers_what_it_has_learned_and_the_regression_follows_the_v
 
 def test_a_text_costs_what_its_model_makes_of_it_alone_however_many_there_are(monkeypatch):
     study, random = study_of(context=16, steps=2), np.random.default_rng(0)
-    trainer = short.Trainer(study, study.selection.pvm, vocabulary=300, boundary=0)
+    trainer = short.Trainer(study.training, study.selection.pvm, vocabulary=300, boundary=0)
     texts = [random.integers(1, 300, length).astype(np.int32) for length in (5, 40, 0, 16, 15, 33)]
     model, _ = trainer.train("two steps", {"pool": texts}, seed=0)
     found = trainer.losses(model, texts)
@@ -102,7 +102,7 @@ def test_a_text_costs_what_its_model_makes_of_it_alone_however_many_there_are(mo
 def test_alpha_says_how_much_of_the_pool_the_second_model_reads(monkeypatch):
     """Also where it is less than a sequence per batch; the rest of each run is the target."""
     study, asked = study_of(), []
-    trainer = short.Trainer(study, study.selection.pvm, vocabulary=300, boundary=0)
+    trainer = short.Trainer(study.training, study.selection.pvm, vocabulary=300, boundary=0)
     monkeypatch.setattr(short, "Feed", lambda sequences: asked.append(sequences) or Feed(sequences))
     texts = [np.arange(1, 200, dtype=np.int32)] * 4
     trainer.train("a part", {"target": texts, "pool": texts}, seed=0, f=0.01 / 1.01)

@@ -10,12 +10,14 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch.func import grad, vmap
 
+from training.meta import bilevel
 from training.meta.diagnosis import Collapsed
-from training.testbeds import digits, features, learned, learner, noise
-from training.testbeds.arms import Bench
-from training.testbeds.learned import learn
-from training.testbeds.reweighted import reweight
-from training.testbeds.weighing import Recipe
+from training.testbeds.digits import data as digits
+from training.testbeds.digits import features, learner, noise
+from training.testbeds.digits.arms import Bench
+from training.testbeds.digits.learned import learn
+from training.testbeds.digits.reweighted import reweight
+from training.testbeds.digits.weighing import Recipe
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -104,7 +106,7 @@ def test_learning_to_reweight_finds_the_bad_without_a_network(data):
 
 def test_batches_in_which_nothing_helps_are_passed_over_and_alarms_ring_from_the_start(data):
     found = reweight(data, 1, 0, steps=300)  # half of the pool is bad, so about half of these batches weigh 0
-    assert 0 < len(found.alarms) < 300 // learned.CHECK
+    assert 0 < len(found.alarms) < 300 // bilevel.CHECK
     assert found.alarms[0] <= 150, "as those of MTS, not of the second half alone"
     assert np.isfinite(found.weights).all()
     assert 0 < found.online < 1

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 import torch
 
 from palimpsest.lake import Lake
 from training import track
-from training.analysis import testbed, testbed_checks, testbed_figures, testbed_tables
+from training.analysis import testbed, testbed_checks, testbed_digits, testbed_figures, testbed_tables
 from training.meta.diagnosis import LEAST_EFFECTIVE
-from training.testbeds import digits, noise, quality, stage
-from training.testbeds.arms import ASKED, OTHERS, Bench, recipes
-from training.testbeds.digits import SORTS
-from training.testbeds.weighing import Recipe
+from training.testbeds import stage
+from training.testbeds.digits import data as digits
+from training.testbeds.digits import noise, quality
+from training.testbeds.digits.arms import ASKED, OTHERS, Bench, recipes
+from training.testbeds.digits.data import SORTS
+from training.testbeds.digits.parts import TESTBED
+from training.testbeds.digits.weighing import Recipe
 
 
 @pytest.fixture
@@ -48,7 +53,9 @@ def measured(monkeypatch, tmp_path):
         }
 
     for part in ("quality", "noise", "simple", "learned"):
-        monkeypatch.setitem(stage.PARTS, part, lambda seed, part=part: rows(part, seed))
+        monkeypatch.setitem(
+            TESTBED.parts, part, stage.Part(lambda seed, part=part: rows(part, seed), ("training/meta",))
+        )
     monkeypatch.setenv("PALIMPSEST_LAKE", str(tmp_path / "lake"))
     monkeypatch.setattr(testbed, "REPOSITORY", tmp_path)
     (tmp_path / "docs" / "results").mkdir(parents=True)
@@ -57,23 +64,23 @@ def measured(monkeypatch, tmp_path):
 
 def test_a_run_measures_what_is_missing_and_the_page_has_all_that_there_is(measured, tmp_path):
     parts = ("quality", "noise", "simple", "learned")
-    page = stage.main(1, parts)
+    page = stage.main(TESTBED, 1, parts)
     assert measured == [(part, 0) for part in parts]
-    assert page == tmp_path / "docs" / "results" / "selection_digits.md"
+    assert page == tmp_path / "docs" / "results" / "testbed_digits.md"
     told = page.read_text()
     assert "acceptance figures are met over 1 seed" in told
     assert "MTS 1024/128 without a floor rings the alarm (0 of 1 seeds)" in told
     for name in ("noise", "weights", "features"):
-        assert f"selection_digits/{name}.png" in told
-        assert (page.parent / "selection_digits" / f"{name}.png").stat().st_size > 1000
-    stage.main(2, ("quality", "simple"))
+        assert f"testbed_digits/{name}.png" in told
+        assert (page.parent / "testbed_digits" / f"{name}.png").stat().st_size > 1000
+    stage.main(TESTBED, 2, ("quality", "simple"))
     assert measured[4:] == [("quality", 1), ("simple", 1)]
     told = page.read_text()
     assert "| no selection | 0.650 ± 0.000 |" in told
-    stage.main(1, parts)
+    stage.main(TESTBED, 1, parts)
     assert len(measured) == 6
     assert page.read_text() == told, "one seed does not replace the page of two"
-    assert stage.publish(Lake.from_env(), "simple", 0).extra["cpu_seconds"] >= 0
+    assert stage.publish(Lake.from_env(), TESTBED, "simple", 0).extra["cpu_seconds"] >= 0
 
 
 def test_the_page_knows_states_features_arms_and_sorts_by_their_names():
@@ -83,19 +90,19 @@ def test_the_page_knows_states_features_arms_and_sorts_by_their_names():
     bench.simple()
     arms |= recipes((*ASKED, *OTHERS)).keys()
     assert {testbed_checks.FLOORED, testbed_checks.LOSS} <= recipes(ASKED).keys()
-    assert {testbed_checks.SHARP, testbed_checks.ALL, *testbed_figures.BATCHES} <= arms
+    assert {testbed_checks.SHARP, testbed_checks.ALL, *testbed_digits.BATCHES} <= arms
     assert {arm for pair in testbed_tables.PAIRS for arm in pair[:2]} <= arms
     states = testbed_checks.EVEN_ALL, testbed_checks.EVEN_FEW, testbed_checks.PEAKED
     assert states == (noise.EVEN_ALL, noise.EVEN_FEW, noise.PEAKED_ALL)
     together = testbed_checks.POSITION, testbed_checks.DYNAMICS, testbed_checks.TOLD
     assert together == (quality.POSITION, quality.DYNAMICS, quality.TOLD)
-    assert testbed_figures.SORTS == digits.SORTS
+    assert testbed_digits.SORTS == digits.SORTS
     assert testbed_figures.LEAST_EFFECTIVE == LEAST_EFFECTIVE
 
 
 def test_a_page_without_its_parts_names_what_is_missing(measured):
     with pytest.raises(ValueError, match="part 'noise' of the testbed is not measured yet"):
-        stage.main(1, ("quality",))
+        stage.main(TESTBED, 1, ("quality",))
 
 
 @pytest.mark.usefixtures("store")
@@ -103,7 +110,7 @@ def test_every_look_at_learned_weights_is_in_mlflow_once(monkeypatch):
     from mlflow import MlflowClient
 
     for last in (0.2, 0.3):
-        with stage._watch(4)("MTS 64/64", Recipe(64, 64)) as tell:
+        with stage.watch(TESTBED, 4)("MTS 64/64", asdict(Recipe(64, 64))) as tell:
             tell({"mts/gsnr": 0.1, "mts/share": 0.5}, 20)
             tell({"mts/gsnr": last}, 40)
     client = MlflowClient(track.tracking_uri())

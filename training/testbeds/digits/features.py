@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from training.meta.hypergradient import Parameters
-from training.testbeds import learner
-from training.testbeds.digits import CLASSES, Digits, Examples
-from training.testbeds.learner import Theta
+from training.testbeds.digits import learner
+from training.testbeds.digits.data import CLASSES, Digits, Examples
+from training.testbeds.digits.learner import Theta
 
 COMPONENTS = 32
 NEAREST, NEIGHBOURS = 3, 5

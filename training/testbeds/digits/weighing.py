@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from training.meta.diagnosis import Signal, of_gradients
-from training.meta.hypergradient import FLOOR, Hypergradient, WeightNet, hypergradient
-from training.testbeds import features, learner
-from training.testbeds.digits import Digits
-from training.testbeds.learner import Theta
+from training.meta.hypergradient import FLOOR, Hypergradient, WeightNet, descent, hypergradient
+from training.testbeds.digits import features, learner
+from training.testbeds.digits.data import Digits
+from training.testbeds.digits.learner import Theta
 
 PATIENCE = 5
 """Alarms in a row that are borne."""
@@ -61,7 +61,7 @@ class Weighing:
             validation = validation.at(torch.randint(len(validation), (held,), generator=rng))
         losses = learner.losses(self.data.pool.at(places)), learner.losses(validation)
         base = learner.coasted(self.theta, self.velocity)
-        return hypergradient(self.network, self.inputs(places), self.theta, *losses, learner.RATE, base=base)
+        return hypergradient(self.network, self.inputs(places), self.theta, *losses, descent(learner.RATE, base))
 
     def signal(self, rng: torch.Generator, count: int, **kinds: int | None) -> Signal:
         """Signal and noise of ``count`` independent hypergradients, nothing moving."""

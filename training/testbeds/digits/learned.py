@@ -1,8 +1,7 @@
 """Weights of a pool learned beside the learner that they serve: by MTS and by Meta-Weight-Net.
 
 MTS (Du et al. 2026, 2606.00571) tells its network 22 features of each example, Meta-Weight-Net (Shu et al. 2019,
-1902.07379) the example's loss. In every step the network takes the gradient of one look-ahead step of the learner
-(`training.meta.hypergradient`), then the learner takes its own on other examples, weighted by what the network says.
+1902.07379) the example's loss. Network and learner take turns (`training.meta.bilevel`).
 """
 
 from __future__ import annotations
@@ -15,20 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.meta.diagnosis import alarm, check, of_weights
-from training.testbeds import features, learner
-from training.testbeds.digits import SORTS, Digits
-from training.testbeds.learner import STEPS, generator
-from training.testbeds.quality import auroc
-from training.testbeds.weighing import Recipe, Weighing
-
-RATE = 1e-3
-"""Of the network's AdamW, after a tenth of the steps; from there it falls to 0 along a cosine."""
-DECAY = 1e-4
-CHECK = 20
-"""Steps between looks at the weights of a batch."""
-MEASURE, INDEPENDENT = 100, 8
-"""Steps between measurements of the gradient's noise, and gradients that each takes: a trend, not a figure to cite."""
+from training.meta import bilevel
+from training.testbeds.digits import features, learner
+from training.testbeds.digits.data import SORTS, Digits
+from training.testbeds.digits.learner import STEPS, generator
+from training.testbeds.digits.quality import auroc
+from training.testbeds.digits.weighing import Recipe, Weighing
 
 Tell = Callable[[Mapping[str, float], int], None]
 """Has the figures of a look, and the step."""
@@ -73,32 +64,15 @@ def learn(
     Raises `Collapsed` where the alarm rings more than ``recipe.patience`` times in a row.
     """
     own, rng, aside = Weighing(data, known, recipe, seed), generator(seed, 104), generator(seed, 105)
-    outer = _optimizer(own.network)
-    looks, alarms, said, rang = _Looks(own), [], "", 0
-    for done in range(1, steps + 1):
-        found = own.gradient(rng)
-        for name, value in own.network.named_parameters():
-            value.grad = found.gradient[name]
-        for group in outer.param_groups:
-            group["lr"] = RATE * _schedule(done / (span or steps))
-        outer.step()
-        places = own.drawn(rng, recipe.learner)
-        own.learn(places, own.weights(places))
-        if done % CHECK:
-            continue
-        told = of_weights(found.weights)
-        if warning := alarm(told, recipe.learner):
-            alarms.append(done)
-            said = said or warning
-        if recipe.patience is not None:
-            rang = check(told, recipe.learner, rang, recipe.patience)
-        metrics = told.metrics()
-        if not done % MEASURE:
-            metrics |= own.signal(aside, INDEPENDENT).metrics()
+    looks = _Looks(own)
+
+    def look(metrics: dict[str, float], done: int) -> None:
         looks.take(metrics, done, late=done > steps // 2)
         if tell:
             tell(metrics, done)
-    return own, looks.learned(alarms, said, names)
+
+    alarms = bilevel.learn(own, recipe.learner, rng, aside, steps=steps, patience=recipe.patience, look=look, span=span)
+    return own, looks.learned(alarms.steps, alarms.said, names)
 
 
 class _Looks:
@@ -131,20 +105,6 @@ class _Looks:
         return Learned(
             weights, mean("mts/accuracy"), self.best[1], mean("mts/share"), alarms, said, self.trace, carried
         )
-
-
-def _optimizer(network: torch.nn.Module) -> torch.optim.AdamW:
-    groups = {True: [], False: []}
-    for value in network.parameters():
-        groups[value.ndim > 1].append(value)
-    return torch.optim.AdamW(
-        [{"params": groups[True], "weight_decay": DECAY}, {"params": groups[False], "weight_decay": 0.0}], lr=RATE
-    )
-
-
-def _schedule(share: float) -> float:
-    """Of the rate at this share of the steps."""
-    return share / 0.1 if share < 0.1 else (1 + math.cos(math.pi * (share - 0.1) / 0.9)) / 2
 
 
 @torch.no_grad()

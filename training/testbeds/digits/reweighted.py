@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training.meta.bilevel import CHECK
 from training.meta.diagnosis import alarm, of_weights
 from training.meta.hypergradient import alignments
-from training.testbeds import learner
-from training.testbeds.digits import Digits
-from training.testbeds.learned import CHECK, Learned
-from training.testbeds.learner import STEPS, generator
-from training.testbeds.weighing import Recipe, Weighing
+from training.testbeds.digits import learner
+from training.testbeds.digits.data import Digits
+from training.testbeds.digits.learned import Learned
+from training.testbeds.digits.learner import STEPS, generator
+from training.testbeds.digits.weighing import Recipe, Weighing
 
 
 def reweight(data: Digits, batch: int, seed: int, steps: int = STEPS) -> Learned:

@@ -6,20 +6,21 @@ Every retrained learner takes the same steps on batches of the same size, whatev
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from functools import partial
 
 import numpy as np
 import torch
 
 from training.meta.hypergradient import FLOOR
-from training.testbeds import features, learned, learner
-from training.testbeds.digits import SORTS, Digits, Examples
-from training.testbeds.learned import Learned
-from training.testbeds.quality import auroc
-from training.testbeds.reweighted import reweight
-from training.testbeds.weighing import Recipe
+from training.testbeds.digits import features, learned, learner
+from training.testbeds.digits.data import SORTS, Digits, Examples
+from training.testbeds.digits.learned import Learned
+from training.testbeds.digits.quality import auroc
+from training.testbeds.digits.reweighted import reweight
+from training.testbeds.digits.weighing import Recipe
 
 KEPT = 0.35
 """Of the generated examples, by score; as many as are good."""
@@ -41,7 +42,7 @@ COLUMNS = ("auroc", "online", "stopped", "share", "alarms", "alarm")
 
 Row = dict[str, object]
 Told = tuple[Examples, Row]
-Watch = Callable[[str, Recipe], AbstractContextManager[learned.Tell]]
+Watch = Callable[[str, Mapping[str, object]], AbstractContextManager[learned.Tell]]
 
 
 def recipes(kinds: Sequence[tuple[bool, int, int, float]]) -> dict[str, Recipe]:
@@ -121,7 +122,7 @@ class Bench:
         return data.pool.at(kept), {"auroc": auroc(data, score)}
 
     def _learn(self, name: str, recipe: Recipe, watch: Watch) -> Told:
-        with watch(name, recipe) as tell:
+        with watch(name, asdict(recipe)) as tell:
             _, found = learned.learn(self.data, self.known, recipe, self.seed, names=self.names, tell=tell)
         return self.weighed(name, found)
 

@@ -1,4 +1,4 @@
-"""The learner of the testbeds on vectors: a network with one hidden layer, as a function of its parameters."""
+"""The learner of the testbed: a network with one hidden layer, as a function of its parameters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from training.meta.hypergradient import Losses, Parameters
-from training.testbeds.digits import CLASSES, Examples
+from training.testbeds.digits.data import CLASSES, Examples
 
 HIDDEN = 64
 RATE, MOMENTUM = 0.05, 0.9

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.testbeds import features
-from training.testbeds.digits import Digits
-from training.testbeds.features import Columns
+from training.testbeds.digits import features
+from training.testbeds.digits.data import Digits
+from training.testbeds.digits.features import Columns
 
 FOLDS = 5
 ROUNDS = 60

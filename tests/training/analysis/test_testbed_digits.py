@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from training.analysis.testbed import headline, render
 from training.analysis.testbed_checks import (
     DYNAMICS,
     EVEN_ALL,
@@ -17,6 +16,7 @@ from training.analysis.testbed_checks import (
     TOLD,
     checks,
 )
+from training.analysis.testbed_digits import headline, render
 from training.analysis.testbed_tables import PAIRS
 
 SEEDS = range(3)

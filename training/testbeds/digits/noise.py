@@ -7,10 +7,10 @@ from dataclasses import asdict
 import torch
 
 from training.meta.diagnosis import of_weights
-from training.testbeds import learner
-from training.testbeds.digits import Digits
-from training.testbeds.learned import learn
-from training.testbeds.weighing import Recipe, Weighing
+from training.testbeds.digits import learner
+from training.testbeds.digits.data import Digits
+from training.testbeds.digits.learned import learn
+from training.testbeds.digits.weighing import Recipe, Weighing
 
 BATCHES = (16, 32, 64, 128, 256, 512, 1024)
 LARGE = 2048

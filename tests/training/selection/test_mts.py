@@ -1,0 +1,113 @@
+"""Weights of texts learned beside a small model: trained for real, on texts of known quality."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from palimpsest import tokenizer as tok
+from palimpsest.config import MTS, Study
+from palimpsest.lake import Lake, LakeError
+from tests.training.conftest import study_content
+from tests.training.selection.conftest import publish
+from training import track
+from training.selection import features, target
+from training.selection.pool import Pool
+from training.selection.stage import select
+
+MODEL = {"layers": 1, "width": 32, "mlp": 64, "heads": 2}
+OWN = {"model": MODEL, "early": 60, "steps": 40, "context": 48, "batch": 48, "texts": 64, "held": 32, "rate": 0.01}
+OWN["optimizer"] = {"lr": 0.01}
+
+
+def study_of(**changes) -> Study:
+    content = study_content(seeds=[0], precision="fp32")
+    engine = {"kind": "recorded", "file": "none"}
+    content["strategies"] = {"rephrase": {"kind": "rephrase", "generations": 2, "engine": engine}}
+    kept = {"kind": "simple", "strategy": "rephrase", "select": {"by": "mts", "share": 0.4}}
+    content["layouts"] = {"real": {"kind": "real"}, "simple": {"kind": "simple", "strategy": "rephrase"}, "kept": kept}
+    return Study.model_validate(content | {"selection": {"mts": OWN | changes}})
+
+
+@pytest.fixture(scope="module")
+def tokenizer(planted):
+    return tok.train([text for _, text in planted[0]], 512)
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory, planted, tokenizer):
+    return publish(Lake(tmp_path_factory.mktemp("mts")), planted, tokenizer=tokenizer)
+
+
+@pytest.fixture
+def scored(given, store):
+    return select(study_of(), given["split"].lake, **given)
+
+
+def test_it_is_a_score_with_its_features_its_cost_and_its_diagnosis(scored, planted):
+    kinds = {f"{document}/0": kind for document, kind, _ in planted[1]}
+    rows = [row for row in pq.read_table(scored.file("weights.parquet")).to_pylist() if row["origin"] == "synthetic"]
+    own = [row for row in rows if kinds[row["id"]] in ("good", "boilerplate")]
+    assert roc_auc_score([kinds[row["id"]] == "good" for row in own], [row["score"] for row in own]) > 0.7
+    scores = np.array([row["score"] for row in rows])
+    assert 0.05 <= scores.min() < scores.max() <= 1
+    assert np.mean([row["weight"] for row in rows]) == pytest.approx(1)
+    told = json.loads(rows[0]["features"])
+    assert {"target_nn1", "pool_center", "same_source", "distance_median", "loss_average", "gradient"} < told.keys()
+    method = scored.extra["methods"]["mts"]
+    weights = 4 * 32 * 32 + 3 * 32 * 64 + 32 * 512
+    assert method["flops"] > 6 * weights * 48 * (100 * 48 + 40 * 64)
+    assert 0 < method["figures"]["effective share of a batch"] <= 1
+    assert 2 <= method["figures"]["step that was best"] <= 40
+    from mlflow import MlflowClient
+
+    client = MlflowClient(track.tracking_uri())
+    [run] = client.search_runs([client.get_experiment_by_name("small").experiment_id])
+    assert (run.info.run_name, run.data.params["texts"]) == ("selection by mts", "64")
+    looks = client.get_metric_history(run.info.run_id, "mts/effective")
+    assert [look.step for look in looks] == list(range(2, 41, 2))
+
+
+def test_no_text_is_near_the_target_for_standing_over_it(planted, tmp_path, tokenizer):
+    """Copies of the documents they stand over are as far from all others as these are."""
+    real = planted[0]
+    copies = [(key, "copy", text) for key, text in real]
+    pool = Pool(**publish(Lake(tmp_path / "lake"), (real, copies), tokenizer=tokenizer))
+    found = features.position(pool, target.read(pool, tokenizer))
+    own = pool.origin == "synthetic"
+    for name in ("target_nn1", "target_center", "pool_nn2"):
+        assert found[name][own] == pytest.approx(found[name][~own], abs=1e-6), name
+    assert found["target_nn1"].max() < 0.999
+    assert (found["target_nn1"] >= found["target_nn2"]).all()
+
+
+def test_shuffled_words_and_boilerplate_differ_in_what_features_tell(given, planted, tokenizer):
+    pool = Pool(**given)
+    kinds = {f"{document}/0": kind for document, kind, _ in planted[1]}
+    of = np.array([kinds.get(key, "real") for key in pool.rows["id"].to_pylist()])
+    told = features.position(pool, target.read(pool, tokenizer)) | features.surface(pool)
+    middle = {name: {kind: np.median(own[of == kind]) for kind in set(of)} for name, own in told.items()}
+    assert middle["compression"]["boilerplate"] < middle["compression"]["good"]
+    assert middle["commonness"]["boilerplate"] > middle["commonness"]["good"]
+    assert middle["pool_nn1"]["boilerplate"] > middle["pool_nn1"]["good"]
+    known, names = features.table(pool, told)
+    assert known[:, : len(told)].mean(0) == pytest.approx(np.zeros(len(told)), abs=1e-4)
+    assert names[len(told) :] == ["origin", "origin", "source", "source"]
+
+
+def test_what_cannot_work_is_said(given, planted):
+    with pytest.raises(ValueError, match="held 7 must be at least an eighth of texts 64"):
+        MTS.model_validate(OWN | {"held": 7})
+    with pytest.raises(ValueError, match="selection.mts: selecting by 'mts' trains a model and a network"):
+        Study.model_validate(study_of().model_dump(exclude={"path"}) | {"selection": {}})
+
+
+@pytest.mark.usefixtures("store")
+def test_weights_that_peak_stop_the_stage_and_name_the_remedy(given):
+    sharp = study_of(floor=0.0, rate=1.0, patience=1)
+    with pytest.raises(LakeError, match="selection by mts: 2 times in a row .* (raise the weight floor|give it)"):
+        select(sharp, given["split"].lake, **given)

@@ -1,0 +1,19 @@
+"""What learned scores train on the testbed of documentation: small models, a minute of one thread each."""
+
+from __future__ import annotations
+
+from palimpsest.config import PVM, Model, Optimizer, Training
+
+MODEL = Model(layers=1, width=64, mlp=192, heads=2)
+TRAINING = Training(model=MODEL, precision="fp32")
+"""One precision, so that the same figures come out wherever it runs; one thread."""
+ALPHAS = (0.1, 1.0)
+"""Of Pointwise Value Matching: what the pool counts beside the target. Results hang on it, so each is an arm."""
+STEPS, CONTEXT, BATCH = 200, 128, 16
+RATE = 3e-3
+
+
+def pvm(seed: int) -> list[PVM]:
+    """Of a seed, one for each of `ALPHAS`."""
+    shared = {"model": MODEL, "steps": STEPS, "context": CONTEXT, "batch": BATCH, "optimizer": Optimizer(lr=RATE)}
+    return [PVM(**shared, alpha=alpha, seed=seed) for alpha in ALPHAS]

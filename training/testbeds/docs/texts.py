@@ -1,0 +1,124 @@
+"""``testbeds/docs/texts``: CPython's documentation, half of what is chosen from made worse in ways that are known.
+
+A fifth of the documents is the test; of the others a tenth is what people vouch for (the validation set of the method
+that learns weights), the rest is the pool. Half of the pool is degraded, as many texts in each of eight ways
+(`training.testbeds.docs.degrade`). All texts are written the same way, words and marks with single spaces, so that
+nothing is told by its layout. Columns and files are those of a study's split and generations: what is vouched for are
+documents, the pool are generations of one strategy, each over a document of its own.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from palimpsest import tokenizer as tok
+from palimpsest.guard.corpus import cpython_documents, held_out
+from palimpsest.guard.tokens import Vocabulary, size
+from palimpsest.guard.trigram import Trigram
+from palimpsest.lake import Facts, Lake, Published
+from training.testbeds.docs.degrade import GRADES, Words
+
+TEST, VOUCHED, DEGRADED = 0.2, 0.1, 0.5
+"""Shares: of all documents, of the others, of the pool."""
+SHORTEST = 5
+"""Words of a sample."""
+VOCABULARY = 1024
+"""Tokens that small neural models see."""
+CODE = (
+    "training/testbeds/docs/degrade.py",
+    "training/testbeds/docs/texts.py",
+    *(f"plugins/palimpsest/guard/{name}.py" for name in ("corpus", "tokens", "trigram")),
+)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """One seed's texts."""
+
+    test: list[str]
+    vouched: list[str]
+    pool: list[str]
+    kind: list[str]
+    """Of each of the pool, a key of `GRADES`."""
+
+
+def draw(documents: Sequence[str], seed: int) -> Texts:
+    """The texts of a seed. Raises ValueError for documents too few to have every kind."""
+    vocabulary = Vocabulary()
+    random = np.random.default_rng([seed, 11])
+    learned, test = held_out([vocabulary.encode(text) for text in documents], TEST, seed)
+    order = random.permutation(len(learned))
+    count = round(VOUCHED * len(learned))
+    vouched, pool = ([learned[place] for place in part] for part in (order[:count], order[count:]))
+    kinds = [kind for kind in GRADES if kind != "clean"]
+    each = round(DEGRADED * len(pool) / len(kinds))
+    if not each or not count:
+        raise ValueError(f"{len(documents)} documents are too few for a test, and every kind of text; give more")
+    kind = np.array([*np.repeat(kinds, each), *["clean"] * (len(pool) - each * len(kinds))], dtype=object)
+    samples = dict(zip(("sampled once", "sampled twice"), _sampled(pool, each, len(vocabulary), random), strict=True))
+    spoken = [[vocabulary.words[number] for number in text] for text in pool]
+    texts = [
+        [vocabulary.words[number] for number in samples[own].pop()] if own in samples else _made(own, words, random)
+        for own, words in zip(kind, spoken, strict=True)
+    ]
+    shown = random.permutation(len(texts))  # or the order would tell the kind
+    return Texts(
+        [vocabulary.decode(text) for text in test],
+        [vocabulary.decode(text) for text in vouched],
+        [" ".join(texts[place]) for place in shown],
+        [kind[place] for place in shown],
+    )
+
+
+def publish(lake: Lake, seed: int, documents: Sequence[str] | None = None) -> Published:
+    """train.parquet (what is vouched for), generations.parquet (the pool, with ``kind`` and ``grade``), test.parquet,
+    tokenizer.json; ``documents``: others than CPython's.
+    """
+
+    def write(directory: Path) -> Facts:
+        found = draw(documents or cpython_documents(), seed)
+        vouched = [
+            {
+                "document_id": f"v{n:05}",
+                "origin": "real",
+                "is_reserve": False,
+                "text": text,
+                "tokens": len(text.split()),
+            }
+            for n, text in enumerate(found.vouched)
+        ]
+        pool = [
+            {"generation_id": f"p{n:05}/0", "document_id": f"p{n:05}", "strategy": "pool", "g": 0, "text": text}
+            | {"tokens": len(text.split()), "kind": kind, "grade": GRADES[kind][0]}
+            for n, (text, kind) in enumerate(zip(found.pool, found.kind, strict=True))
+        ]
+        for name, rows in (("train", vouched), ("generations", pool), ("test", [{"text": t} for t in found.test])):
+            pq.write_table(pa.Table.from_pylist(rows), directory / f"{name}.parquet")
+        tok.train([*found.vouched, *found.pool], VOCABULARY).save(str(directory / "tokenizer.json"))
+        return Facts(extra={"vouched": len(vouched), "pool": len(pool), "test": len(found.test)})
+
+    config = {"seed": seed, "python": platform.python_version()} | ({"documents": len(documents)} if documents else {})
+    return lake.publish("testbeds/docs/texts", write, config=config, code=CODE)
+
+
+def _made(kind: str, words: Words, random: np.random.Generator) -> Words:
+    worse = GRADES[kind][1]
+    return worse(words, random) if worse else words
+
+
+def _sampled(pool: Sequence[np.ndarray], each: int, types: int, random: np.random.Generator) -> list[list[np.ndarray]]:
+    """Texts of a word trigram of the pool before it was degraded, and of one of what that wrote."""
+    found, source = [], pool
+    for _ in range(2):
+        source = Trigram(source, types).sample(size(pool), random)
+        found.append([text for text in source if len(text) >= SHORTEST][-each:])
+    if min(map(len, found)) < each:
+        raise ValueError(f"a word trigram of {len(pool)} documents wrote fewer than {each} texts; give more documents")
+    return found
