@@ -1,10 +1,9 @@
 """What learned scores have in common: the target, the texts to learn from, and the regression that scores every text.
 
 The target is a fifth of the documents that people wrote, by a hash of their ids. Nothing that stands over one of these
-is learned from: it would be of value for quoting the target. (On a testbed, where nothing stands over them, it is all of
-them.) What is measured on some of the other texts is carried to
-all by a ridge regression on hashed words and pairs of words, and every text is scored by what was learned from the
-texts of other documents.
+is learned from: it would be of value for quoting the target. On a testbed, where nothing stands over them, it is all of
+them. What is measured on some of the other texts is carried to all by a ridge regression on hashed words and pairs of
+words, and every text is scored by what was learned from the texts of other documents.
 """
 
 from __future__ import annotations
