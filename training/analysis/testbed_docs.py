@@ -40,6 +40,7 @@ ARM = {
     "perplexity": lambda r: spread(r["perplexity"], 1),
     "of the gap": lambda r: "–" if r["closed"] is None else f"{r['closed'].mean():.0%}",
     "better than rank average": lambda r: r["above"],
+    "seeds": lambda r: len(r["perplexity"]),
     "AUROC": lambda r: spread(r["auroc"]),
     "Spearman with the grade": lambda r: spread(r["spearman"], 2),
     "CPU seconds": lambda r: f"{np.mean(r['cpu_seconds']):.1f}",
@@ -107,7 +108,9 @@ def headline(tables: Mapping[str, Rows]) -> str:
     )
     if not learned:
         return f"{told}; no learned score is measured, so it stays the default."
-    told += f", {', '.join(f'{arm} {shares[arm]:.0%}' for arm in learned)}"
+    counts = {arm: len(own) for arm, own in values(rows, "arm", "perplexity").items()}
+    fewer = {arm: f" (of {counts[arm]})" if counts[arm] < seeds else "" for arm in learned}
+    told += f", {', '.join(f'{arm} {shares[arm]:.0%}{fewer[arm]}' for arm in learned)}"
     won = passed(rows)
     if not won:
         return f"{told}: no learned score passes, so rank average stays the default."

@@ -34,7 +34,7 @@ def test_a_score_that_meets_both_halves_of_the_rule_passes():
         "PVM, alpha 0.1 passes."
     )
     page = render(given, [], [])
-    assert "| PVM, alpha 0.1 | 132.0 ± 1.6 | 70% | 5 of 5 | 0.700 ± 0.000 | 0.50 ± 0.00 | 2.0 | 1e+09 |" in page
+    assert "| PVM, alpha 0.1 | 132.0 ± 1.6 | 70% | 5 of 5 | 5 | 0.700 ± 0.000 | 0.50 ± 0.00 | 2.0 | 1e+09 |" in page
     assert "| everything | 92.0 ± 1.6 | – | – |" in page
 
 
@@ -57,3 +57,10 @@ def test_four_seeds_are_too_few_to_pass_and_the_page_says_who_stays_the_default(
     assert not passed(given["arms"])
     assert checks(given["arms"])[1].found == "4 of 4 seeds, where 5 are asked for"
     assert headline(given).endswith("no learned score passes, so rank average stays the default.")
+
+
+def test_an_arm_of_fewer_seeds_is_said_to_be():
+    given = tables()
+    given["arms"] = [row for row in given["arms"] if row["arm"] != "PVM, alpha 0.1" or row["seed"] < 2]
+    assert "PVM, alpha 0.1 70% (of 2): no learned score passes" in headline(given)
+    assert "| PVM, alpha 0.1 | 130.5 ± 0.7 | 70% | 2 of 2 | 2 |" in render(given, [], [])
