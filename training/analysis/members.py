@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 from os.path import commonprefix
 
 from palimpsest.align import CLIP
-from palimpsest.config import Study, Training
-from palimpsest.config.mixes import Mix
+from palimpsest.config import Mix, Study, Training
 from palimpsest.config.study import Layout
 from training import points
 from training.analysis.laws import Losses
