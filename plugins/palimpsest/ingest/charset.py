@@ -79,6 +79,8 @@ def _by_bytes(payload: bytes) -> str:
     if payload.isascii():
         # The escapes of ISO-2022-JP are control characters, which no page holds otherwise.
         return "iso2022_jp" if b"\x1b$" in payload and _decodes(payload, "iso2022_jp") else ""
+    if _decodes(payload, "utf-8"):
+        return "utf-8"
     text = payload.decode(errors="replace")
     bad = text.count("\ufffd") - payload.count("\ufffd".encode())
     sound = len(text) - bad - len(payload.translate(None, bytes(range(128, 256))))
