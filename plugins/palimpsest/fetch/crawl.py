@@ -7,36 +7,28 @@ whenever the answers are.
 from __future__ import annotations
 
 import datetime as dt
-import logging
 import time
-from collections import Counter, deque
-from urllib.parse import urlsplit
+from collections import Counter
 
 import httpcore
-from protego import Protego
 
 from palimpsest.config import Corpus
 from palimpsest.fetch import http, links
 from palimpsest.fetch.addresses import PrivateAddress
 from palimpsest.fetch.connection import MOVED, Client, header
-from palimpsest.fetch.part import Busy, Refused
-from palimpsest.fetch.site import Site
-from palimpsest.fetch.transfer import LONGEST_ASKED_S, fetch_small
+from palimpsest.fetch.opening import Opening
+from palimpsest.fetch.part import Busy
+from palimpsest.fetch.site import PAGE_S, Site, token_of
+from palimpsest.fetch.transfer import LONGEST_ASKED_S
 from palimpsest.fetch.visits import KEPT, Journal, Link, Visit
 from palimpsest.fetch.warcfile import PROFILE, message, record, sha1
 from palimpsest.ingest.http import read_message
 from palimpsest.ingest.records import Record
 from palimpsest.ingest.worker import Poisoned, Worker
-from palimpsest.lake import LakeError
 
 HTML = ("text/html", "application/xhtml+xml", "")
 UNWANTED = {"noindex", "noarchive", "none", "noai"}  # what a page says of itself that keeps it out of an archive
-MOST_ROBOTS = 512_000  # bytes of robots.txt that are read (RFC 9309, section 2.5: at least 500 KiB)
-MOST_SITEMAPS = 50
 MOST_REDIRECTS = 5
-MOST_TRIES = 3  # of robots.txt and a sitemap, in a row: the other sites wait meanwhile
-PAGE_S = 300.0  # that a page, robots.txt or a sitemap may take, however steadily it comes
-log = logging.getLogger(__name__)
 
 
 class Crawler:
@@ -48,13 +40,12 @@ class Crawler:
         self, corpus: Corpus, client: Client, journal: Journal, known: dict[str, Visit], pages: Worker, sitemaps: Worker
     ) -> None:
         self.corpus, self.wanted, self.how = corpus, corpus.source.crawl, corpus.source.transfer
-        self.hasty = self.how.model_copy(update={"attempts": min(self.how.attempts, MOST_TRIES)})
         self.client, self.journal, self.known = client, journal, known
-        self.read_page, self.read_sitemap = pages, sitemaps
-        self.token = self.wanted.agent.split("/")[0].split()[0]
+        self.read_page, self.token = pages, token_of(self.wanted.agent)
         self.sites: dict[str, Site] = {}
         self.seen: set[str] = {visit.url for visit in journal.visits}
         self.tries: Counter[str] = Counter()
+        self.opening = Opening(corpus, client, journal, self.seen, self._add, sitemaps)
 
     def run(self) -> None:
         """Every address that can be reached ends as a visit of the journal."""
@@ -69,6 +60,8 @@ class Crawler:
                 site.bytes += visit.bytes
         for site in self.sites.values():
             self._open(site)
+        for site in self.sites.values():  # once every site has named its own: none can take another's for a page
+            self.opening.sitemaps(site)
         self._add(self.journal.found)
         while waiting := [site for site in self.sites.values() if site.queue]:
             site = min(waiting, key=lambda one: one.next_at)
@@ -77,66 +70,16 @@ class Crawler:
                 continue
             time.sleep(max(0.0, site.next_at - time.monotonic()))
             self._visit(site, *site.queue.popleft())
+        self.opening.leave()
 
     def _open(self, site: Site) -> None:
-        """Its robots.txt, and where to begin: the starts, the pages known of it, its sitemaps."""
+        """Its robots.txt, and where to begin: the starts, the pages known of it."""
         site.delay_s = self.wanted.delay_s
-        declared: list[str] = []
-        url = f"{site.base}/robots.txt"
-        try:
-            body, _ = fetch_small(url, self.client, self.hasty, MOST_ROBOTS, PAGE_S)
-            self.journal.write(record("metadata", url, _now(), body, "text/plain"))
-            site.robots = Protego.parse(body.decode("utf-8", "replace"))
-            declared = list(site.robots.sitemaps)
-        except (ConnectionError, TimeoutError) as error:
-            log.warning("%s: nothing of the site is asked for: %s", url, error)
-        except PrivateAddress as error:
-            if error.host == urlsplit(url).hostname:
-                raise LakeError(f"{self.corpus.path}: source.crawl.sites: {error}") from None
-            log.warning(
-                "%s: it redirects to %s; nothing of the site is asked for", url, error
-            )  # one site's own trouble
-        except Refused:  # no such file: everything is allowed (RFC 9309, section 2.3.1.3)
-            site.robots = Protego.parse("")
-        except LakeError as error:  # one that cannot be read allows nothing
-            log.warning("%s: nothing of the site is asked for: %s", url, error)
-        if site.robots:
-            rate = site.robots.request_rate(self.token)
-            asked = [site.robots.crawl_delay(self.token) or 0.0, rate.seconds / rate.requests if rate else 0.0]
-            site.delay_s = max(site.delay_s, *asked)
-        site.next_at = time.monotonic() + site.delay_s
         starts = map(links.canonical, self.wanted.sites)
         self._add([(url, 0, 0) for url in starts if links.site_of(url) == site.base])
         self._add([(url, known.depth, 0) for url, known in self.known.items() if links.site_of(url) == site.base])
-        if site.robots and self.wanted.sitemaps:
-            self._read_sitemaps(site, declared)
-
-    def _read_sitemaps(self, site: Site, declared: list[str]) -> None:
-        found = links.unique(links.joined(f"{site.base}/", url) for url in declared)
-        waiting = deque(found or [f"{site.base}/sitemap.xml"])
-        asked = 0
-        while waiting and asked < MOST_SITEMAPS and site.bytes < self.wanted.max_bytes:
-            url = waiting.popleft()
-            if url in self.seen:
-                continue
-            self.seen.add(url)
-            if links.site_of(url) != site.base or not site.robots.can_fetch(url, self.token):
-                self.journal.add(Visit(url, 0, "robots" if links.site_of(url) == site.base else "other_site"))
-                continue
-            asked += 1
-            time.sleep(max(0.0, site.next_at - time.monotonic()))
-            visit, pages = Visit(url, 0, "sitemap"), []
-            try:
-                body, _ = fetch_small(url, self.client, self.hasty, links.LARGEST_SITEMAP, PAGE_S)
-                visit.bytes = len(body)
-                pages, further = self.read_sitemap(body)
-                waiting.extend(further)
-            except (ValueError, ConnectionError, TimeoutError, Poisoned) as error:
-                visit.outcome = "bad_sitemap" if declared else "sitemap"  # nobody said that there is one
-                visit.detail = str(error)[:500]
-            site.bytes += visit.bytes
-            self.journal.add(visit, self._add([(page, 0, 0) for page in pages]))
-            site.next_at = time.monotonic() + site.delay_s
+        if (body := self.opening.robots(site)) is not None:
+            self.journal.write(record("metadata", f"{site.base}/robots.txt", _now(), body, "text/plain"))
 
     def _add(self, found: list[Link]) -> list[Link]:
         """Queue the addresses that are new and of a listed site; those that were added."""

@@ -49,7 +49,7 @@ def crawl_corpus(corpus: Corpus, lake: Lake) -> Published:
                 Worker(read_sitemap, *bounds) as sitemaps,
             ):
                 crawler = Crawler(corpus, client, journal, known, pages, sitemaps)
-                crawler.seen |= standing(lake).keys()  # what was taken down is not asked for
+                crawler.seen.update(standing(lake))  # what was taken down is not asked for
                 crawler.run()
         finally:
             journal.close()

@@ -74,32 +74,41 @@ def fetch_range(
 
 
 def fetch_small(
-    url: str, client: Client, how: Transfer, most: int = LARGEST_LIST, longest_s: float = math.inf
+    url: str,
+    client: Client,
+    how: Transfer,
+    most: int = LARGEST_LIST,
+    longest_s: float = math.inf,
+    longest_pause_s: float = LONGEST_ASKED_S,
+    note: Note = lambda n: None,
 ) -> tuple[bytes, str]:
     """The body of a small answer and its Link header. Raises as `fetch_file` does; `LakeError` for one of more than
-    ``most`` bytes, or that is not whole after ``longest_s``, however steadily it comes.
+    ``most`` bytes, or that is not whole after ``longest_s``, however steadily it comes. No try begins after
+    ``longest_s``, nor after a pause of more than ``longest_pause_s``. ``note`` is called with the bytes of every try.
     """
+    until = time.monotonic() + longest_s
 
     def once() -> tuple[bytes, str]:
         if not is_http(url):
             return objects.ask(url, lambda fs, path: fs.cat_file(path)), ""
         with client.get(url, http.PLAIN) as response:
             http.refuse(url, response)
-            return read_at_most(response, most, url, longest_s), header(response, "link")
+            return read_at_most(response, most, url, max(0.0, until - time.monotonic()), note), header(response, "link")
 
-    return _persist(url, how, once, lambda: 0)
+    return _persist(url, how, once, lambda: 0, until, longest_pause_s)
 
 
-def read_at_most(response: httpcore.Response, most: int, url: str, longest_s: float = math.inf) -> bytes:
+def read_at_most(response: httpcore.Response, most: int, url: str, longest_s: float, note: Note) -> bytes:
     """The whole body. Raises `LakeError` for one of more than ``most`` bytes, or that takes more than ``longest_s``."""
     parts, size, started = [], 0, time.monotonic()
     for part in response.iter_stream():
         parts.append(part)
         size += len(part)
+        note(len(part))
         if size > most:
             raise LakeError(f"{url}: more than {most} bytes, too many for what it should be")
         if time.monotonic() - started > longest_s:
-            raise LakeError(f"{url}: {size} bytes came in {longest_s:g} s, and more are to come")
+            raise LakeError(f"{url}: {size} bytes came in {longest_s:.0f} s, and more are to come")
     return b"".join(parts)
 
 
@@ -107,7 +116,14 @@ def is_http(url: str) -> bool:
     return url.lower().startswith(("http://", "https://"))
 
 
-def _persist(url: str, how: Transfer, once: Callable[[], T], brought: Callable[[], int]) -> T:
+def _persist(
+    url: str,
+    how: Transfer,
+    once: Callable[[], T],
+    brought: Callable[[], int],
+    until: float = math.inf,
+    longest_pause_s: float = LONGEST_ASKED_S,
+) -> T:
     failures, damaged = 0, 0
     while True:
         before = brought()
@@ -120,11 +136,11 @@ def _persist(url: str, how: Transfer, once: Callable[[], T], brought: Callable[[
             pause, why = 0.0, error
         except (ConnectionError, TimeoutError) as error:
             failures = 0 if brought() - before >= ENOUGH else failures + 1
-            if failures >= how.attempts:
-                kind = TimeoutError if isinstance(error, TimeoutError) else ConnectionError
-                raise kind(f"{error} (tried {failures} times; what came is kept, run it again to go on)") from None
             pause = min(how.backoff_s * 2 ** max(failures - 1, 0), LONGEST_PAUSE_S) * random.uniform(0.5, 1)
             asked = error.after_s if isinstance(error, Busy) else None
             pause, why = pause if asked is None else min(asked, LONGEST_ASKED_S), error
+            if failures >= how.attempts or pause > longest_pause_s or time.monotonic() + pause >= until:
+                kind = TimeoutError if isinstance(error, TimeoutError) else ConnectionError
+                raise kind(f"{error} (tried {failures} times; what came is kept, run it again to go on)") from None
         log.warning("%s; again in %.1f s", why, pause)
         time.sleep(pause)

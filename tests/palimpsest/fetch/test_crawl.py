@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from palimpsest.config import ConfigError, Corpus, load_corpus
+from palimpsest.fetch import opening
 from palimpsest.fetch.addresses import PrivateAddress, chooser, is_public
 from palimpsest.fetch.crawls import crawl_corpus, crawled_days
 from palimpsest.fetch.links import canonical, read_page, read_sitemap
@@ -160,6 +161,34 @@ def test_a_site_that_never_answers_does_not_hold_the_others_up_for_long(web, oth
     assert paths(other) == ["robots.txt"] * 3
 
 
+def test_a_site_that_asks_for_patience_does_not_hold_the_others_up_for_long(web, other, corpus, lake):
+    later = Fault(status=503, headers=(("Retry-After", "600"),))
+    web.files["robots.txt"] = b"Sitemap: /1.xml\nSitemap: /sitemap.xml\n"
+    web.faults["1.xml"] = [later] * 9
+    other.faults["robots.txt"] = [later] * 9
+    started = time.monotonic()
+    found = outcomes(crawl_corpus(corpus(sites=[other.url, web.url]), lake), web)
+    assert time.monotonic() - started < 100
+    assert (found[other.url], found["1.xml"], found["sitemap.xml"]) == (
+        "robots_unavailable", "bad_sitemap", "over_budget"
+    )  # fmt: skip
+    assert found["a"] == "captured"
+    assert paths(other) == ["robots.txt"] and paths(web).count("1.xml") == 1
+
+
+def test_a_slow_site_has_its_sitemaps_read_for_so_long_only(web, corpus, lake, monkeypatch):
+    monkeypatch.setattr(opening, "OPENING_S", 2.0)
+    names = [f"{n}.xml" for n in range(9)]
+    web.files = dict.fromkeys(names, b"<urlset/>") | {"": html("start")}
+    web.files["robots.txt"] = "\n".join(
+        ["User-agent: *", "Crawl-delay: 0.8", *(f"Sitemap: /{n}" for n in names)]
+    ).encode()
+    found = outcomes(crawl_corpus(corpus(), lake), web)
+    assert found[""] == "captured"
+    assert found["8.xml"] == "over_budget"
+    assert len(paths(web)) <= 4  # robots.txt, two sitemaps, the page
+
+
 @pytest.mark.parametrize("status", [500, 503])
 def test_a_site_that_cannot_say_what_it_allows_is_left_alone(web, corpus, lake, status):
     web.faults["robots.txt"] = [Fault(status=status)] * 2
@@ -254,6 +283,48 @@ def test_sitemaps_are_of_the_site_and_count_against_its_budget(web, other, corpu
     assert outcomes(small, web)["mapped"] == "over_budget"
     rows = pq.read_table(small.file("visits.parquet")).to_pylist()
     assert {row["outcome"]: row["bytes"] for row in rows}["sitemap"] == len(web.files["sitemap.xml"])
+
+
+def test_a_site_takes_no_sitemap_of_another_listed_one(web, other, corpus, lake):
+    """Neither by naming it as a sitemap of its own, nor as a page, nor by naming the other's start."""
+    web.files["robots.txt"] = f"Sitemap: {other.url}sitemap.xml\nSitemap: {other.url}\nSitemap: /sitemap.xml\n".encode()
+    web.files["sitemap.xml"] = f"<urlset><url><loc>{other.url}sitemap.xml</loc></url></urlset>".encode()
+    other.files["sitemap.xml"] = f"<urlset><url><loc>{other.url}mapped</loc></url></urlset>".encode()
+    other.files |= {"robots.txt": b"Sitemap: /sitemap.xml\n", "mapped": html("the other's mapped")}
+    found = outcomes(crawl_corpus(corpus(sites=[web.url, other.url]), lake), web)
+    assert found[f"{other.url}sitemap.xml"] == found["sitemap.xml"] == "sitemap"
+    assert found[f"{other.url}mapped"] == found[other.url] == "captured"
+
+
+def test_sitemaps_beyond_the_most_that_are_read_are_said_to_be_left(web, corpus, lake):
+    names = [f"{n}.xml" for n in range(opening.MOST_SITEMAPS + 3)]
+    web.files |= dict.fromkeys(names, b"<urlset/>")
+    web.files["robots.txt"] = "\n".join(f"Sitemap: /{name}" for name in names).encode()
+    found = outcomes(crawl_corpus(corpus(), lake), web)
+    assert [found[name] for name in names] == ["sitemap"] * opening.MOST_SITEMAPS + ["over_budget"] * 3
+
+
+def test_a_sitemap_that_is_not_had_whole_is_paid_for(web, other, corpus, lake):
+    web.files["robots.txt"] = b"Sitemap: /cut.xml\n"
+    web.files["cut.xml"] = b" " * 20_000
+    web.faults["cut.xml"] = [Fault(cut=5_000)] * 9
+    other.files |= {"robots.txt": b"Sitemap: /large.xml\n", "large.xml": b" " * 3_000_000}
+    crawl = crawl_corpus(corpus(sites=[web.url, other.url], max_bytes=100_000), lake)
+    rows = {row["url"]: row for row in pq.read_table(crawl.file("visits.parquet")).to_pylist()}
+    cut, large = rows[f"{web.url}cut.xml"], rows[f"{other.url}large.xml"]
+    assert (cut["outcome"], cut["bytes"]) == ("bad_sitemap", 10_000)  # of two tries
+    assert large["outcome"] == "over_budget" and 100_000 < large["bytes"] < 1_000_000
+    assert rows[web.url]["outcome"] == "captured" and rows[other.url]["outcome"] == "over_budget"
+
+
+def test_an_index_of_what_may_not_be_asked_does_not_fill_the_journal(web, corpus, lake):
+    named = [f"{web.url}secret/{n}.xml" for n in range(100)] + [f"https://h.example/{n}.xml" for n in range(3_000)]
+    listed = "".join(f"<sitemap><loc>{url}</loc></sitemap>" for url in named)
+    web.files["sitemap.xml"] = f"<sitemapindex>{listed}</sitemapindex>".encode()
+    crawl = crawl_corpus(corpus(), lake)
+    found = outcomes(crawl, web)
+    assert [found[f"secret/{n}.xml"] for n in (0, 48, 49, 99)] == ["robots", "robots", "over_budget", "over_budget"]
+    assert sum(path.startswith("https://h.example/") for path in found) == opening.MOST_NAMED - 101
 
 
 def test_a_sitemap_that_would_fill_the_memory_is_one_bad_sitemap(web, corpus, lake):
