@@ -15,6 +15,9 @@ from palimpsest.config.scoring import ScoreModel
 from palimpsest.lake import LakeError, digest_file
 
 COLUMN = "model_{}"
+EVERY = -1.0
+"""Threshold below every probability: with fastText's 0 a model of hierarchical softmax leaves out branches of its tree,
+and so labels, that are next to nothing for the text."""
 
 
 def load(corpus: Corpus) -> None:
@@ -27,7 +30,7 @@ def load(corpus: Corpus) -> None:
         if (found := digest_file(file)) != model.sha256:
             raise LakeError(f"{key}: {file} has the SHA-256 {found}, not {model.sha256}; correct sha256 or the file")
         try:
-            labels, _ = _model(str(file), model.sha256).predict("a", k=-1)
+            labels, _ = _model(str(file), model.sha256).predict("a", k=-1, threshold=EVERY)
         except ValueError as error:
             raise LakeError(f"{key}: {file} is no fastText model: {error}; name one that fastText wrote") from None
         if model.label not in labels:

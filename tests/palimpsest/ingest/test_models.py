@@ -8,10 +8,12 @@ import json
 import shutil
 from pathlib import Path
 
+import fasttext
 import pyarrow.parquet as pq
 import pytest
 
 from palimpsest.config import ConfigError, Corpus, load_corpus
+from palimpsest.ingest import models
 from palimpsest.ingest.stage import extract_days
 from palimpsest.lake import LakeError, digest_file
 
@@ -59,6 +61,13 @@ def test_the_probability_of_a_label_is_a_column(corpus, lake, model):
     assert other.uri != day.uri
     [german] = [row for row in pq.read_table(other.file("pages.parquet")).to_pylist() if row["url"].endswith("de")]
     assert german["model_english"] > 0.8
+
+
+def test_every_label_of_a_model_can_be_asked_for(corpus, model):
+    """The model's softmax is hierarchical: what fastText answers about a short text lacks some of its 176 labels."""
+    answered, _ = fasttext.load_model(str(model)).predict("a", k=-1)
+    assert "__label__ug" not in answered
+    models.load(corpus(label="__label__ug"))
 
 
 def test_a_model_that_is_not_the_declared_one_is_refused(corpus, lake, model, tmp_path):
