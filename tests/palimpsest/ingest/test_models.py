@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from palimpsest.config import ConfigError, Corpus, load_corpus
+from palimpsest.config.scoring import Scoring
+from palimpsest.documents import build_documents
 from palimpsest.ingest import models
 from palimpsest.ingest.stage import extract_days
 from palimpsest.lake import LakeError, digest_file
@@ -61,6 +63,15 @@ def test_the_probability_of_a_label_is_a_column(corpus, lake, model):
     assert other.uri != day.uri
     [german] = [row for row in pq.read_table(other.file("pages.parquet")).to_pylist() if row["url"].endswith("de")]
     assert german["model_english"] > 0.8
+
+
+def test_documents_wait_until_every_day_is_scored(corpus, lake):
+    asked = corpus()
+    extract_days(asked.model_copy(update={"scoring": Scoring()}), [DAY], lake)
+    with pytest.raises(LakeError, match=r"2026-10-01 has no model_english: .*\(scoring\.models\).* ingest scored"):
+        build_documents(asked, lake)
+    extract_days(asked, [DAY], lake)
+    assert build_documents(asked, lake).manifest["rows"]["input"] == len(TEXTS)
 
 
 def test_every_label_of_a_model_can_be_asked_for(corpus, model):
