@@ -43,8 +43,7 @@ def salvage_records(file: SourceFile, limit: int) -> Iterator[Record]:
             for record in read_records(file, limit, start):
                 if held:
                     yield held
-                    fruitless = 0
-                held = record
+                held, fruitless = record, 0
             start = None
         except LakeError as error:
             suspect = held or Record("damage", start, "", None)

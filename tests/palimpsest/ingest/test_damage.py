@@ -122,6 +122,15 @@ def test_a_file_of_nothing_but_beginnings_is_one_stretch_in_the_end(tmp_path, re
     assert "no record that can be read begins behind it" in found[-1].fault
 
 
+def test_good_records_between_bad_ones_do_not_end_the_reading(tmp_path, response):
+    """Each good one is the record before a damage, so it is quarantined; yet it could be read."""
+    good, bad = response(GOOD), b"\0garbage" * 9
+    found = salvaged(tmp_path, "x.warc", (good + bad) * (FRUITLESS + 100) + good * 2)
+    assert [r.kind for r in found[-2:]] == ["response", "response"]
+    assert {r.kind for r in found[:-2]} == {"damage"}
+    assert [r.url for r in found].count(GOOD) == FRUITLESS + 102
+
+
 def test_only_crawl_files_can_be_salvaged():
     with pytest.raises(ValueError, match="source kind 'table' takes no 'damaged'"):
         Source(kind="table", files=["a.jsonl"], damaged="quarantine")
