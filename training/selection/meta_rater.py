@@ -16,8 +16,8 @@ from scipy.stats import spearmanr
 
 from palimpsest.config import MetaRater
 from palimpsest.lake import Published
+from training.selection import proxies
 from training.selection.found import Scores, by_rank, ranks
-from training.selection.proxies import even
 
 CANDIDATES = 20_000
 BEST = 100
@@ -33,8 +33,9 @@ def score(asked: MetaRater, scores: Mapping[str, Scores], origin: np.ndarray, ma
     regression ranks proxies that it has not learned from (1: as they are; near 0: they differ by noise).
     """
     raters, *trained = made
-    weights = np.array([[one.extra["weights"][name] for name in asked.scores] for one in trained])
-    losses = np.array([one.extra["loss"] for one in trained])
+    told = [proxies.outcome(one) for one in trained]
+    weights = np.array([[own[name] for name in asked.scores] for own, _ in told])
+    losses = np.array([loss for _, loss in told])
     best, figures = search(weights, losses, asked.seed)
     own = np.column_stack([ranks(scores[name].score, origin) for name in asked.scores])
     found = own @ best
@@ -58,7 +59,7 @@ def search(weights: np.ndarray, losses: np.ndarray, seed: int) -> tuple[np.ndarr
 
     model = make_pipeline(PolynomialFeatures(2, include_bias=False), StandardScaler(), RidgeCV(alphas=PENALTIES))
     left_out = cross_val_predict(model, weights, losses, cv=LeaveOneOut())
-    candidates = even(weights.shape[1], CANDIDATES, [seed, 1])
+    candidates = proxies.even(weights.shape[1], CANDIDATES, [seed, 1])
     expected = model.fit(weights, losses).predict(candidates)
     best = candidates[np.argsort(expected, kind="stable")[:BEST]].mean(axis=0)
     told = {

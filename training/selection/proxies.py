@@ -10,6 +10,7 @@ asked for later, and any number of tasks can share them out.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from pathlib import Path
@@ -71,7 +72,10 @@ def rate(study: Study, lake: Lake, *, split: Published, generations: Published) 
 def train(
     study: Study, lake: Lake, *, split: Published, generations: Published, raters: Published, number: int
 ) -> Published:
-    """One proxy. ``extra``: weights, loss on the target in nats per token, what was kept, how often it was read, cost.
+    """proxy.json: by score its weight, and the loss on the target in nats per token (`outcome`).
+
+    They are a file so that the digest, and with it a selection's key, follows them. ``extra``: what was kept, how often
+    it was read, cost.
 
     Raises `LakeError` for too little text, and for a model that diverges.
     """
@@ -83,15 +87,23 @@ def train(
 
         began, spent = time.monotonic(), time.process_time()
         with threadpool_limits(1):
-            found = _trained(study, split, generations, raters, weights, f"proxy {number}")
+            loss, told = _trained(study, split, generations, raters, weights, f"proxy {number}")
+        content = {"weights": dict(zip(asked.scores, weights.tolist(), strict=True)), "loss": loss}
+        (directory / "proxy.json").write_text(json.dumps(content, indent=1) + "\n")
         cost = {"seconds": time.monotonic() - began, "cpu_seconds": time.process_time() - spent}
-        log.info("proxy %d of %d: loss %.4f in %.1f s", number + 1, asked.proxies, found["loss"], cost["seconds"])
-        return Facts(extra={"weights": dict(zip(asked.scores, weights.tolist(), strict=True)), **found, **cost})
+        log.info("proxy %d of %d: loss %.4f in %.1f s", number + 1, asked.proxies, loss, cost["seconds"])
+        return Facts(extra={**told, **cost})
 
     settings = asked.model_dump(mode="json", exclude={"proxies"})
     config = {**settings, "weights": weights.tolist(), "precision": study.training.precision}
     place = {"dataset": f"studies/{study.name}/proxies/{number:03}", "config": config, "code": [*CODE, *TRAINER]}
     return lake.publish(**place, write=write, parents=[split, generations, raters])
+
+
+def outcome(proxy: Published) -> tuple[dict[str, float], float]:
+    """By score the weight of a proxy, and its loss on the target in nats per token."""
+    content = json.loads(proxy.file("proxy.json").read_text())
+    return content["weights"], content["loss"]
 
 
 def drawn(asked: MetaRater) -> np.ndarray:
@@ -111,7 +123,8 @@ def even(scores: int, many: int, seed: list[int]) -> np.ndarray:
 
 def _trained(
     study: Study, split: Published, generations: Published, raters: Published, weights: np.ndarray, name: str
-) -> dict:
+) -> tuple[float, dict[str, float]]:
+    """The loss on the target in nats per token, and what is told of the training."""
     from training.short import Trainer  # torch is loaded where something is trained
 
     asked, whole = study.selection.meta_rater, Pool(split, generations)
@@ -133,8 +146,7 @@ def _trained(
     if not np.isfinite(loss):
         raise LakeError(f"study {study.name}: {name} diverged; lower selection.meta_rater.optimizer.lr")
     tokens = sum(len(text) + 1 for text in texts)
-    return {
-        "loss": loss,
+    return loss, {
         "texts": len(texts),
         "tokens": tokens,
         "passes": asked.steps * asked.batch * asked.context / tokens,

@@ -108,8 +108,9 @@ def trained(lake, number: int):
 
 def test_proxies_are_of_one_budget_and_each_says_what_it_cost(lake, scored):
     found = [trained(lake, number).extra for number in range(MIXED["proxies"])]
-    assert [tuple(own["weights"].values()) for own in found[:3]] == [(1, 0), (0, 1), (0.5, 0.5)]
-    assert all(sum(own["weights"].values()) == pytest.approx(1) for own in found)
+    weights = [proxies.outcome(trained(lake, number))[0] for number in range(MIXED["proxies"])]
+    assert [tuple(own.values()) for own in weights[:3]] == [(1, 0), (0, 1), (0.5, 0.5)]
+    assert all(sum(own.values()) == pytest.approx(1) for own in weights)
     assert {own["flops"] for own in found} == {found[0]["flops"]}
     tokens = ASKED["steps"] * ASKED["batch"] * ASKED["context"]
     assert all(own["passes"] * own["tokens"] == pytest.approx(tokens) for own in found)
@@ -140,15 +141,33 @@ def test_nothing_over_the_target_is_rated_or_read_by_a_proxy(lake, given, scored
 
 
 def test_a_proxy_is_trained_once_and_more_of_them_leave_the_others_as_they_are(lake, given, scored):
-    found = [trained(lake, number) for number in range(MIXED["proxies"])]
-    before, losses = [own.ref for own in found], [own.extra["loss"] for own in found]
-    shutil.rmtree(f"{lake.base}/{found[5].uri}")
+    before = [trained(lake, number) for number in range(MIXED["proxies"])]
+    told = [proxies.outcome(own) for own in before]
+    shutil.rmtree(f"{lake.base}/{before[5].uri}")
     more = select(study_of(proxies=9), lake, **given)
     assert len(more.manifest["parents"]) == 3 + 9
     after = [trained(lake, number) for number in range(9)]
-    assert [own.ref for n, own in enumerate(after[:8]) if n != 5] == [own for n, own in enumerate(before) if n != 5]
-    assert after[5].uri == before[5]["uri"]
-    assert after[5].extra["loss"] == pytest.approx(losses[5])
+    assert [own.uri for own in after[:8]] == [own.uri for own in before]
+    again = [new.extra["seconds"] != old.extra["seconds"] for new, old in zip(after, before, strict=False)]
+    assert again == [number == 5 for number in range(8)], "the clock is what two trainings never share"
+    assert [weights for weights, _ in map(proxies.outcome, after[:8])] == [weights for weights, _ in told]
+    assert proxies.outcome(after[5])[1] == pytest.approx(told[5][1])
+
+
+def test_another_loss_is_another_digest_and_so_another_selection(tmp_path, salted, monkeypatch):
+    """A proxy that is made once more, and comes out otherwise, is not taken for what it was."""
+    lake = Lake(tmp_path / "lake")
+    given = publish(lake, salted, tokenizer=tok.train([text for _, text in salted[0]], 512))
+    losses = iter(range(100))
+    monkeypatch.setattr(proxies, "_trained", lambda *_: (float(next(losses)), {"passes": 1.0, "flops": 1.0}))
+    first = select(study_of(), lake, **given)
+    before = [trained(lake, number) for number in range(MIXED["proxies"])]
+    assert len({own.digest for own in before}) == MIXED["proxies"]
+    shutil.rmtree(f"{lake.base}/{before[5].uri}")
+    second = select(study_of(), lake, **given)
+    assert trained(lake, 5).uri == before[5].uri
+    assert trained(lake, 5).digest != before[5].digest
+    assert second.uri != first.uri
 
 
 def test_layouts_take_its_choice(lake, given, scored, salted):
