@@ -1,9 +1,13 @@
 """N-gram commonness: how much of a text stands elsewhere in the pool too (SoftDedup, He et al. 2024, 2407.06654).
 
-The commonness of a text is the geometric mean of its words' probabilities under an n-gram model of the very pool it
-is in; what repeats other texts, or itself, is common, and gets a lower weight. The paper takes 4-grams with
-Kneser-Ney smoothing and weights by segments; here counts of 1 to 4 words interpolate (`SHARES`), hashed into tables
-of fixed size, so that memory does not grow with the pool, and the weight is continuous. Two passes over the text.
+The commonness of a text is the geometric mean of its words' probabilities under an n-gram model of the pool without
+that text: what stands in other texts too is common, and gets a lower weight. In the paper the model has read the text
+itself, which hardly counts in a corpus of billions of words; in a small pool it would be nearly all that is counted,
+and a text like no other would look like the commonest. So its own counts are taken off, of an n-gram and of its
+context. The paper takes 4-grams with Kneser-Ney smoothing and weights by segments; here counts of 1 to 4 words
+interpolate (`SHARES`), hashed into tables of fixed size, so that memory does not grow with the pool, and the weight is
+continuous. A context that stands in no other text adds nothing to the shorter ones; a word that stands in none counts
+as seen once. Two passes over the text.
 """
 
 from __future__ import annotations
@@ -50,7 +54,7 @@ def score(pool: Pool) -> Scores:
         half = np.log(RATIO) / 2
         weight[own] = np.exp(-np.clip(common[own] - least, -half, half))
     features = {"commonness": common, "words": lengths}
-    return Scores(-common, scaled(weight, pool.origin), features, flops=3.0 * ORDER * words)
+    return Scores(-common, scaled(weight, pool.origin), features, flops=4.0 * ORDER * words)
 
 
 def hashed(text: str) -> np.ndarray:
@@ -73,11 +77,17 @@ def _mean_log(numbers: np.ndarray, counts: list[np.ndarray], words: int) -> floa
     """Mean log probability of the words of a text; that of a text without words is that of one word seen once."""
     if not len(numbers):
         return -np.log(max(words, 1))
-    seen = [table[grams].astype(np.float64) for table, grams in zip(counts, places(numbers), strict=True)]
-    found = SHARES[0] * seen[0] / words
+    seen = [_elsewhere(table, grams) for table, grams in zip(counts, places(numbers), strict=True)]
+    found = SHARES[0] * np.maximum(seen[0] / max(words - len(numbers), 1), 1 / words)
     for order in range(1, ORDER):
         share = np.zeros(len(numbers))
         if len(numbers) > order:
             share[order:] = seen[order] / np.maximum(seen[order - 1][: len(seen[order])], 1)
             found += SHARES[order] * np.minimum(share, 1)
-    return float(np.log(np.maximum(found, 1e-12)).mean())
+    return float(np.log(found).mean())
+
+
+def _elsewhere(table: np.ndarray, grams: np.ndarray) -> np.ndarray:
+    """How often each n-gram of a text stands in the other texts."""
+    _, which, own = np.unique(grams, return_inverse=True, return_counts=True)
+    return table[grams].astype(np.float64) - own[which]

@@ -98,7 +98,27 @@ def test_a_texts_score_is_its_own(lake, planted, found, pool):
     first = np.array([g in (None, 0) for g in again.rows["g"].to_pylist()])
     assert likelihood.score(again).score[first] == pytest.approx(found["likelihood"].score)
     own = pool.origin == "synthetic"
-    assert (commonness.score(again).score[first][own] <= found["commonness"].score[own] + 1e-9).mean() > 0.9
+    assert (commonness.score(again).score[first][own] < found["commonness"].score[own]).mean() > 0.9
+
+
+def test_copies_are_commoner_than_templates_and_these_than_text_like_no_other(lake):
+    """All of the same words: a text's own n-grams, each seen once, do not make it common."""
+    random = np.random.default_rng(0)
+    types = [f"word{n}" for n in range(300)]
+    copied, template = ([str(word) for word in random.choice(types, 60)] for _ in range(2))
+    written = []
+    for n in range(60):
+        slots = [str(random.choice(types)) if place % 6 == 0 else word for place, word in enumerate(template)]
+        text = {"copy": copied, "template": slots, "unique": random.choice(types, 60)}
+        kind = tuple(text)[n % 3]
+        written.append((f"d{n:03}", kind, " ".join(text[kind])))
+    pool = Pool(**publish(Lake(f"{lake.root}/copied"), ([(key, key) for key, *_ in written], written)))
+    kinds = {f"{key}/0": kind for key, kind, _ in written}
+    told = -commonness.score(pool).score
+    by_kind = {kind: [told[n] for n, key in enumerate(pool.rows["id"].to_pylist()) if kinds.get(key) == kind]
+               for kind in ("copy", "template", "unique")}  # fmt: skip
+    assert min(by_kind["copy"]) > max(by_kind["template"])
+    assert min(by_kind["template"]) > max(by_kind["unique"])
 
 
 def test_ranks_are_within_an_origin_and_weights_have_a_mean_of_one(pool, found):
