@@ -17,9 +17,10 @@
   Each: name, reason, measured value, bound 'min' or 'max', threshold.
 -#}
 {%- macro page_rules() -%}
-  {%- set rules = datatrove_rules() if threshold('definitions') == 'datatrove' else palimpsest_rules() -%}
-  {%- set elsewhere = ['all', 'gopher_quality.stop_words', 'c4.policy_lines', 'c4.sentences', 'duplicates.exact',
-    'duplicates.near'] -%}
+  {%- set datatrove = threshold('definitions') == 'datatrove' -%}
+  {%- set rules = datatrove_rules() if datatrove else palimpsest_rules() -%}
+  {%- set english = [] if datatrove else ['gopher_quality.stop_words', 'c4.policy_lines', 'c4.sentences'] -%}
+  {%- set elsewhere = ['all'] + english + ['duplicates.exact', 'duplicates.near'] -%}
   {%- set known = (rules | map('first') | list + elsewhere) | unique | list -%}
   {%- for name in disabled_rules() -%}
     {%- if name not in known -%}

@@ -51,7 +51,7 @@ def corpus(tmp_path):
 
 
 def changed(corpus: Corpus, cleaning: dict, **rules) -> Corpus:
-    rules = {**corpus.documents.model_dump(), **rules}
+    rules = {**corpus.documents.model_dump(exclude_unset=True), **rules}
     return Corpus(**{**corpus.model_dump(), "cleaning": cleaning, "documents": rules, "path": corpus.path})
 
 

@@ -138,10 +138,30 @@ def test_what_only_a_study_waits_for_is_no_schedule_of_a_corpus(tmp_path, schedu
 
 
 def scheduled_corpus(tmp_path: Path, schedule: str) -> Path:
+    return sample_corpus(tmp_path, schedule=schedule)
+
+
+def sample_corpus(tmp_path: Path, **changes: object) -> Path:
     content = yaml.safe_load((corpora_dir() / "sample.yaml").read_text())
     file = tmp_path / "sample.yaml"
-    file.write_text(yaml.safe_dump({**content, "schedule": schedule}))
+    file.write_text(yaml.safe_dump({**content, **changes}))
     return file
+
+
+@pytest.mark.parametrize(
+    ("definitions", "key", "said"),
+    [
+        ("datatrove", "max_curly_brackets", "'palimpsest' alone.*give max_curly_bracket_lines instead"),
+        ("datatrove", "max_policy_words", "'palimpsest' alone.*definitions are 'datatrove'; leave it out"),
+        ("palimpsest", "max_curly_bracket_lines", "'datatrove' alone.*give max_curly_brackets instead"),
+        ("palimpsest", "max_duplicate_characters", "'datatrove' alone.*definitions are 'palimpsest'; leave it out"),
+    ],
+)
+def test_a_threshold_that_no_rule_of_the_definitions_has_is_refused(tmp_path, definitions, key, said):
+    other = {"datatrove": "palimpsest", "palimpsest": "datatrove"}[definitions]
+    assert load_corpus(sample_corpus(tmp_path, documents={"definitions": other, key: 0}))
+    with pytest.raises(ConfigError, match=f"documents: {key} is a threshold of definitions {said}"):
+        load_corpus(sample_corpus(tmp_path, documents={"definitions": definitions, key: 0}))
 
 
 def test_a_mix_may_not_take_the_name_of_a_reference_recipe(tmp_path):

@@ -15,6 +15,11 @@ from palimpsest.config.scoring import Scoring
 from palimpsest.config.source import Source
 
 Definitions = Literal["palimpsest", "datatrove"]
+ONLY = {
+    "palimpsest": {"max_curly_brackets": "max_curly_bracket_lines", "max_policy_words": None},
+    "datatrove": {"max_curly_bracket_lines": "max_curly_brackets", "max_duplicate_characters": None},
+}
+"""Thresholds that no rule of the other definitions has, with what stands there in their place."""
 WORDS_MB = 512
 """What the worker may need where words are remembered (palimpsest.ingest.tokens)."""
 
@@ -90,11 +95,13 @@ class DocumentRules(Strict):
     max_duplicate_10grams: float = Field(default=0.10, ge=0, le=1)
     max_lorem_ipsum: int = Field(default=0, ge=0)
     max_curly_brackets: float = Field(default=0.05, ge=0)
-    """'{' per word. C4 drops a page for a single one; per word, a tutorial survives and a page of code does not."""
+    """'{' per word. C4 drops a page for a single one; per word, a tutorial survives and a page of code does not. Not
+    with definitions 'datatrove'."""
     max_policy_words: float = Field(default=0.25, ge=0, le=1)
-    """Share of the words on lines C4 deletes (terms of use, privacy and cookie notices, 'enable Javascript')."""
+    """Share of the words on lines C4 deletes (terms of use, privacy and cookie notices, 'enable Javascript'). Not
+    with definitions 'datatrove'."""
     max_curly_bracket_lines: int = Field(default=0, ge=0)
-    """Lines with a '{', in place of ``max_curly_brackets`` with definitions 'datatrove'."""
+    """Lines with a '{', in place of ``max_curly_brackets``; only with definitions 'datatrove'."""
     min_sentences: int = Field(default=3, ge=0)
     min_lines_punctuated: float = Field(default=0.12, ge=0, le=1)
     max_short_lines: float = Field(default=0.67, ge=0, le=1)
@@ -133,6 +140,17 @@ class DocumentRules(Strict):
             raise ValueError(
                 f"definitions 'datatrove' are of English, but language is '{self.language}'; leave definitions out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _of_these_definitions(self) -> DocumentRules:
+        for owner, keys in ONLY.items():
+            for key in sorted(self.model_fields_set & keys.keys()) if owner != self.definitions else ():
+                instead = f"give {keys[key]} instead" if keys[key] else "leave it out"
+                raise ValueError(
+                    f"{key} is a threshold of definitions '{owner}' alone, and definitions are '{self.definitions}'; "
+                    f"{instead}"
+                )
         return self
 
     def is_on(self, rule: str) -> bool:

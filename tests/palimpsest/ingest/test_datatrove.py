@@ -134,6 +134,14 @@ def test_a_corpus_that_asks_for_them_is_decided_by_datatroves_figures(corpus, la
     assert dropped(build_documents(asking(corpus, min_sentences=5, max_curly_bracket_lines=1), lake)) == {}
 
 
+def test_a_rule_that_datatroves_filters_do_not_have_cannot_be_switched_off(corpus, lake):
+    rules = DocumentRules(definitions="datatrove", disabled=["c4.policy_lines"])
+    asked = corpus.model_copy(update={"documents": rules})
+    extract_days(asked, [DAY], lake)
+    with pytest.raises(LakeError, match="documents.disabled: 'c4.policy_lines' is no rule; the rules are"):
+        build_documents(asked, lake)
+
+
 def test_without_the_key_no_page_is_measured_so(corpus, lake):
     [day] = extract_days(corpus, [DAY], lake)
     assert not {name for name in pq.read_schema(day.file("pages.parquet")).names if name.startswith("datatrove_")}
