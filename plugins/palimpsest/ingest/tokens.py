@@ -17,8 +17,10 @@ import numpy as np
 
 from palimpsest.ingest.punctuation import SYMBOLS
 
-REMEMBERED = 300_000
-"""Chunks, before all are forgotten: at most some 200 MB."""
+REMEMBERED = 40_000_000
+"""Characters of the chunks and of the tokens, `EACH` more for every one of them, before all are forgotten: at most some
+250 MB beside what one text adds."""
+EACH = 64
 WORD_AND_MARK = re.compile(r"[A-Za-z]+[,;:!?]|[A-Za-z]*[a-z]\.").fullmatch
 """Two tokens, unless the chunk or the word is an exception: the last token of a word like this may make another one
 with the mark. Most new chunks are of this form or letters alone, and asking spaCy costs twenty times as much."""
@@ -43,7 +45,7 @@ class Tokens:
 
     def of(self, text: str) -> np.ndarray:
         """Numbers of the tokens of a text in order (int64); white space is no token."""
-        if len(self._pieces) > self._remembered:
+        if self._size > self._remembered:
             self._forget()
         chunks = text.split()
         if self._known_by_chunk(chunks):
@@ -66,11 +68,13 @@ class Tokens:
         self._numbers: dict[str, int] = {}
         self._pieces: dict[str, tuple[int, ...]] = {}
         self._marks: dict[str, str] = {}
+        self._size = 0
         self.known = np.zeros(1 << 12, KNOWN)
 
     def _known_by_chunk(self, chunks: Sequence[str]) -> bool:
         """Whether the tokens of these chunks, one after another, are those of the text."""
         for chunk, tokens in self._english.parts(chunk for chunk in chunks if chunk not in self._pieces):
+            self._size += len(chunk) + EACH
             self._pieces[chunk] = tuple(map(self.number, tokens))
             self._marks[chunk] = "".join(map(self._english.mark, tokens))
         uncertain, reach = self._english.uncertain, self._english.reach
@@ -87,6 +91,7 @@ class Tokens:
         number = self._numbers.get(token)
         if number is None:
             number = self._numbers[token] = len(self._numbers)
+            self._size += len(token) + EACH
             if number == len(self.known):
                 self.known = np.concatenate([self.known, np.zeros_like(self.known)])
             hashed = 0

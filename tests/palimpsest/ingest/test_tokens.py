@@ -83,6 +83,17 @@ def test_what_was_forgotten_is_learned_again(language):
         assert not known["letter"][-1] and not known["word"][-1] and known["word"][:-1].all()
 
 
+def test_long_chunks_are_forgotten_sooner_than_short_ones(language):
+    """Numbers begin anew when all is forgotten: 23 chunks of 1,000, each its own token, fit in 50,000."""
+    tokens = Tokens(remembered=50_000)
+    numbers = []
+    for first in range(0x4E00, 0x4E00 + 60):
+        text = chr(first) * 1_000
+        assert_as_spacy(tokens, language, text)
+        numbers += tokens.of(text).tolist()
+    assert max(numbers) == 22 and numbers.count(0) >= 3
+
+
 def test_the_hash_of_two_tokens_as_one_follows_from_theirs(tokens):
     numbers = [tokens.number(token) for token in ("harbourwall", "harbour", "wall")]
     both, first, second = tokens.known[numbers].tolist()
