@@ -74,6 +74,8 @@ def learn(
 ) -> Alarms:
     """``steps`` of both; ``look`` is called every so many, and at every ``measure``-th look the noise is measured.
 
+    Not after the last step, though: where the learner's rate ends at 0, no gradient is left to measure.
+
     ``aside`` draws for what is measured and not learned.
 
     ``span``: the steps over which the network's rate falls to 0; more than ``steps`` breaks a run off in its middle.
@@ -99,7 +101,7 @@ def learn(
         if patience is not None:
             rang = check(told, learner_batch, rang, patience)
         metrics = told.metrics()
-        if not done % (every * measure):
+        if not done % (every * measure) and done < steps:
             metrics |= own.signal(aside, INDEPENDENT).metrics()
         look(metrics, done)
     return found

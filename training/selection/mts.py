@@ -11,7 +11,7 @@ from texts that it then scores: unlike other scores this one is not cross-fitted
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,8 +30,8 @@ from training.selection.pool import Pool
 from training.selection.target import Read
 
 LOOKS, MEASURED = 20, 8
-"""Looks at the weights of all texts while they are learned, and from one to the next that measures the noise; the last
-measures none, for there the model's rate is 0, and so is every gradient."""
+"""Looks at the weights of all texts while they are learned (up to 39 where the steps are no multiple), and from one to
+the next that measures the noise. None does after the last step: there the model's rate is 0, and so are gradients."""
 STOPPING = 5
 """Of so many texts of the target one says when to stop."""
 
@@ -148,7 +148,7 @@ def learn(
     )
     best = int(np.argmin([row["mts/stopping_loss"] for row in looks]))
     taken = np.mean(weights[best // 2 : best + 1], 0)
-    return Learned(own, columns, names, looks, taken, looks[best]["step"], alarms, _flops(own, len(pool), len(looks)))
+    return Learned(own, columns, names, looks, taken, looks[best]["step"], alarms, _flops(own, len(pool), looks))
 
 
 def score(pool: Pool, given: Read, asked: MTS, training: Training, tell: Tell | None = None) -> Scores:
@@ -175,11 +175,11 @@ def scores(pool: Pool, found: Learned) -> Scores:
     return Scores(found.weights, scaled(found.weights, pool.origin), found.columns, figures, flops=found.flops)
 
 
-def _flops(own: Weighing, texts: int, looks: int) -> float:
+def _flops(own: Weighing, texts: int, looks: Sequence[Mapping[str, float]]) -> float:
     """Of the model alone, every text as long as a window: learning is three times reading, a difference reads twice."""
     asked = own.asked
-    measured = looks // MEASURED * bilevel.INDEPENDENT
+    measured = sum("mts/gsnr" in row for row in looks) * bilevel.INDEPENDENT
     gradients = (asked.steps + measured) * (asked.texts * (1 + 2 / 3) + asked.held)
     learned = (asked.early + asked.steps) * asked.batch
-    read = (features.LOOKS * texts + texts + looks * len(own.stopping)) / 3
+    read = (features.LOOKS * texts + texts + len(looks) * len(own.stopping)) / 3
     return own.learner.flops_per_token * asked.context * (gradients + learned + read)
