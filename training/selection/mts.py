@@ -25,7 +25,7 @@ from training.meta.diagnosis import Signal, of_gradients
 from training.meta.hypergradient import Hypergradient, WeightNet, hypergradient
 from training.selection import features
 from training.selection.found import Scores, scaled
-from training.selection.learner import Learner
+from training.selection.learner import Batch, Learner
 from training.selection.pool import Pool
 from training.selection.target import Read
 
@@ -50,21 +50,23 @@ class Weighing:
         lots = np.random.default_rng([asked.seed, 22]).permutation(len(target))
         self.stopping, self.held = (target[side] for side in (lots % STOPPING == 0, lots % STOPPING > 0))
         self.learned = torch.from_numpy(np.flatnonzero(given.learned))
-        self.windows = np.random.default_rng([asked.seed, 23])
+        self.windows, self.aside = (np.random.default_rng([asked.seed, number]) for number in (23, 26))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(asked.seed)
             self.network = WeightNet(known.shape[1], floor=asked.floor).to(learner.device)
 
-    def gradient(self, rng: torch.Generator) -> Hypergradient:
+    def gradient(self, rng: torch.Generator, windows: np.random.Generator | None = None) -> Hypergradient:
+        """``windows`` draws where a text is read; default: what the model's own windows are drawn by."""
         places = self.drawn(rng, self.asked.texts)
         held = torch.from_numpy(self.held)[torch.randint(len(self.held), (self.asked.held,), generator=rng)]
-        own, told = (self.learner.losses(self._batch(side)) for side in (places, held))
+        own, told = (self.learner.losses(self._batch(side, windows)) for side in (places, held))
         return hypergradient(
             self.network, self.known[places], self.learner.theta, own, told, self.learner.moves, exact=False
         )
 
     def signal(self, rng: torch.Generator, count: int) -> Signal:
-        return of_gradients(torch.stack([self.gradient(rng).flat for _ in range(count)]))
+        """Of windows of its own, so that measuring leaves what is learned as it is."""
+        return of_gradients(torch.stack([self.gradient(rng, self.aside).flat for _ in range(count)]))
 
     def drawn(self, rng: torch.Generator, count: int) -> Tensor:
         return self.learned[torch.randint(len(self.learned), (count,), generator=rng)]
@@ -79,8 +81,8 @@ class Weighing:
     def stopping_loss(self) -> float:
         return float(self.learner.read([self.given.encoded[place] for place in self.stopping]).mean())
 
-    def _batch(self, places: Tensor):
-        return self.learner.batch([self.given.encoded[place] for place in places.tolist()], self.windows)
+    def _batch(self, places: Tensor, windows: np.random.Generator | None = None) -> Batch:
+        return self.learner.batch([self.given.encoded[place] for place in places.tolist()], windows or self.windows)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from palimpsest.lake import Lake, LakeError
 from tests.training.conftest import study_content
 from tests.training.selection.conftest import publish
 from training import track
-from training.selection import features, target
+from training.selection import features, mts, target
 from training.selection.pool import Pool
 from training.selection.stage import select
 
@@ -97,6 +97,26 @@ def test_shuffled_words_and_boilerplate_differ_in_what_features_tell(given, plan
     known, names = features.table(pool, told)
     assert known[:, : len(told)].mean(0) == pytest.approx(np.zeros(len(told)), abs=1e-4)
     assert names[len(told) :] == ["origin", "origin", "source", "source"]
+
+
+def learned(given, tokenizer, measured: int, monkeypatch) -> mts.Learned:
+    """24 steps, whose 24th is the third of every eighth."""
+    monkeypatch.setattr(mts, "MEASURED", measured)
+    pool, study = Pool(**given), study_of(steps=24, early=6)
+    return mts.learn(pool, target.read(pool, tokenizer), study.selection.mts, study.training)
+
+
+def test_noise_is_measured_where_there_is_a_gradient_and_changes_nothing(given, tokenizer, monkeypatch):
+    often = learned(given, tokenizer, 8, monkeypatch)
+    told = {row["step"]: row["mts/gsnr"] for row in often.looks if "mts/gsnr" in row}
+    assert list(told) == [8, 16], "after the last step the model's rate is 0"
+    assert np.isfinite(list(told.values())).all()
+    never = learned(given, tokenizer, 100, monkeypatch)
+    assert not any("mts/gsnr" in row for row in never.looks)
+    for one, other in zip(often.looks, never.looks, strict=True):
+        assert one["mts/stopping_loss"] == other["mts/stopping_loss"], one["step"]
+    assert often.weights.tolist() == never.weights.tolist()
+    assert often.flops > never.flops
 
 
 def test_what_cannot_work_is_said(given, planted):
