@@ -85,9 +85,11 @@ def measure(
     """The loss on the reference, and how much one step of ``lr`` on each text by itself lowers it, in nats per token.
 
     The step is the learner's own (AdamW with the second moments of its training, clipped), without its momentum, which
-    is of other texts. It leaves the learner as it was, but for that.
+    is of other texts, and without weight decay, which would add the same to every influence. It leaves the learner as
+    it was, but for these.
     """
     optimizer, held_out = learner.optimizer, trainer.held_out(reference)
+    optimizer.groups = [(parameters, 0.0) for parameters, _ in optimizer.groups]
     for moment in optimizer.first.values():
         moment.zero_()
     moments = (optimizer.first, optimizer.second, optimizer.count)

@@ -109,6 +109,16 @@ def test_a_step_is_taken_back_and_the_text_itself_is_of_most_influence_on_itself
     assert small[0] == pytest.approx(found[0] / 10, rel=0.3)
 
 
+def test_weight_decay_is_no_part_of_influence(taught):
+    trainer, learner, pages = taught
+    reference, texts, optimizer = [pages[0][:63]], [page[:64] for page in pages[:3]], learner.optimizer
+    found = {}
+    for decay in (0.0, 10.0):
+        optimizer.groups = [(parameters, decay) for parameters, _ in optimizer.groups]
+        found[decay] = influence.measure(trainer, learner, texts, reference, 1e-3)[1].tolist()
+    assert found[10.0] == found[0.0]
+
+
 def test_at_most_half_of_the_texts_are_probed_so_that_there_are_others_to_learn_from():
     learned, lots = np.array([True, True, False, True, True, True]), np.array([0.9, 0.2, 0.0, 0.1, 0.5, 0.4])
     assert influence.sampled(learned, lots, 1).tolist() == [3]
