@@ -59,6 +59,19 @@ def test_four_seeds_are_too_few_to_pass_and_the_page_says_who_stays_the_default(
     assert headline(given).endswith("no learned score passes, so rank average stays the default.")
 
 
+def test_arms_are_in_the_order_of_the_gap_where_their_seeds_differ():
+    """PVM closes less of the gap than rank average, and has the lower mean perplexity: it lacks the dear seeds."""
+    given = tables(**{f"PVM, alpha 0.1/{seed}": 151.0 for seed in range(5)})
+    given["arms"] = [row for row in given["arms"] if row["arm"] != "PVM, alpha 0.1" or row["seed"] < 2]
+    page = render(given, [], [])
+    assert "| PVM, alpha 0.1 | 151.5 ± 0.7 | 49% | 0 of 2 |" in page
+    assert "| rank average | 152.0 ± 1.6 | 50% |" in page
+    table = page[page.index("## Arms") :]
+    places = [table.index(f"| {arm} |") for arm in ("everything", "oracle", "rank average", "PVM, alpha 0.1", "random")]
+    assert places == sorted(places)
+    assert "Perplexities compare only between arms of the same seeds" in page
+
+
 def test_an_arm_of_fewer_seeds_is_said_to_be():
     given = tables()
     given["arms"] = [row for row in given["arms"] if row["arm"] != "PVM, alpha 0.1" or row["seed"] < 2]
