@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from palimpsest import decontamination, warehouse
 from palimpsest.config import Corpus
-from palimpsest.ingest import datatrove, models
+from palimpsest.config.scoring import COLUMN
+from palimpsest.ingest import datatrove
 from palimpsest.lake import Facts, Lake, LakeError, NotPublished, Published, Rows
 
 SELECT = "+documents +document_drops +document_funnel"
@@ -81,7 +82,7 @@ def _check_measured(corpus: Corpus, days: list[Published]) -> None:
     asked = {"section cleaning": corpus.cleaning.columns}
     if corpus.documents.definitions == "datatrove":
         asked["documents.definitions"] = datatrove.COLUMNS.names
-    asked["scoring.models"] = [models.COLUMN.format(name) for name in corpus.scoring.models]
+    asked["scoring.models"] = [COLUMN.format(name) for name in corpus.scoring.models]
     for day, (key, columns) in itertools.product(days, asked.items()):
         missing = set(columns) - set(pq.read_schema(day.file("pages.parquet")).names)
         if missing:

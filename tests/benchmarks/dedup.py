@@ -21,7 +21,6 @@ import os
 import random
 import re
 import resource
-import subprocess
 import sys
 import tempfile
 from collections import Counter, defaultdict
@@ -37,6 +36,7 @@ from palimpsest.config.files import data_dir
 from palimpsest.documents import SELECT
 from palimpsest.ingest import minhash
 from palimpsest.ingest.pages import PAGES, QUARANTINE
+from tests.benchmarks.serving import one_core
 from tests.benchmarks.serving.clients import datatrove_python
 
 BASE = Path(__file__).parents[2] / ".bench"
@@ -57,11 +57,11 @@ def run() -> list[dict]:
         python = datatrove_python(BASE, "datatrove-dedup", PEER)
         for count in COUNTS:
             file = write(Path(folder) / f"{count}.jsonl", count)
-            ours = _child([sys.executable, __file__, "--ours", str(file)])
+            ours = one_core.run([sys.executable, __file__, "--ours", str(file)])
             dropped, theirs = {"ours": set(range(count)) - set(ours.pop("kept"))}, None
             if python:
                 script = Path(__file__).parent / "filters" / "minhash.py"
-                theirs = _child([str(python), str(script), str(file), f"{folder}/datatrove{count}"])
+                theirs = one_core.run([str(python), str(script), str(file), f"{folder}/datatrove{count}"])
                 kept = [
                     line for f in Path(f"{folder}/datatrove{count}/kept").iterdir() for line in f.open(encoding="utf-8")
                 ]
@@ -183,7 +183,7 @@ def ours(file: Path) -> dict:
                     writer.write_table(pa.Table.from_pylist(rows, PAGES))
                     rows = []
             writer.write_table(pa.Table.from_pylist(rows, PAGES))
-        signed = _seconds()
+        signed = one_core.seconds()
         pq.write_table(QUARANTINE.empty_table(), Path(scratch) / "quarantine.parquet")
         inputs = {"pages": pages, "quarantine": Path(scratch) / "quarantine.parquet"}
         inputs["overlaps"] = decontamination.none_found(Path(scratch))
@@ -194,7 +194,7 @@ def ours(file: Path) -> dict:
             print(f"  {node.name} {node.seconds:.1f} s", file=sys.stderr)
         kept = [int(page, 16) for page in pq.read_table(Path(scratch) / "documents.parquet")["page_id"].to_pylist()]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": _seconds(), "signatures": signed, "memory": memory, "kept": kept}
+    return {"seconds": one_core.seconds(), "signatures": signed, "memory": memory, "kept": kept}
 
 
 def others_than_duplicates() -> list[str]:
@@ -205,25 +205,12 @@ def others_than_duplicates() -> list[str]:
     return sorted(rule % n if "%" in rule else rule for rule in named for n in counted.get(rule, [0]))
 
 
-def _seconds() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
-
-
-def _child(command: list[str]) -> dict:
-    core = min(os.sched_getaffinity(0))
-    done = subprocess.run(
-        command, check=True, stdout=subprocess.PIPE, text=True, preexec_fn=lambda: os.sched_setaffinity(0, {core})
-    )
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def scaling(counts: list[int]) -> None:
     """What each count costs, printed as it is known."""
     with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as folder:
         for count in counts:
             file = write(Path(folder) / "documents.jsonl", count)
-            found = _child([sys.executable, __file__, "--ours", str(file)])
+            found = one_core.run([sys.executable, __file__, "--ours", str(file)])
             seconds, signed = found["seconds"], found["signatures"]
             print(f"{count:>9,} documents: {seconds:.0f} s of one core, {signed:.0f} of them signatures;", end=" ")
             print(

@@ -15,8 +15,6 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import uuid
@@ -35,6 +33,7 @@ from palimpsest.ingest.stage import extract_days
 from palimpsest.ingest.warc import read_records
 from palimpsest.ingest.worker import Worker
 from palimpsest.lake import Lake
+from tests.benchmarks.serving import one_core
 from tests.benchmarks.serving.clients import datatrove_python
 
 BASE = Path(__file__).parents[2] / ".bench"
@@ -63,7 +62,7 @@ def run() -> list[dict]:
             for side, command in commands.items():
                 out = Path(scratch) / f"{side}{number}"
                 out.mkdir()
-                took[side].append(_child([*command, str(file), str(out)]))
+                took[side].append(one_core.run([*command, str(file), str(out)]))
     found = {side: min(took[side], key=lambda once: once["seconds"]) for side in took}
     for side, once in found.items():
         print(f"ingest: {side}: {once['texts']} texts of {count} pages in {once['seconds']:.1f} s")
@@ -150,20 +149,7 @@ SIDES = {"texts": texts, "pages": pages, "bare": bare}
 PEERS = {"datatrove": "datatrove with its default extractor", "bare": "bare resiliparse over fastwarc"}
 
 
-def _child(command: list[str]) -> dict:
-    core = min(os.sched_getaffinity(0))
-    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=lambda: os.sched_setaffinity(0, {core}))
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def _seconds() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
-
-
 if __name__ == "__main__":
-    began = _seconds()  # imports are not counted, on either side
+    began = one_core.seconds()  # imports are not counted, on either side
     count = SIDES[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
-    print(json.dumps({"texts": count, "seconds": _seconds() - began}))
+    print(json.dumps({"texts": count, "seconds": one_core.seconds() - began}))

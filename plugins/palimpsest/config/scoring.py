@@ -6,6 +6,9 @@ from pydantic import Field
 
 from palimpsest.config.base import Name, Strict
 
+COLUMN = "model_{}"
+"""Of the pages, by a model's name."""
+
 
 class ScoreModel(Strict):
     """A fastText classifier in a file of its own (``.bin`` or ``.ftz``), held to its digest."""

@@ -11,10 +11,9 @@ from functools import cache
 import fasttext
 
 from palimpsest.config import Corpus, check_files, resolve
-from palimpsest.config.scoring import ScoreModel
+from palimpsest.config.scoring import COLUMN, ScoreModel
 from palimpsest.lake import LakeError, digest_file
 
-COLUMN = "model_{}"
 EVERY = -1.0
 """Threshold below every probability: with fastText's 0 a model of hierarchical softmax leaves out branches of its tree,
 and so labels, that are next to nothing for the text."""
