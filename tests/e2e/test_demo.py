@@ -102,7 +102,8 @@ def test_a_single_day_backfilled_by_the_scheduler_gives_the_same_bytes(first, pl
     before = place.lake.latest(day)
     neighbour = place.lake.latest("corpora/sample/pages/2026-10-06").path.stat().st_mtime_ns
     shutil.rmtree(Path(place.lake.base, day))
-    assert place.command("up").returncode == 0
+    started = place.command("up")
+    assert started.returncode == 0, started.stdout + started.stderr
     try:
         place.api().patch("dags/study_demo", {"is_paused": True})
         interval = ("--from-date", "2026-10-05", "--to-date", "2026-10-05")

@@ -22,6 +22,8 @@ from palimpsest.lake import REPOSITORY
 
 pytestmark = pytest.mark.e2e
 ENTRYPOINT = REPOSITORY / "infra" / "docker" / "entrypoint.sh"
+PATIENCE_S = 120
+"""For one answer: Airflow's server starts its workers while other tests have the cores."""
 DAG = """
 from airflow.sdk import dag, task
 
@@ -40,7 +42,7 @@ sums()
 def answer(url: str, body: dict | None = None, token: str | None = None) -> dict:
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
     data = None if body is None else json.dumps(body).encode()
-    with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=20) as reply:
+    with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=PATIENCE_S) as reply:
         return json.load(reply)
 
 
@@ -138,7 +140,7 @@ def test_airflow_runs_a_dag_on_postgresql(
             state = answer(f"{api}/api/v2/dags/sums/dagRuns/{run}", token=token)["state"]
             return state if state in ("success", "failed") else None
 
-        assert until(ended, 120) == "success"
+        assert until(ended, 240) == "success"
         task = f"{api}/api/v2/dags/sums/dagRuns/{run}/taskInstances/add/xcomEntries/return_value?map_index=1"
         assert answer(task, token=token)["value"] == 3
 

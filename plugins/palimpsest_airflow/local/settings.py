@@ -114,7 +114,8 @@ class Settings:
             "CORE__EXECUTION_API_SERVER_URL": f"{self.airflow_url}/execution/",
             "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
             "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.passwords_file),
-            "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home / 'airflow.db'}",
+            # 30 s for a writer that waits for another one: beside trainings on few cores, SQLite's 5 are too few.
+            "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home / 'airflow.db'}?timeout=30",
             "API__HOST": "127.0.0.1",
             "API__PORT": str(self.airflow_port),
             "API__BASE_URL": self.airflow_url,
