@@ -18,17 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from palimpsest.durable import make_directory, partial_beside
-from palimpsest.generate.segments import GROUP_ROWS, SCHEMA, Row, Segments, preference, rows_of
+from palimpsest.generate.segments import GROUP_ROWS, SCHEMA, Row, Segments, Vanished, preference, rows_of
 
 log = logging.getLogger(__name__)
 
 SMALL_BYTES = 32 * 2**20
 """Segments below are merged; each row is copied about four times until it lies in one that is not."""
 MERGED_BYTES = 128 * 2**20
-
-
-class Vanished(Exception):
-    """Another compactor was first."""
 
 
 def compact(segments: Segments, pile: int = 2) -> dict[str, int]:

@@ -49,6 +49,10 @@ GROUP_ROWS = 2_048
 Row = dict[str, Any]
 
 
+class Vanished(Exception):
+    """Another compactor was first."""
+
+
 class Segments:
     """The segments of a lake's ledger."""
 
@@ -86,7 +90,12 @@ class Segments:
         return name
 
     def put(self, file: Path) -> str:
-        """One more segment from a local file, checked again where it lies before this returns; its name."""
+        """One more segment from a local file, checked again where it lies before this returns; its name.
+
+        Raises:
+            Vanished: Another process has merged it already.
+            ConnectionError: It lies there damaged.
+        """
         with file.open("rb") as stream:
             name = f"{hashlib.file_digest(stream, 'sha256').hexdigest()}.parquet"
         if self.lake.local:
@@ -96,6 +105,8 @@ class Segments:
             with self.lake.weather():
                 self.lake.fs.put_file(str(file), f"{self.folder}/{name}")
         file = self.open(name)
+        if file is None and name not in self.damaged:
+            raise Vanished(name)
         if file is None:
             raise ConnectionError(f"ledger segment {name} could not be read back; nothing was deleted, run this again")
         file.close(force=True)

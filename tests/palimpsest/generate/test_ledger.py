@@ -257,6 +257,23 @@ def test_two_compactors_at_once_beside_a_reader_lose_nothing(ledger, lake, tmp_p
     assert reads > 3
 
 
+def test_a_merged_segment_that_another_compactor_merges_at_once_is_left_to_it(ledger, lake, monkeypatch):
+    move = segments.move_durably
+
+    def moved(source, target):
+        move(source, target)
+        monkeypatch.setattr(segments, "move_durably", move)
+        Ledger(lake).append([made(key) for key in keys([1000])])
+        Ledger(lake).compact()
+        assert not Path(target).exists()
+
+    monkeypatch.setattr(segments, "move_durably", moved)
+    ledger.compact()
+    assert stored(lake).keys() == set(keys([*range(100), 1000]))
+    ledger.compact()
+    assert stored(lake) == Counter(keys([*range(100), 1000]))
+
+
 def test_compaction_killed_at_any_instant_loses_nothing_and_leaves_no_partial_file(ledger, lake, tmp_path):
     before = ledger.read()
     fuse, kills = 1, 0
