@@ -52,7 +52,7 @@ class Place:
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "palimpsest_airflow", *arguments]
         return subprocess.run(
-            command, env=self.environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=600, check=False
+            command, env=self.environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=1200, check=False
         )
 
     def api(self) -> Api:
@@ -62,7 +62,7 @@ class Place:
         api.login()
         return api
 
-    def wait_for_backfill(self, dag_id: str, patience: float = 180.0) -> dict:
+    def wait_for_backfill(self, dag_id: str, patience: float = 600.0) -> dict:
         """The Dag's backfill run, once it has ended."""
         api = self.api()
         deadline = time.monotonic() + patience

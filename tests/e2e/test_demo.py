@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.e2e]
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.e2e]
 
 
 @pytest.fixture(scope="module")

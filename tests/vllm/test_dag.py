@@ -21,7 +21,7 @@ from tests.e2e.conftest import Place, place  # noqa: F401  a fixture
 from tests.palimpsest.conftest import publish_corpus, write_study
 from tests.vllm.conftest import CONTEXT, ENVIRONMENT, QUICK, TEMPLATE
 
-pytestmark = [pytest.mark.vllm, pytest.mark.e2e, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.vllm, pytest.mark.e2e, pytest.mark.timeout(2400)]
 DAG = "study_told"
 IDLE_S = 20
 LENIENT = {
@@ -54,7 +54,7 @@ class Stack:
             found.setdefault(task["task_id"], set()).add(task["state"])
         return found
 
-    def wait(self, run: str, seen, patience: float = 400.0) -> dict[str, set[str | None]]:
+    def wait(self, run: str, seen, patience: float = 800.0) -> dict[str, set[str | None]]:
         """The states of the run's tasks, once ``seen(states)`` is true."""
         until = time.monotonic() + patience
         while not seen(states := self.states(run)):
@@ -67,14 +67,14 @@ class Stack:
     def state(self, run: str) -> str:
         return self.api.get(f"dags/{DAG}/dagRuns/{run}")["state"]
 
-    def end(self, run: str, patience: float = 400.0) -> str:
+    def end(self, run: str, patience: float = 800.0) -> str:
         until = time.monotonic() + patience
         while (state := self.state(run)) not in ("success", "failed"):
             assert time.monotonic() < until, f"after {patience:.0f} s: {self.states(run)}"
             time.sleep(0.5)
         return state
 
-    def answer(self, run: str, option: str, patience: float = 200.0) -> None:
+    def answer(self, run: str, option: str, patience: float = 400.0) -> None:
         """What a person's click under Required Actions does, once the scheduler knows that the task waits.
 
         An answer that comes earlier is lost in Airflow 3.3 (see `palimpsest_airflow.tasks.approve.QUESTIONS`).
@@ -130,7 +130,7 @@ def write_told(at: Place, generations: int = 2, budget: float = 0) -> None:
         "gpus": 1,
         "context": CONTEXT,
         "arguments": {**QUICK, "enable-chunked-prefill": False, "chat-template": str(folder / "chat.jinja")},
-        "ready_within_s": 280,
+        "ready_within_s": 600,
     }
     mixes = {"real": {"layout": "real", "epochs": 2}, "stretched": {"layout": "stretched", "f": 0.5, "epochs": 1}}
     own = {"schedule": "manual", "shards": 2, "budget_gpu_hours": budget, "servers": {"tiny": server}, "gates": LENIENT}
