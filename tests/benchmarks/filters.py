@@ -37,6 +37,7 @@ from palimpsest.documents import SELECT
 from palimpsest.ingest import datatrove, pages, tokens
 from palimpsest.ingest.records import SourceFile
 from palimpsest.ingest.warc import read_records
+from palimpsest.ingest.worker import Poisoned
 from tests.benchmarks.dedup import BASE, PEER
 from tests.benchmarks.serving.clients import datatrove_python
 
@@ -97,7 +98,7 @@ def _web_pages() -> list[str]:
         found.append(pages.examine(gzip.decompress(file.read_bytes()), "", 5)["text"])
     for path in sorted((data_dir() / "warc").glob("*.warc.gz")):
         for record in filter(attrgetter("is_page"), read_records(SourceFile(path.name, path), Limits().max_page_bytes)):
-            with contextlib.suppress(pages.Quarantined):
+            with contextlib.suppress(pages.Quarantined, Poisoned):
                 pages.check(record, Limits())
                 found.append(pages.examine(record.payload, record.charset, 5)["text"])
     return [text for text in found if text.strip()]

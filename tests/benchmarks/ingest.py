@@ -27,7 +27,7 @@ from resiliparse.parse.encoding import bytes_to_str, detect_encoding
 from palimpsest.config import Limits, load_corpus
 from palimpsest.config.files import data_dir
 from palimpsest.ingest import extract, profiles
-from palimpsest.ingest.pages import check
+from palimpsest.ingest.pages import check, check_depth
 from palimpsest.ingest.records import SourceFile
 from palimpsest.ingest.stage import extract_days
 from palimpsest.ingest.warc import read_records
@@ -103,13 +103,14 @@ def texts(file: Path, out: Path) -> int:
     ):
         for record in read_records(SourceFile(file.name, file), limits.max_page_bytes):
             check(record, limits)
-            if text := worker(record.payload, record.charset):
+            if text := worker(record.payload, record.charset, limits.max_depth):
                 count += 1
                 lines.write(json.dumps({"url": record.url, "text": text}) + "\n")
     return count
 
 
-def _text(payload: bytes, charset: str) -> str:
+def _text(payload: bytes, charset: str, max_depth: int) -> str:
+    check_depth(payload, max_depth)
     return extract.extract(payload, charset, "fast").text
 
 

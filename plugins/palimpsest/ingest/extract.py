@@ -21,7 +21,7 @@ UNNESTED = (
     "area base br col embed hr img input link meta param source track wbr html head body p li dt dd tr td th thead "
     "tbody tfoot option optgroup colgroup rt rp"
 )
-TAG = re.compile(rf"<(/?)(?!(?:{'|'.join(UNNESTED.split())})(?![a-z0-9]))[a-z]".encode(), re.IGNORECASE)
+TAG = re.compile(rf"<(/?)(?!(?:{'|'.join(UNNESTED.split())})(?![a-z0-9]))[a-z]".encode())
 TIDY = ftfy.TextFixerConfig(
     fix_encoding=False,
     unescape_html=False,
@@ -67,10 +67,13 @@ def is_binary(payload: bytes) -> bool:
 
 
 def depth_at_most(payload: bytes, limit: int) -> int:
-    """Nesting of the page, estimated from its tags without parsing (a deep tree costs quadratic time to read out)."""
-    if payload.count(b"<") <= limit:
+    """Nesting of the page, estimated from its tags without parsing (a deep tree costs quadratic time to read out); 0
+    where too few elements are opened to nest deeper than ``limit``.
+    """
+    page = np.frombuffer(payload, np.uint8)
+    if np.count_nonzero((page[:-1] == ord("<")) & (page[1:] >= ord("A"))) <= limit:
         return 0
-    steps = 1 - 2 * np.fromiter(map(len, TAG.findall(payload)), dtype=np.int64)
+    steps = 1 - 2 * np.fromiter(map(len, TAG.findall(payload.lower())), dtype=np.int64)
     level = np.cumsum(steps)
     return int((level - np.minimum.accumulate(np.minimum(level, 0))).max(initial=0))
 

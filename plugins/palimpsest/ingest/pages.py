@@ -106,10 +106,14 @@ def examine(
     payload: bytes, charset: str, shingle_words: int, title: str | None = None,
     profile: profiles.Profile = "resiliparse", jaccard: float = 0.75,
     personal: Sequence[identifiers.Kind] = (), by_paragraph: bool = False, definitions: Definitions = "palimpsest",
-    scored_by: Mapping[str, ScoreModel] | None = None,
+    scored_by: Mapping[str, ScoreModel] | None = None, max_depth: int = 2_000,
 ) -> dict[str, Any]:  # fmt: skip
-    """Everything that takes looking at the page; runs in the worker. With a ``title`` the payload is its text."""
+    """Everything that takes looking at the page; runs in the worker. With a ``title`` the payload is its text.
+
+    Raises `Poisoned` for a page that is nested too deep.
+    """
     if title is None:
+        check_depth(payload, max_depth)
         found = extract.extract(payload, charset, profile)
     else:
         found = extract.plain(payload, charset, title)
@@ -145,6 +149,7 @@ def page_row(record: Record, warc_file: str, corpus: Corpus, worker: Worker) -> 
     rules, cleaning = corpus.documents, corpus.cleaning
     asked = (record.charset, rules.shingle_words, record.title, corpus.extraction.profile, rules.near_duplicate_jaccard)
     asked += (cleaning.personal, cleaning.paragraph_languages, rules.definitions, corpus.scoring.models)
+    asked += (corpus.limits.max_depth,)
     try:
         examined = worker(record.payload, *asked)
     except Poisoned as poison:
@@ -190,7 +195,7 @@ def withheld_row(of: Mapping[str, Any], cause: str, detail: str) -> dict[str, An
 
 
 def check(record: Record, limits: Limits) -> None:
-    """Raise `Quarantined` for what must not reach the parser; cheapest look first."""
+    """Raise `Quarantined` for what must not reach the worker; cheapest look first."""
     payload, media = record.payload, record.content_type.split(";")[0].strip()
     if record.kind == "damage":
         raise Quarantined(record.cause, record.fault)
@@ -218,6 +223,10 @@ def check(record: Record, limits: Limits) -> None:
         raise Quarantined("binary", f"declared {media or 'nothing'}, but the bytes are no text")
     if not media and b"<" not in payload[:4096]:
         raise Quarantined("not_html", "no Content-Type and no markup")
-    depth = extract.depth_at_most(payload, limits.max_depth)
-    if depth > limits.max_depth:
-        raise Quarantined("too_deep", f"nested {depth} deep, more than {limits.max_depth} (limits.max_depth)")
+
+
+def check_depth(payload: bytes, limit: int) -> None:
+    """Raise `Poisoned` for a page that would take too long to read out; for the worker, since it looks at every tag."""
+    depth = extract.depth_at_most(payload, limit)
+    if depth > limit:
+        raise Poisoned("too_deep", f"nested {depth} deep, more than {limit} (limits.max_depth)")

@@ -26,11 +26,16 @@ LOOK_S = 0.5  # between two looks at a child that has not answered
 
 
 class Poisoned(Exception):
-    """The page that was asked about broke a bound or ended the child; ``cause`` is 'timeout', 'memory' or 'crashed'."""
+    """The page that was asked about broke a bound or ended the child; ``cause`` is 'timeout', 'memory' or 'crashed', or
+    what the function that examines pages raised this with.
+    """
 
     def __init__(self, cause: str, detail: str) -> None:
-        super().__init__(detail)
+        super().__init__(cause, detail)  # both, or it could not be sent from one process to another
         self.cause = cause
+
+    def __str__(self) -> str:
+        return self.args[1]
 
 
 class Worker:
@@ -67,6 +72,8 @@ class Worker:
         if isinstance(result, MemoryError):
             self._end()  # what it holds may be in pieces
             raise Poisoned("memory", f"more than {self._memory_mb} MB (limits.page_memory_mb)")
+        if isinstance(result, Poisoned):
+            raise result
         if isinstance(result, Exception):
             raise Poisoned("crashed", f"{type(result).__name__}: {result}"[:500])
         return result
@@ -124,6 +131,8 @@ def _serve(
             answer = function(*arguments)
         except MemoryError:
             answer = MemoryError()
+        except Poisoned as poison:
+            answer = poison
         except Exception as error:
             answer = RuntimeError(f"{type(error).__name__}: {error}")
         pipe.send(answer)

@@ -23,6 +23,7 @@ from palimpsest.config import Limits
 from palimpsest.ingest import pages, profiles
 from palimpsest.ingest.records import SourceFile
 from palimpsest.ingest.salvage import salvage_records
+from palimpsest.ingest.worker import Poisoned
 from tests.palimpsest.ingest.conftest import record, response
 from tests.palimpsest.ingest.damage import damaged_files
 
@@ -65,9 +66,9 @@ def examine_all(path: Path, profile: profiles.Profile) -> None:
             continue
         try:
             pages.check(found, Limits(max_page_bytes=LIMIT))
-        except pages.Quarantined:
+            pages.examine(found.payload, found.charset, 5, found.title, profile)
+        except (pages.Quarantined, Poisoned):
             continue
-        pages.examine(found.payload, found.charset, 5, found.title, profile)
 
 
 def _lines_reached(content: bytes, folder: Path, profile: profiles.Profile) -> set[tuple[str, int]]:

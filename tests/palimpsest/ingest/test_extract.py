@@ -109,6 +109,16 @@ def test_depth_is_estimated_without_parsing():
     ("payload", "binary"),
     [
         (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 9, True),
+def test_no_page_too_deep_passes_the_first_look():
+    dice = random.Random(5)
+    tags = [b"<div>", b"<SPAN ", b"<x-y>", b"</div>", b"</SPAN>", b"<br>", b"</p>", b"<LI>", b"<", b"</", b"<!--", b"t"]
+    for _ in range(2_000):
+        page = b"".join(dice.choices(tags, k=dice.randint(0, 20)))
+        depth, limit = extract.depth_at_most(page, 0), dice.randint(0, 9)
+        found = extract.depth_at_most(page, limit)
+        assert found == depth if depth > limit else found <= limit, (page, limit)
+
+
         (bytes(range(256)) * 20, True),
         (b"%PDF-1.7 " + b"\x00\x01" * 100, True),
         ("<p>Größe</p>".encode("cp1252"), False),

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from palimpsest.config import load_corpus
-from palimpsest.ingest import langid, stage
+from palimpsest.ingest import extract, langid, stage
 from palimpsest.ingest.stage import extract_days
 from palimpsest.lake import Lake, LakeError, NotPublished
 from tests.palimpsest.ingest.conftest import PAGE
@@ -115,6 +115,24 @@ def test_a_poison_page_neither_hangs_nor_kills_the_stage(
     (published,) = extract_days(make_corpus(warc, page_timeout_s=3), DAYS[:1], lake)
     assert [row["url"] for row in rows(published, "pages")] == ["https://a.example/0", "https://a.example/2"]
     assert [row["cause"] for row in rows(published, "quarantine")] == [cause]
+
+
+def test_the_depth_of_a_page_is_bounded_as_the_corpus_says_and_looked_at_in_the_worker(
+    lake, write_warc, make_corpus, response, monkeypatch
+):
+    nested = [b"<div>" * depth + PAGE + b"</div>" * depth for depth in (30, 50)]
+    warc = write_warc([response(f"https://a.example/{n}", body) for n, body in enumerate(nested)])
+    look, at_work = extract.depth_at_most, os.getpid()
+
+    def only_in_the_worker(payload, limit):
+        assert os.getpid() != at_work
+        return look(payload, limit)
+
+    monkeypatch.setattr(extract, "depth_at_most", only_in_the_worker)
+    (published,) = extract_days(make_corpus(warc, max_depth=40), DAYS[:1], lake)
+    assert [row["url"] for row in rows(published, "pages")] == ["https://a.example/0"]
+    (row,) = rows(published, "quarantine")
+    assert (row["cause"], row["detail"][:14]) == ("too_deep", "nested 51 deep")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ def act(what: str, *rest: object) -> object:
         time.sleep(60)
     if what == "exhaust":
         return len(b"x" * (1 << 30))
+    if what == "refuse":
+        raise Poisoned("too_deep", "nested 9 deep")
     if what == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "stop":
@@ -45,6 +47,15 @@ def test_a_bound_costs_one_page_and_a_new_child_goes_on(what, cause, said):
         assert said in str(poisoned.value)
         assert worker("pid") != before
         assert worker("after") == "after"
+
+
+def test_what_the_function_has_against_a_page_is_said_as_it_says_it_and_the_child_goes_on():
+    with Worker(act, timeout_s=1, memory_mb=256) as worker:
+        before = worker("pid")
+        with pytest.raises(Poisoned, match="^nested 9 deep$") as poisoned:
+            worker("refuse")
+        assert poisoned.value.cause == "too_deep"
+        assert worker("pid") == before
 
 
 def test_a_page_is_kept_however_long_the_machine_stands_still():
