@@ -45,6 +45,10 @@ def test_control_characters_go_and_letters_are_composed():
     assert extract.repair("a\x00b\x07 cafe\u0301") == ("ab café", 0)
 
 
+def test_lines_that_need_no_tidying_stand_as_they_are_beside_those_that_do():
+    assert extract.repair("a\r\nb\rc\x07\n\n\n\ncafe\u0301 \nplain") == ("a\nb\nc\n\ncafé\nplain", 0)
+
+
 LINES = [
     "The Naturalist’s Café: 15 °C on the Cape — a “naïve” guess", "plain", "", "Übergröße", "a\x07b", "c\u2028d",
     "e\rf", "cafe\u0301", "\ud800 half", "\x1b[36mblue\x1b[0m", "ça va", "Â 5", "œ", "日本語", "\ufefffirst",
@@ -105,10 +109,6 @@ def test_depth_is_estimated_without_parsing():
     assert time.process_time() - began < 5
 
 
-@pytest.mark.parametrize(
-    ("payload", "binary"),
-    [
-        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 9, True),
 def test_no_page_too_deep_passes_the_first_look():
     dice = random.Random(5)
     tags = [b"<div>", b"<SPAN ", b"<x-y>", b"</div>", b"</SPAN>", b"<br>", b"</p>", b"<LI>", b"<", b"</", b"<!--", b"t"]
@@ -119,6 +119,10 @@ def test_no_page_too_deep_passes_the_first_look():
         assert found == depth if depth > limit else found <= limit, (page, limit)
 
 
+@pytest.mark.parametrize(
+    ("payload", "binary"),
+    [
+        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 9, True),
         (bytes(range(256)) * 20, True),
         (b"%PDF-1.7 " + b"\x00\x01" * 100, True),
         ("<p>Größe</p>".encode("cp1252"), False),
