@@ -15,36 +15,37 @@ if TYPE_CHECKING:
     from justext.paragraph import Paragraph
     from trafilatura.settings import Document
 
-TAG = re.compile(r"<(/?)(h[1-6]|p|ul|ol|li|pre|br)\b[^>]*>")
+TAG = re.compile(r"<(/?(?:h[1-6]|p|ul|ol|li|pre|br))\b[^>]*>")
 ROW = re.compile(r"^\|(.*)\|\s*$")
 RULE = re.compile(r"^\|(?:\s*:?-{3,}:?\s*\|)+\s*$")
 FENCE = "```"
+MARKS = {f"h{level}": f"\n\n{'#' * level} " for level in range(1, 7)}
+MARKS |= {f"/h{level}": "\n\n" for level in range(1, 7)} | dict.fromkeys(("/li", "br", "/br"), "")
+MARKS |= dict.fromkeys(("pre", "/pre"), f"\n{FENCE}\n")
+"""Of the tags that mean the same wherever they stand."""
 
 
 def from_minimal_html(reduced: str) -> str:
     """Resiliparse's ``preserve_formatting='minimal_html'``: headings, paragraphs, lists, preformatted text, breaks."""
-    parts: list[str] = []
     lists: list[int] = []  # per open list: the next number, or 0 if it is not numbered
-    position, code = 0, False
-    for tag in TAG.finditer(reduced):
-        parts.append(_text(reduced[position : tag.start()], code))
-        position, closing, name = tag.end(), bool(tag[1]), tag[2]
-        if name == "pre":
-            code = not closing
-            parts.append(f"\n{FENCE}\n")
-        elif name in ("ul", "ol"):
-            if not closing:
-                lists.append(int(name == "ol"))
-            elif lists:
-                lists.pop()
-            parts.append("" if len(lists) > int(not closing) else "\n\n")
-        elif name == "li" and not closing:
+    first, *rest = TAG.split(reduced)
+    parts, code = [_text(first, False)], False
+    for tag, piece in zip(rest[::2], rest[1::2], strict=True):
+        if tag in MARKS:
+            parts.append(MARKS[tag])
+            code = tag == "pre" or (code and tag != "/pre")
+        elif tag == "li":
             parts.append("\n" + "  " * (len(lists) - 1) + _mark(lists))
-        elif name == "p" and not lists:
-            parts.append("\n\n")
-        elif name[0] == "h":
-            parts.append("\n\n" if closing else f"\n\n{'#' * int(name[1])} ")
-    parts.append(_text(reduced[position:], code))
+        elif tag in ("p", "/p"):
+            parts.append("" if lists else "\n\n")
+        elif tag in ("ul", "ol"):
+            parts.append("" if lists else "\n\n")
+            lists.append(int(tag == "ol"))
+        else:
+            del lists[-1:]
+            parts.append("" if lists else "\n\n")
+        if piece.strip(" \n") or code:
+            parts.append(_text(piece, code))
     return _tidy("".join(parts))
 
 
