@@ -14,6 +14,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 
@@ -71,13 +72,12 @@ def _next_record(path: Path, start: int) -> int | None:
             return None
         head = stream.read(4)
         mark = mark_of(head)
-        stream.seek(start)
         at, kept = start, b""
-        while block := stream.read(SHOWN):
+        while block := _block(stream, at):
             window = kept + block
             found = window.find(mark)
             while found >= 0:
-                if begins(path, at - len(kept) + found, mark):
+                if begins(stream, at - len(kept) + found, mark):
                     return at - len(kept) + found
                 found = window.find(mark, found + 1)
             at += len(block)
@@ -85,24 +85,29 @@ def _next_record(path: Path, start: int) -> int | None:
     return None
 
 
+def _block(stream: BinaryIO, at: int) -> bytes:
+    stream.seek(at)
+    return stream.read(SHOWN)
+
+
 def mark_of(head: bytes) -> bytes:
     """What a record, or the frame around it, begins with in a file that begins with ``head``."""
     return next((magic for magic in CODECS if head.startswith(magic)), PLAIN_RECORD)
 
 
-def begins(path: Path, offset: int, mark: bytes) -> bool:
-    """Whether a WARC record, or a frame that holds one, begins at this byte of the file."""
-    with path.open("rb") as stream:
-        stream.seek(offset)
-        head = stream.read(4096)
-        if mark == PLAIN_RECORD:
-            end, other = head.find(b"\r\n\r\n"), head.find(b"\r\n" + PLAIN_RECORD)
-            return HEADER.match(head) is not None and (other < 0 or 0 <= end < other)
-        try:
-            if CODECS[mark] == "gzip":  # no byte further than needed: damage behind it is another stretch
-                return zlib.decompressobj(wbits=31).decompress(head, len(PLAIN_RECORD)) == PLAIN_RECORD
-            stream.seek(offset)
-            frame = pa.CompressedInputStream(pa.PythonFile(stream, "r"), CODECS[mark])
+def begins(stream: BinaryIO, offset: int, mark: bytes) -> bool:
+    """Whether a WARC record, or a frame that holds one, begins at this byte of an open file; moves in the file."""
+    stream.seek(offset)
+    head = stream.read(4096)
+    if mark == PLAIN_RECORD:
+        end, other = head.find(b"\r\n\r\n"), head.find(b"\r\n" + PLAIN_RECORD)
+        return HEADER.match(head) is not None and (other < 0 or 0 <= end < other)
+    try:
+        if CODECS[mark] == "gzip":  # no byte further than needed: damage behind it is another stretch
+            return zlib.decompressobj(wbits=31).decompress(head, len(PLAIN_RECORD)) == PLAIN_RECORD
+        with open(stream.name, "rb") as own:  # which pyarrow closes
+            own.seek(offset)
+            frame = pa.CompressedInputStream(pa.PythonFile(own, "r"), CODECS[mark])
             return frame.read(len(PLAIN_RECORD)) == PLAIN_RECORD
-        except (OSError, zlib.error):
-            return False
+    except (OSError, zlib.error):
+        return False

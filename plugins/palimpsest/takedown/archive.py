@@ -27,12 +27,16 @@ def held(path: Path, urls: Container[str]) -> tuple[int, bool]:
     """
     spans = _spans(path)
     count = sum(url in urls for *_, url in spans)
-    mark = _mark(path)
-    return count, not count or all(begins(path, start, mark) for start, *_ in spans)
+    if not count:
+        return 0, True
+    with path.open("rb") as stream:
+        mark = mark_of(stream.read(4))
+        return count, all(begins(stream, start, mark) for start, *_ in spans)
 
 
 def is_warc(path: Path) -> bool:
-    return begins(path, 0, _mark(path))
+    with path.open("rb") as stream:
+        return begins(stream, 0, mark_of(stream.read(4)))
 
 
 def cut(path: Path, urls: Container[str]) -> None:
@@ -60,8 +64,3 @@ def _spans(path: Path) -> Spans:
         found = [(one.stream_pos, record_url(one)) for one in ArchiveIterator(stream, parse_http=False)]
     ends = [start for start, _ in found[1:]] + [path.stat().st_size]
     return [(start, end, url) for (start, url), end in zip(found, ends, strict=True)]
-
-
-def _mark(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        return mark_of(stream.read(4))

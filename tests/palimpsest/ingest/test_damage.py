@@ -104,6 +104,20 @@ def test_what_salvage_reads_grows_with_the_file_not_with_its_square(tmp_path, re
     assert many < 2 * 8 * few
 
 
+def test_a_stretch_is_looked_through_in_one_opening_of_the_file(tmp_path, response, monkeypatch):
+    """However often what looks like the beginning of a record stands in it."""
+    opened, really = [], Path.open
+    monkeypatch.setattr(Path, "open", lambda self, *how, **more: opened.append(self) or really(self, *how, **more))
+    counts = []
+    for beginnings in (1, 1_000):
+        good = response(GOOD)
+        found = salvaged(tmp_path, "x.warc", good + b"\0" + b"WARC/ is no header\r\n" * beginnings + good * 2)
+        assert [record.kind for record in found] == ["damage", "response", "response"]
+        counts.append(len(opened))
+        opened.clear()
+    assert counts[0] == counts[1]
+
+
 def _read_by(work) -> int:
     """Bytes that this process reads of files meanwhile."""
 
