@@ -61,7 +61,7 @@ def test_a_study_that_weighs_scores_trains_its_proxies_as_mapped_tasks_before_it
     assert set(found["collect"]["then"]) == {"rate", "select"}
     assert found["select"]["then"] == ["build"]
     text, other = (searched[f"study_{name}"]["doc_md"] for name in ("rated", "demo"))
-    assert "raters, proxies/<number>, selection, alignment" in text
+    assert "raters, proxies/<number>, scores/<method>, selection, alignment" in text
     assert "`proxy`: a mapped row is one of the small models" in text
     assert "prox" not in other
 

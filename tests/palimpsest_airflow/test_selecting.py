@@ -50,8 +50,10 @@ def test_proxies_of_mapped_tasks_are_those_that_select_finds(begun):
     assert rated == refs | {"raters": lake.latest("studies/small/raters").ref}
     made = [selecting.proxy.function("small", rated, number) for number in (4, 0)]
     assert [ref["uri"].split("/")[-2] for ref in made] == ["004", "000"]
-    scored = select(load_study("small"), lake, **given)
-    parents = [parent["digest"] for parent in scored.manifest["parents"]]
-    assert [parents[3 + 4], parents[3]] == [ref["digest"] for ref in made], "not trained again"
-    assert parents[2] == rated["raters"]["digest"]
-    assert len(parents) == 3 + ASKED["proxies"]
+    select(load_study("small"), lake, **given)
+    parents = lake.latest("studies/small/scores/meta_rater").manifest["parents"]
+    assert [parent["dataset"].split("/")[-1] for parent in parents[2:5]] == [*ASKED["scores"], "raters"]
+    found = [parent["digest"] for parent in parents[4:]]
+    assert found[0] == rated["raters"]["digest"]
+    assert [found[1 + 4], found[1]] == [ref["digest"] for ref in made], "not trained again"
+    assert len(found) == 1 + ASKED["proxies"]

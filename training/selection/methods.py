@@ -1,16 +1,13 @@
-"""Every way to score a pool, by the name that study files call it."""
+"""Every way to score a pool, by the name that study files call it. This only hands over: it is in no score's key."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from palimpsest import tokenizer
-from palimpsest.choice import lot
 from palimpsest.config import Study
 from palimpsest.lake import Published
-from training.selection import classifier, commonness, likelihood
+from training.selection import at_random, classifier, commonness, likelihood
 from training.selection.found import Scores, average
 from training.selection.pool import Pool
 
@@ -31,7 +28,7 @@ def score(
     """
     match method:
         case "random":
-            return at_random(pool)
+            return at_random.score(pool)
         case "rank":
             return average({name: found[name] for name in study.selection.rank}, pool.origin)
         case "meta_rater":
@@ -56,10 +53,3 @@ def score(
 
             return influence.score(pool, found, study, tokenizer.load(split.file("tokenizer.json")))
     return CHEAP[method](pool)
-
-
-def at_random(pool: Pool) -> Scores:
-    """The text's own lot, and even weights: what every other score must beat."""
-    columns = zip(pool.rows["strategy"].to_pylist(), pool.rows["id"].to_pylist(), strict=True)
-    lots = np.array([lot(f"{strategy}:{text}" if strategy else text) for strategy, text in columns])
-    return Scores(lots, np.ones(len(pool)))

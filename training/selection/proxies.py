@@ -23,10 +23,9 @@ from palimpsest import tokenizer as tok
 from palimpsest.choice import kept_by, lot
 from palimpsest.config import MetaRater, Select, Study
 from palimpsest.lake import Facts, Lake, LakeError, Published
-from training.selection import methods
+from training.selection import keys, methods
 from training.selection.found import by_rank, ranks
 from training.selection.pool import Pool
-from training.selection.stage import CODE, TRAINER
 from training.selection.target import LEAST, TARGET
 
 log = logging.getLogger(__name__)
@@ -65,7 +64,8 @@ def rate(study: Study, lake: Lake, *, split: Published, generations: Published) 
         pq.write_table(table, directory / "raters.parquet")
         return Facts(extra={"cost": cost})
 
-    place = {"dataset": f"studies/{study.name}/raters", "config": {"scores": asked.scores}, "code": CODE}
+    code = ["training/selection/proxies.py", *keys.POOL, *(file for name in asked.scores for file in keys.CODE[name])]
+    place = {"dataset": f"studies/{study.name}/raters", "config": {"scores": asked.scores}, "code": code}
     return lake.publish(**place, write=write, parents=[split, generations])
 
 
@@ -96,7 +96,11 @@ def train(
 
     settings = asked.model_dump(mode="json", exclude={"proxies"})
     config = {**settings, "weights": weights.tolist(), "precision": study.training.precision}
-    place = {"dataset": f"studies/{study.name}/proxies/{number:03}", "config": config, "code": [*CODE, *TRAINER]}
+    place = {
+        "dataset": f"studies/{study.name}/proxies/{number:03}",
+        "config": config,
+        "code": [*keys.POOL, *keys.PROXY],
+    }
     return lake.publish(**place, write=write, parents=[split, generations, raters])
 
 

@@ -17,7 +17,7 @@ RED = "`proxy`: a mapped row is one of the small models that 'meta_rater' learns
 def words(study: Study) -> dict[str, str]:
     """What the Dag's page says of its scores; nothing where there are none."""
     proxies = "meta_rater" in study.selects
-    scores = "selection, alignment, " if study.selects else ""
+    scores = "scores/<method>, selection, alignment, " if study.selects else ""
     return {"scores": ("raters, proxies/<number>, " if proxies else "") + scores, "proxies": RED if proxies else ""}
 
 

@@ -12,9 +12,9 @@ from palimpsest.guard.tokens import Vocabulary
 from palimpsest.guard.trigram import Trigram
 from palimpsest.lake import Lake
 from tests.training.selection.conftest import publish
-from training.selection import classifier, commonness, likelihood
+from training.selection import at_random, classifier, commonness, likelihood
 from training.selection.found import average, ranks
-from training.selection.methods import CHEAP, at_random
+from training.selection.methods import CHEAP
 from training.selection.pool import Pool
 
 
@@ -30,7 +30,7 @@ def pool(lake, planted):
 
 @pytest.fixture(scope="module")
 def found(pool):
-    own = {name: scored(pool) for name, scored in {**CHEAP, "random": at_random}.items()}
+    own = {name: scored(pool) for name, scored in {**CHEAP, "random": at_random.score}.items()}
     return own | {"rank": average({name: own[name] for name in ("likelihood", "classifier")}, pool.origin)}
 
 

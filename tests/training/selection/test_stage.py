@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,7 +17,9 @@ from tests.training.conftest import study_content
 from tests.training.selection.conftest import DOCUMENTS, publish
 from training.analysis import pages, selected
 from training.analysis.markdown import rows_of
-from training.selection.stage import WEIGHTS, select, told
+from training.selection import methods
+from training.selection.scored import WEIGHTS
+from training.selection.stage import select, told
 
 SIMPLE = {"kind": "simple", "strategy": "rephrase"}
 
@@ -88,6 +91,62 @@ def test_what_each_score_cost_is_told_and_an_average_costs_its_parts(scored):
 
 def test_scores_are_made_once(lake, study, given, scored):
     assert select(study, lake, **given).uri == scored.uri
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """The cheap scores as they are made; that which is put into ``killed`` ends the process."""
+    names, killed = [], set()
+
+    def watched(name, score):
+        def own(pool):
+            if name in killed:
+                raise KeyboardInterrupt
+            names.append(name)
+            return score(pool)
+
+        return own
+
+    for name, score in methods.CHEAP.items():
+        monkeypatch.setitem(methods.CHEAP, name, watched(name, score))
+    return names, killed
+
+
+def test_a_stage_that_is_killed_has_lost_no_score_that_was_finished(tmp_path, planted, study, scored, ran):
+    names, killed = ran
+    lake = Lake(tmp_path / "lake")
+    given = publish(lake, planted, unknown=60)
+    killed.add("classifier")
+    with pytest.raises(KeyboardInterrupt):
+        select(study, lake, **given)
+    assert [one.dataset for one in lake.children("studies/small/scores")] == ["studies/small/scores/likelihood"]
+    assert latest_selection(study, lake) is None
+    killed.clear()
+    found = select(study, lake, **given)
+    assert names == ["likelihood", "classifier"], "what was finished is not made again"
+    assert found.digest == scored.digest, "broken off or not, the weights are the same"
+
+
+def test_another_score_or_another_average_makes_what_is_missing_alone(tmp_path, lake, given, scored, ran):
+    names, lake = ran[0], Lake(shutil.copytree(lake.base, tmp_path / "lake"))
+    content = study_of(best=select_by("rank", share=0.4)).model_dump(exclude={"path"})
+    own = {"rank": ["commonness", "classifier"], "methods": ["likelihood"]}
+    found = select(Study.model_validate(content | {"selection": own}), lake, **given)
+    assert names == ["commonness"]
+    averaged = lake.latest("studies/small/scores/rank")
+    parents = [parent["dataset"].rsplit("/", 1)[1] for parent in averaged.manifest["parents"]]
+    assert parents == ["split", "generations", "commonness", "classifier"]
+    assert found.extra["methods"]["likelihood"] == scored.extra["methods"]["likelihood"], "its cost is what it was"
+    rows = {name: pq.read_table(found.file("weights.parquet"), filters=[("method", "=", name)]).to_pylist()
+            for name in ("commonness", "classifier", "rank")}  # fmt: skip
+    sides = [
+        (own["rank_commonness"], own["rank_classifier"]) for own in (json.loads(r["features"]) for r in rows["rank"])
+    ]
+    assert [row["score"] for row in rows["rank"]] == pytest.approx([(a + b) / 2 for a, b in sides])
+    for side, name in enumerate(("commonness", "classifier")):
+        real = [n for n, row in enumerate(rows[name]) if row["origin"] == "real"]
+        order = np.argsort([rows[name][n]["score"] for n in real])
+        assert np.array_equal(order, np.argsort([sides[n][side] for n in real])), "of the published scores"
 
 
 def kept(study, scored, layout, kind="generations"):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from palimpsest.lake import Lake, Published
-from training.selection.stage import TRAINER
+from training.selection.keys import TRAINER
 from training.testbeds.stage import Part, Tables, Testbed, watch
 
 CODE = (
