@@ -53,7 +53,7 @@ def build(name: str, told: dict):
         tags=["testbed"],
     )
     def pipeline():
-        testbed.report(name, testbed.measure.partial(name=name).expand(seed=list(range(told["seeds"]))))
+        testbed.measure.partial(name=name).expand(seed=list(range(told["seeds"]))) >> testbed.report(name)
 
     return pipeline()
 

@@ -35,7 +35,7 @@ class Page:
     """Raises ValueError where a part that the page cannot do without was not measured."""
     draw: Callable[[Tables, Path], list[str]]
     """Writes the figures; their names, in reading order."""
-    render: Callable[[Tables, Sequence[Published], Sequence[str]], str]
+    render: Callable[[Tables, Sequence[Published], Sequence[str], str], str]
     headline: Callable[[Tables], str]
     code: tuple[str, ...]
 
@@ -44,18 +44,23 @@ class Page:
         return f"testbed_{self.testbed}"
 
 
-def report(lake: Lake, page: Page, published: Sequence[Published]) -> Published:
-    """``testbeds/<name>/report``: the page and its figures, of the parts and seeds that are given."""
+def report(lake: Lake, page: Page, published: Sequence[Published], missing: str = "") -> Published:
+    """``testbeds/<name>/report``: the page and its figures, of the parts and seeds that are given.
+
+    ``missing``: a sentence on those that are not.
+    """
     tables = {name: [row for one in published for row in _read(one, name)] for name in page.tables}
     page.check(tables)
 
     def write(directory: Path) -> Facts:
         (directory / page.name).mkdir()
         figures = page.draw(tables, directory / page.name)
-        (directory / f"{page.name}.md").write_text(page.render(tables, published, figures), encoding="utf-8")
+        (directory / f"{page.name}.md").write_text(page.render(tables, published, figures, missing), encoding="utf-8")
         return Facts(extra={"page": page.name, "headline": page.headline(tables)})
 
-    return lake.publish(f"testbeds/{page.testbed}/report", write, parents=published, code=(*CODE, *page.code))
+    config = {"missing": missing} if missing else {}
+    dataset = f"testbeds/{page.testbed}/report"
+    return lake.publish(dataset, write, config=config, parents=published, code=(*CODE, *page.code))
 
 
 def copied(published: Published, folder: Path | None = None) -> Path:

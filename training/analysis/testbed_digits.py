@@ -52,9 +52,9 @@ FIGURES: Figures = {
 Rows = Sequence[Mapping]
 
 
-def report(lake: Lake, published: Sequence[Published]) -> Published:
+def report(lake: Lake, published: Sequence[Published], missing: str = "") -> Published:
     """``testbeds/digits/report``, of the parts and seeds that are given."""
-    return testbed.report(lake, PAGE, published)
+    return testbed.report(lake, PAGE, published, missing)
 
 
 def check(tables: Mapping[str, Rows]) -> None:
@@ -74,12 +74,15 @@ def headline(tables: Mapping[str, Rows]) -> str:
     return told + "".join(f"; not: {check.asked} ({check.found})" for check in missed) + "."
 
 
-def render(tables: Mapping[str, Rows], published: Sequence[Published], figures: Sequence[str]) -> str:
-    """The page in Markdown."""
+def render(
+    tables: Mapping[str, Rows], published: Sequence[Published], figures: Sequence[str], missing: str = ""
+) -> str:
+    """The page in Markdown; ``missing`` says what is not in it."""
     arms = tables["arms"]
     parts = [
         "# Selection of digits: learned weights against simpler ways",
         f"**{headline(tables)}**",
+        missing,
         "Of scikit-learn's digits 60 are real, 100 validate, 100 say when to stop, 837 test; 4,000 stand over 700 "
         "hidden ones: 35% good copies, 30% under the next label, 10% noise, 15% turned, 10% copies of their "
         "class's mean. MTS `a/b`: hypergradients of `a` examples, learner's batches of `b`; no floor unless it says "

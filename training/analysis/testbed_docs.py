@@ -50,9 +50,9 @@ FEATURE = {"feature": lambda r: r[0], "AUROC": lambda r: spread(r[1])}
 FIGURE = {"arm": lambda r: r[0], "figure": lambda r: r[1], "": lambda r: spread(r[2])}
 
 
-def report(lake: Lake, published: Sequence[Published]) -> Published:
+def report(lake: Lake, published: Sequence[Published], missing: str = "") -> Published:
     """``testbeds/docs/report``, of the parts and seeds that are given."""
-    return testbed.report(lake, PAGE, published)
+    return testbed.report(lake, PAGE, published, missing)
 
 
 def check(tables: Mapping[str, Rows]) -> None:
@@ -163,13 +163,16 @@ def by_feature(rows: Rows) -> list[tuple[str, np.ndarray]]:
     return sorted(found.items(), key=lambda pair: -abs(pair[1].mean() - 0.5))
 
 
-def render(tables: Mapping[str, Rows], published: Sequence[Published], figures: Sequence[str]) -> str:
-    """The page in Markdown."""
+def render(
+    tables: Mapping[str, Rows], published: Sequence[Published], figures: Sequence[str], missing: str = ""
+) -> str:
+    """The page in Markdown; ``missing`` says what is not in it."""
     arms = tables["arms"]
     kinds = {"arm": lambda r: r["arm"]} | {kind: (lambda r, kind=kind: f"{r[kind]:.0%}") for kind in KINDS}
     parts = [
         "# Selection of documentation: which scores find what is worth learning",
         f"**{headline(tables)}**",
+        missing,
         "CPython's help topics and docstrings: a fifth is the test, a tenth of the rest is vouched for, and of what is "
         "chosen from half the texts are made worse in eight ways, as many in each. An arm keeps half of the pool's "
         "words by its score (equal scores by lot, the last text cut), a word trigram learns them, and its perplexity "

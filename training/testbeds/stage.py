@@ -46,15 +46,17 @@ class Testbed:
     about: str
     """Of its experiment in MLflow, ``testbed_<name>``."""
     parts: dict[str, Part]
-    report: Callable[[Lake, Sequence[Published]], Published]
-    """Publishes the page, of the parts that are given."""
+    report: Callable[[Lake, Sequence[Published], str], Published]
+    """Publishes the page, of the parts that are given; it says, too, what is missing."""
     inputs: Callable[[Lake, int], Sequence[Published]] = _nothing
-    """Published data of a seed that its parts are measured on."""
+    """Data of a seed that its parts are measured on, published where it is not."""
+    known: Callable[[Lake, int], Sequence[Published] | None] = _nothing
+    """The same data, None where this code has not published it."""
 
 
 def publish(lake: Lake, testbed: Testbed, part: str, seed: int) -> Published:
     """One part of a seed: a Parquet file per table, and in ``extra`` what it cost."""
-    order = _order(lake, testbed, part, seed)
+    order = _order(testbed, part, seed, testbed.inputs(lake, seed))
 
     def write(directory: Path) -> Facts:
         import time
@@ -95,7 +97,7 @@ def watch(testbed: Testbed, seed: int):
 def main(testbed: Testbed, seeds: int, parts: Sequence[str] = ()) -> Path:
     """Measure what is missing of ``parts`` (default: all) of these seeds; the path of the page of all that there is.
 
-    The page has every part of every seed that this code has measured, so that few seeds never replace a page of many.
+    So few seeds never replace a page of many (`report`).
 
     Raises ValueError for a part that the testbed has not.
     """
@@ -109,20 +111,34 @@ def main(testbed: Testbed, seeds: int, parts: Sequence[str] = ()) -> Path:
     for seed in range(seeds):
         for part in parts or testbed.parts:
             publish(lake, testbed, part, seed)
-    return copied(testbed.report(lake, [one for part in testbed.parts for one in _measured(lake, testbed, part)]))
+    return copied(report(lake, testbed))
 
 
-def _measured(lake: Lake, testbed: Testbed, part: str) -> list[Published]:
-    """Of every seed, in order; what earlier code measured is left out."""
-    seeds = {one.manifest["config"]["seed"] for one in lake.versions(f"testbeds/{testbed.name}/{part}")}
-    found = (lake.version(**_order(lake, testbed, part, seed)) for seed in sorted(seeds))
-    return [one for one in found if one]
+def report(lake: Lake, testbed: Testbed) -> Published:
+    """The page of every part of every seed that this code has measured, and nothing that other code has.
+
+    It names what is missing: parts that other seeds or earlier code have measured. To look makes nothing.
+    """
+    names = [f"testbeds/{testbed.name}/{part}" for part in testbed.parts]
+    seeds = sorted({one.manifest["config"]["seed"] for name in names for one in lake.versions(name)})
+    inputs = {seed: testbed.known(lake, seed) for seed in seeds}
+    known = {seed: own for seed, own in inputs.items() if own is not None}
+    published, missing = [], []
+    for part in testbed.parts:
+        found = {seed: lake.version(**_order(testbed, part, seed, own)) for seed, own in known.items()}
+        published += [one for one in found.values() if one]
+        if without := [str(seed) for seed in seeds if not found.get(seed)]:
+            missing.append(f"{part} of seed{'s' * (len(without) > 1)} {', '.join(without)}")
+    told = f"Not here, because this code has not measured it: {'; '.join(missing)}." if missing else ""
+    if told:
+        log.warning("%s: %s", testbed.name, told)
+    return testbed.report(lake, published, told)
 
 
-def _order(lake: Lake, testbed: Testbed, part: str, seed: int) -> dict:
+def _order(testbed: Testbed, part: str, seed: int, inputs: Sequence[Published]) -> dict:
     return {
         "dataset": f"testbeds/{testbed.name}/{part}",
         "config": {"seed": seed},
-        "parents": testbed.inputs(lake, seed),
+        "parents": inputs,
         "code": testbed.parts[part].code,
     }

@@ -9,7 +9,9 @@ import pytest
 
 from palimpsest.config.selection import METHODS
 from palimpsest.lake import REPOSITORY
-from training.selection import keys
+from training.selection import keys, methods
+from training.testbeds.docs import texts
+from training.testbeds.docs.parts import TESTBED
 
 BESIDE = {
     *(
@@ -48,15 +50,29 @@ def files_of(code: tuple[str, ...]) -> set[Path]:
                                                  [REPOSITORY / source])}  # fmt: skip
 
 
+def missing(code: tuple[str, ...], elsewhere: tuple[str, ...] = ()) -> dict[str, set[str]]:
+    """By file of a key the modules that it imports, and that are not in the key; ``elsewhere`` may have them."""
+    own = files_of(code)
+    assert all(file.exists() for file in own)
+    known = own | files_of(elsewhere)
+    found = {str(f.relative_to(REPOSITORY)): {n for n in imported(f) - BESIDE if place(n) not in known} for f in own}
+    return {file: names for file, names in found.items() if names}
+
+
 @pytest.mark.parametrize("method", [*METHODS, "proxy"])
 def test_a_key_has_all_the_code_that_the_score_imports(method):
-    own = files_of((*keys.POOL, *(keys.PROXY if method == "proxy" else keys.CODE[method])))
-    assert all(file.exists() for file in own)
-    for file in own:
-        missing = {name for name in imported(file) - BESIDE if place(name) not in own}
-        if method == "meta_rater":  # what proxies are trained with is in their own keys
-            missing -= {name for name in missing if place(name) in files_of(keys.PROXY)}
-        assert not missing, f"{file.relative_to(REPOSITORY)} takes {missing}"
+    code = keys.PROXY if method == "proxy" else keys.CODE[method]
+    trained = keys.PROXY if method == "meta_rater" else ()  # what proxies are trained with is in their own keys
+    assert missing((*keys.POOL, *code), trained) == {}
+
+
+@pytest.mark.parametrize("part", ["simple", "pvm", "mts", "texts"])
+def test_a_part_of_the_documentation_has_all_the_code_that_it_imports_in_its_key_or_its_texts(part):
+    found = missing(texts.CODE if part == "texts" else TESTBED.parts[part].code, texts.CODE)
+    if part in ("pvm", "mts"):  # the module of all arms imports the cheap scores, and 'simple' alone calls them
+        cheap = {f"training.selection.{name}" for name in methods.CHEAP}
+        assert found.pop("training/testbeds/docs/arms.py") <= cheap
+    assert found == {}
 
 
 @pytest.mark.parametrize(
@@ -70,3 +86,13 @@ def test_a_key_has_all_the_code_that_the_score_imports(method):
 )
 def test_a_key_has_no_code_of_a_score_that_it_does_not_use(method, other):
     assert not {file.stem for file in files_of(keys.CODE[method])} & set(other)
+
+
+def test_parts_of_the_documentation_have_no_code_that_they_do_not_run():
+    of = {name: {file.stem for file in files_of(part.code)} for name, part in TESTBED.parts.items()}
+    assert {"importance", "tokens", "trigram", "arms"} < set.intersection(*of.values())
+    assert {"words", "classifier", "commonness"} < of["simple"]
+    assert not of["mts"] & {"pvm", "classifier", "likelihood", "short", "step"}
+    assert not of["pvm"] & {"mts", "learned", "classifier", "likelihood", "commonness"}
+    assert {"words", "tokenizer", "commonness"} < of["mts"]
+    assert "tokenizer" in of["pvm"] & {file.stem for file in files_of(texts.CODE)}

@@ -95,6 +95,21 @@ def test_every_arm_keeps_the_same_words_to_the_last_and_everything_all_of_them(b
     assert all(own == pytest.approx(round(lengths.sum() / 2)) for own in kept.values())
 
 
+def test_where_nothing_is_left_out_there_is_one_lot(published, monkeypatch):
+    bench, lots = Bench(published, 0), []
+
+    def learned(score, lot, budget):
+        lots.append((budget, lot))
+        return 1.0, dict.fromkeys(GRADES, 1.0)
+
+    one, other = (bench._learned(np.zeros(len(bench.encoded)), lot, 1.0) for lot in (0, 1))
+    assert one[0] == pytest.approx(other[0], rel=1e-9), "all lots of all texts teach the same"
+    monkeypatch.setattr(bench, "_learned", learned)
+    bench.add(arms.EVERYTHING, lambda: None, budget=1.0)
+    bench.add(arms.RANDOM, lambda: None)
+    assert lots == [(1.0, 0), *((arms.BUDGET, lot) for lot in range(arms.LOTS))]
+
+
 @pytest.fixture
 def small(monkeypatch, tmp_path, pages):
     """The command on few texts and short trainings; where its page goes."""
@@ -122,6 +137,15 @@ def test_the_command_measures_what_is_missing_and_writes_the_page(small):
     assert {row["arm"] for row in pq.read_table(part.file("arms.parquet")).to_pylist()} == {
         f"PVM, alpha {alpha:g}" for alpha in settings.ALPHAS
     }
+
+
+def test_to_look_at_what_is_measured_draws_no_texts_of_other_code(small, monkeypatch):
+    stage.main(TESTBED, 1, ["simple"])
+    lake = Lake.from_env()
+    monkeypatch.setattr(texts, "CODE", (*texts.CODE, "training/testbeds/docs/arms.py"))
+    with pytest.raises(ValueError, match="part 'simple' of the testbed is not measured yet"):
+        stage.report(lake, TESTBED)
+    assert len(lake.versions("testbeds/docs/texts")) == 1
 
 
 def test_a_part_that_the_testbed_has_not_is_named():

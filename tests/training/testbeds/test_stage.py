@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -81,6 +81,20 @@ def test_a_run_measures_what_is_missing_and_the_page_has_all_that_there_is(measu
     assert len(measured) == 6
     assert page.read_text() == told, "one seed does not replace the page of two"
     assert stage.publish(Lake.from_env(), TESTBED, "simple", 0).extra["cpu_seconds"] >= 0
+
+
+def test_what_earlier_code_measured_is_named_and_not_on_the_page(measured, monkeypatch):
+    stage.main(TESTBED, 2, ("quality", "noise", "simple", "learned"))
+    monkeypatch.setitem(TESTBED.parts, "simple", replace(TESTBED.parts["simple"], code=("training/meta/bilevel.py",)))
+    with pytest.raises(ValueError, match="part 'simple' of the testbed is not measured yet"):
+        stage.report(Lake.from_env(), TESTBED)
+    told = stage.main(TESTBED, 1, ["simple"]).read_text()
+    assert measured[8:] == [("simple", 0)]
+    missing = "Not here, because this code has not measured it: simple of seed 1; batches of seeds 0, 1."
+    assert told.split("\n\n")[2] == missing
+    assert "over 2 seeds" in told.split("\n\n")[1], "the other parts are of this code"
+    stage.main(TESTBED, 2, ["simple"])
+    assert "simple of seed" not in stage.main(TESTBED, 2, ["simple"]).read_text()
 
 
 def test_the_page_knows_states_features_arms_and_sorts_by_their_names():

@@ -54,10 +54,10 @@ def _bench(seed: int):
     return arms.Bench(drawn, *arms.known_of(drawn, seed), seed)
 
 
-def _report(lake: Lake, published: Sequence[Published]) -> Published:
+def _report(lake: Lake, published: Sequence[Published], missing: str) -> Published:
     from training.analysis.testbed_digits import report
 
-    return report(lake, published)
+    return report(lake, published, missing)
 
 
 TESTBED = Testbed(

@@ -74,13 +74,16 @@ class Bench:
         self.tables["figures"] += [{**own, "figure": key, "value": float(v)} for key, v in found[0].figures.items()]
 
     def add(self, name: str, work: Callable[[], np.ndarray | None], *, budget: float = BUDGET) -> Row:
-        """The row of an arm that keeps the highest scores; where most are alike, the mean of several lots."""
+        """The row of an arm that keeps the highest scores; where most are alike, the mean of several lots.
+
+        A budget of all has nothing to draw: every lot would keep the same texts.
+        """
         began, spent = time.monotonic(), time.process_time()
         score = work()
         cost = {"seconds": time.monotonic() - began, "cpu_seconds": time.process_time() - spent}
         drawn = np.zeros(len(self.encoded)) if score is None else score
-        tied = len(np.unique(drawn)) < len(drawn) / 2
-        found = [self._learned(drawn, lot, budget) for lot in range(LOTS if tied else 1)]
+        drawn_by_lot = budget < 1 and len(np.unique(drawn)) < len(drawn) / 2
+        found = [self._learned(drawn, lot, budget) for lot in range(LOTS if drawn_by_lot else 1)]
         perplexities, shares = zip(*found, strict=True)
         own = {"arm": name, "seed": self.seed}
         row = {**own, "perplexity": float(np.mean(perplexities)), **self._against(score), "flops": None, **cost}

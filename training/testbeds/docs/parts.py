@@ -6,24 +6,18 @@ from collections.abc import Sequence
 from functools import partial
 
 from palimpsest.lake import Lake, Published
-from training.selection.keys import TRAINER
+from training.selection import keys
 from training.testbeds.stage import Part, Tables, Testbed, watch
 
-CODE = (
-    *(f"training/selection/{name}.py" for name in ("classifier", "commonness", "found", "likelihood", "pool")),
+BENCH = (
     "training/testbeds/docs/arms.py",
-    "plugins/palimpsest/guard/trigram.py",
+    *keys.POOL,
+    *(f"plugins/palimpsest/guard/{name}.py" for name in ("tokens", "trigram")),
 )
-PVM = (
-    *TRAINER,
-    *(f"training/selection/{name}.py" for name in ("pvm", "target")),
-    "training/testbeds/docs/settings.py",
-)
-MTS = (
-    "training/meta",
-    *(f"training/selection/{name}.py" for name in ("features", "learner", "mts")),
-    "training/testbeds/docs/learned.py",
-)
+"""What every arm is made with; the texts are a parent."""
+SIMPLE = (*BENCH, *keys.CODE["commonness"], *keys.CODE["likelihood"], *keys.CODE["classifier"])
+PVM = (*BENCH, "training/testbeds/docs/settings.py", *keys.CODE["pvm"])
+MTS = (*BENCH, *(f"training/testbeds/docs/{name}.py" for name in ("learned", "settings")), *keys.CODE["mts"])
 ABOUT = "Which scores find clean texts of CPython's documentation among degraded ones, at an equal budget of tokens."
 
 
@@ -64,16 +58,24 @@ def _texts(lake: Lake, seed: int) -> Sequence[Published]:
     return [texts.publish(lake, seed)]
 
 
-def _report(lake: Lake, published: Sequence[Published]) -> Published:
+def _known(lake: Lake, seed: int) -> Sequence[Published] | None:
+    from training.testbeds.docs import texts
+
+    found = texts.known(lake, seed)
+    return [found] if found else None
+
+
+def _report(lake: Lake, published: Sequence[Published], missing: str) -> Published:
     from training.analysis.testbed_docs import report
 
-    return report(lake, published)
+    return report(lake, published, missing)
 
 
 TESTBED = Testbed(
     "docs",
     ABOUT,
-    {"simple": Part(_simple, CODE), "pvm": Part(_pvm, (*CODE, *PVM)), "mts": Part(_mts, (*CODE, *PVM, *MTS))},
+    {"simple": Part(_simple, SIMPLE), "pvm": Part(_pvm, PVM), "mts": Part(_mts, MTS)},
     _report,
     inputs=_texts,
+    known=_known,
 )

@@ -23,6 +23,7 @@ from palimpsest.guard.corpus import cpython_documents, held_out
 from palimpsest.guard.tokens import Vocabulary, size
 from palimpsest.guard.trigram import Trigram
 from palimpsest.lake import Facts, Lake, Published
+from training.selection.keys import TOKENIZER
 from training.testbeds.docs.degrade import GRADES, Words
 
 TEST, VOUCHED, DEGRADED = 0.2, 0.1, 0.5
@@ -35,7 +36,9 @@ CODE = (
     "training/testbeds/docs/degrade.py",
     "training/testbeds/docs/texts.py",
     *(f"plugins/palimpsest/guard/{name}.py" for name in ("corpus", "tokens", "trigram")),
+    TOKENIZER,
 )
+DATASET = "testbeds/docs/texts"
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,17 @@ def publish(lake: Lake, seed: int, documents: Sequence[str] | None = None) -> Pu
         tok.train([*found.vouched, *found.pool], VOCABULARY).save(str(directory / "tokenizer.json"))
         return Facts(extra={"vouched": len(vouched), "pool": len(pool), "test": len(found.test)})
 
-    config = {"seed": seed, "python": platform.python_version()} | ({"documents": len(documents)} if documents else {})
-    return lake.publish("testbeds/docs/texts", write, config=config, code=CODE)
+    config = _config(seed) | ({"documents": len(documents)} if documents else {})
+    return lake.publish(DATASET, write, config=config, code=CODE)
+
+
+def known(lake: Lake, seed: int) -> Published | None:
+    """The texts of a seed, if this code has published them."""
+    return lake.version(DATASET, config=_config(seed), code=CODE)
+
+
+def _config(seed: int) -> dict[str, object]:
+    return {"seed": seed, "python": platform.python_version()}
 
 
 def _made(kind: str, words: Words, random: np.random.Generator) -> Words:
