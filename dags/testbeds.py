@@ -25,6 +25,15 @@ TESTBEDS = {
         "writes": "`texts`, `simple`, `pvm`, `mts`",
         "seeds": 5,
     },
+    "web": {
+        "about": "Which scores find clean web text among degraded and generated texts",
+        "what": "Passages of real web pages, half of what is chosen from degraded in known ways or generated: "
+        "perplexity of a word trigram of what each score keeps, at one budget of tokens; minutes of one thread a seed",
+        "reads": "the web text of the data folder (`PALIMPSEST_DATA`, files text/web_train-*.parquet), and the "
+        "rephrases of the sample",
+        "writes": "`texts`, `worth`, `simple`, `influence`, `pvm`, `mts`",
+        "seeds": 5,
+    },
 }
 DOC = """
 {about}: learned weights (MTS), their baselines, and simpler ways.

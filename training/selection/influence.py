@@ -18,13 +18,12 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from palimpsest import tokenizer as tok
 from palimpsest.choice import lot
-from palimpsest.config import Influence, Study
+from palimpsest.config import Influence, Training
 from training.evaluate import HeldOut, token_losses
-from training.selection import target
 from training.selection.found import Scores, by_rank, ranks
 from training.selection.pool import Pool
+from training.selection.target import Read
 from training.short import Documents, Trainer
 from training.step import Batch, Learner
 
@@ -32,7 +31,7 @@ SMALL = 0.1
 """Of the training's highest learning rate: that of a probe, unless the study says."""
 
 
-def score(pool: Pool, found: Mapping[str, Scores], study: Study, tokenizer: tok.Tokenizer) -> Scores:
+def score(pool: Pool, read: Read, found: Mapping[str, Scores], asked: Influence, training: Training) -> Scores:
     """Score: influence in nats per token of the target, as the regression has it. Weight: by rank, mean 1.
 
     ``found`` has the scores that the regression reads. Features: the measured influence, nothing for texts that were
@@ -40,16 +39,15 @@ def score(pool: Pool, found: Mapping[str, Scores], study: Study, tokenizer: tok.
     and their spread, how often the model has read the pool, and how the regression ranks texts that it has not learned
     from, against their measured influence.
 
-    Raises ValueError for too little text, or a model that diverges.
+    ``training``: of the study; its device, precision and threads are taken. Raises ValueError for too little text, or
+    a model that diverges.
     """
-    asked = study.selection.influence
-    read = target.read(pool, tokenizer)
     lots = _lots(pool)
     probed = sampled(read.learned, lots, asked.probes)
     rest = read.learned.copy()
     rest[probed] = False
     reference = _reference(read, lots, asked)
-    trainer = Trainer(study.training, asked, tokenizer.get_vocab_size(), tokenizer.token_to_id(tok.BOUNDARY))
+    trainer = Trainer(training, asked, read.vocabulary, read.boundary)
     of_pool, texts = read.texts(rest), [text[: asked.context] for text in read.texts(probed)]
     learner, loss = trainer.learn("influence", {"pool": of_pool}, seed=asked.seed)
     if not np.isfinite(loss):
@@ -121,7 +119,7 @@ def _lots(pool: Pool) -> np.ndarray:
     return np.array([lot(f"probe:{strategy}:{text}") for strategy, text in columns])
 
 
-def _reference(read: target.Read, lots: np.ndarray, asked: Influence) -> list[np.ndarray]:
+def _reference(read: Read, lots: np.ndarray, asked: Influence) -> list[np.ndarray]:
     """Documents of the target, in the order of their lots, up to ``reference_tokens`` and one at least."""
     places = np.flatnonzero(read.target)
     places = places[np.argsort(lots[places], kind="stable")]

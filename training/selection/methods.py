@@ -49,7 +49,8 @@ def score(
             with experiment.run(study, "selection by mts", asked.model_dump(mode="json")) as own:
                 return mts.score(pool, read, asked, study.training, own.log_metrics)
         case "influence":
-            from training.selection import influence
+            from training.selection import influence, target
 
-            return influence.score(pool, found, study, tokenizer.load(split.file("tokenizer.json")))
+            read = target.read(pool, tokenizer.load(split.file("tokenizer.json")))
+            return influence.score(pool, read, found, study.selection.influence, study.training)
     return CHEAP[method](pool)

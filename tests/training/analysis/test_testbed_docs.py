@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from training.analysis.testbed_docs import KINDS, checks, headline, passed, render
+from training.analysis.testbed_docs import PAGE, TOLD
+from training.analysis.testbed_texts import checks, headline, passed
 
 PERPLEXITY = {"random": 200.0, "oracle": 100.0, "everything": 90.0, "rank average": 150.0, "PVM, alpha 0.1": 130.0}
 
@@ -21,9 +22,9 @@ def tables(seeds: int = 5, **changes: float) -> dict:
         {"arm": arm, "seed": seed, "kind": kind, "kept": 0.5}
         for seed in range(seeds)
         for arm in PERPLEXITY
-        for kind in KINDS
+        for kind in TOLD.grades
     ]
-    return {"arms": rows, "kinds": kinds, "figures": [], "features": [], "trace": [], "carried": []}
+    return {"arms": rows, "kinds": kinds, "figures": [], "features": [], "trace": [], "carried": [], "worth": []}
 
 
 def test_a_score_that_meets_both_halves_of_the_rule_passes():
@@ -33,7 +34,7 @@ def test_a_score_that_meets_both_halves_of_the_rule_passes():
         "Over 5 seeds rank average closes 50% of the gap from chance to oracle, PVM, alpha 0.1 70%: "
         "PVM, alpha 0.1 passes."
     )
-    page = render(given, [], [])
+    page = PAGE.render(given, [], [])
     assert "| PVM, alpha 0.1 | 132.0 ± 1.6 | 70% | 5 of 5 | 5 | 0.700 ± 0.000 | 0.50 ± 0.00 | 2.0 | 1e+09 |" in page
     assert "| everything | 92.0 ± 1.6 | – | – |" in page
 
@@ -63,7 +64,7 @@ def test_arms_are_in_the_order_of_the_gap_where_their_seeds_differ():
     """PVM closes less of the gap than rank average, and has the lower mean perplexity: it lacks the dear seeds."""
     given = tables(**{f"PVM, alpha 0.1/{seed}": 151.0 for seed in range(5)})
     given["arms"] = [row for row in given["arms"] if row["arm"] != "PVM, alpha 0.1" or row["seed"] < 2]
-    page = render(given, [], [])
+    page = PAGE.render(given, [], [])
     assert "| PVM, alpha 0.1 | 151.5 ± 0.7 | 49% | 0 of 2 |" in page
     assert "| rank average | 152.0 ± 1.6 | 50% |" in page
     table = page[page.index("## Arms") :]
@@ -76,4 +77,4 @@ def test_an_arm_of_fewer_seeds_is_said_to_be():
     given = tables()
     given["arms"] = [row for row in given["arms"] if row["arm"] != "PVM, alpha 0.1" or row["seed"] < 2]
     assert "PVM, alpha 0.1 70% (of 2): no learned score passes" in headline(given)
-    assert "| PVM, alpha 0.1 | 130.5 ± 0.7 | 70% | 2 of 2 | 2 |" in render(given, [], [])
+    assert "| PVM, alpha 0.1 | 130.5 ± 0.7 | 70% | 2 of 2 | 2 |" in PAGE.render(given, [], [])

@@ -12,6 +12,8 @@ from palimpsest.lake import REPOSITORY
 from training.selection import keys, methods
 from training.testbeds.docs import texts
 from training.testbeds.docs.parts import TESTBED
+from training.testbeds.web import texts as web
+from training.testbeds.web.parts import TESTBED as WEB
 
 BESIDE = {
     *(
@@ -66,10 +68,13 @@ def test_a_key_has_all_the_code_that_the_score_imports(method):
     assert missing((*keys.POOL, *code), trained) == {}
 
 
-@pytest.mark.parametrize("part", ["simple", "pvm", "mts", "texts"])
-def test_a_part_of_the_documentation_has_all_the_code_that_it_imports_in_its_key_or_its_texts(part):
-    found = missing(texts.CODE if part == "texts" else TESTBED.parts[part].code, texts.CODE)
-    if part in ("pvm", "mts"):  # the module of all arms imports the cheap scores, and 'simple' alone calls them
+PARTS = [(bed, drawn, part) for bed, drawn in ((TESTBED, texts), (WEB, web)) for part in ("texts", *bed.parts)]
+
+
+@pytest.mark.parametrize(("testbed", "drawn", "part"), PARTS, ids=[f"{bed.name} {part}" for bed, _, part in PARTS])
+def test_a_part_of_a_testbed_of_texts_has_all_the_code_that_it_imports_in_its_key_or_its_texts(testbed, drawn, part):
+    found = missing(drawn.CODE if part == "texts" else testbed.parts[part].code, drawn.CODE)
+    if part not in ("texts", "simple"):  # the module of all arms imports the cheap scores, and 'simple' alone calls all
         cheap = {f"training.selection.{name}" for name in methods.CHEAP}
         assert found.pop("training/testbeds/docs/arms.py") <= cheap
     assert found == {}

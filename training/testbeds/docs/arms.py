@@ -15,7 +15,6 @@ from palimpsest.lake import Published
 from training.selection import classifier, commonness, likelihood
 from training.selection.found import Scores, average
 from training.selection.pool import Pool
-from training.testbeds.docs.degrade import GRADES
 
 BUDGET = 0.5
 """Of the pool's tokens."""
@@ -42,6 +41,7 @@ class Bench:
         rows = [known[self.pool.rows["id"][int(place)].as_py()] for place in self.places]
         vocabulary = Vocabulary()
         self.kind = np.array([row["kind"] for row in rows], dtype=object)
+        self.kinds = sorted(set(self.kind))
         self.grade = np.array([row["grade"] for row in rows])
         self.encoded = [vocabulary.encode(row["text"]) for row in rows]
         self.test = [vocabulary.encode(text) for text in pq.read_table(texts.file("test.parquet"))["text"].to_pylist()]
@@ -88,7 +88,7 @@ class Bench:
         own = {"arm": name, "seed": self.seed}
         row = {**own, "perplexity": float(np.mean(perplexities)), **self._against(score), "flops": None, **cost}
         self.tables["arms"].append(row)
-        kept = {kind: float(np.mean([share[kind] for share in shares])) for kind in GRADES}
+        kept = {kind: float(np.mean([share[kind] for share in shares])) for kind in self.kinds}
         self.tables["kinds"] += [{**own, "kind": kind, "kept": share} for kind, share in kept.items()]
         return row
 
@@ -101,7 +101,7 @@ class Bench:
         kept = np.minimum(lengths, left)
         chosen = [self.encoded[place][:count] for place, count in zip(order, kept, strict=True) if count]
         of = self.kind[order]
-        shares = {kind: float(kept[of == kind].sum() / lengths[of == kind].sum()) for kind in GRADES}
+        shares = {kind: float(kept[of == kind].sum() / lengths[of == kind].sum()) for kind in self.kinds}
         return Trigram(chosen, self.types).perplexity(self.test), shares
 
     def _against(self, score: np.ndarray | None) -> dict[str, float | None]:

@@ -35,6 +35,8 @@ NOUNS = ("document", "page", "section", "information", "software", "notice", "su
 
 Words = list[str]
 Worse = Callable[[Words, np.random.Generator], Words]
+Grades = Mapping[str, tuple[float, Worse | None]]
+"""By kind what a text of it is worth, and what makes it; nothing does where texts of a kind are drawn all together."""
 
 
 def shuffled(share: float) -> Worse:
@@ -80,7 +82,7 @@ def boilerplate(words: Words, random: np.random.Generator) -> Words:
     return found[: len(words)]
 
 
-GRADES: Mapping[str, tuple[float, Worse | None]] = {
+GRADES: Grades = {
     "clean": (1.0, None),
     "shuffled 30": (0.5, shuffled(0.3)),
     "shuffled 100": (0.1, shuffled(1.0)),
@@ -91,7 +93,6 @@ GRADES: Mapping[str, tuple[float, Worse | None]] = {
     "sampled once": (0.5, None),
     "sampled twice": (0.3, None),
 }
-"""By kind what a text of it is worth, and what makes it; samples are drawn for all texts together."""
 
 
 @cache

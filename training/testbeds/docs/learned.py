@@ -11,7 +11,6 @@ from palimpsest.config import MTS, Optimizer
 from palimpsest.lake import Published
 from training.selection import mts, target
 from training.testbeds.docs.arms import Bench, Row
-from training.testbeds.docs.degrade import GRADES
 from training.testbeds.docs.settings import MODEL, RATE, TRAINING
 
 NAME = "MTS"
@@ -37,7 +36,7 @@ def measure(bench: Bench, texts: Published, watch) -> None:
 
     def shown(weights: np.ndarray) -> dict[str, float]:
         own = weights[places] / weights[places].mean()
-        return {f"mts/weight_{kind}": float(own[bench.kind == kind].mean()) for kind in GRADES}
+        return {f"mts/weight_{kind}": float(own[bench.kind == kind].mean()) for kind in bench.kinds}
 
     def score():
         with watch(NAME, asked.model_dump(mode="json")) as tell:

@@ -21,7 +21,7 @@ MTS = (*BENCH, *(f"training/testbeds/docs/{name}.py" for name in ("learned", "se
 ABOUT = "Which scores find clean texts of CPython's documentation among degraded ones, at an equal budget of tokens."
 
 
-def _simple(seed: int, texts: Published) -> Tables:
+def simple(seed: int, texts: Published) -> Tables:
     from training.testbeds.docs.arms import Bench
 
     bench = Bench(texts, seed)
@@ -29,7 +29,7 @@ def _simple(seed: int, texts: Published) -> Tables:
     return bench.tables
 
 
-def _pvm(seed: int, texts: Published) -> Tables:
+def pvm(seed: int, texts: Published) -> Tables:
     from palimpsest import tokenizer
     from training.selection import pvm, target
     from training.testbeds.docs import settings
@@ -74,7 +74,7 @@ def _report(lake: Lake, published: Sequence[Published], missing: str) -> Publish
 TESTBED = Testbed(
     "docs",
     ABOUT,
-    {"simple": Part(_simple, SIMPLE), "pvm": Part(_pvm, PVM), "mts": Part(_mts, MTS)},
+    {"simple": Part(simple, SIMPLE), "pvm": Part(pvm, PVM), "mts": Part(_mts, MTS)},
     _report,
     inputs=_texts,
     known=_known,

@@ -10,7 +10,7 @@ documents, the pool are generations of one strategy, each over a document of its
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from palimpsest.guard.tokens import Vocabulary, size
 from palimpsest.guard.trigram import Trigram
 from palimpsest.lake import Facts, Lake, Published
 from training.selection.keys import TOKENIZER
-from training.testbeds.docs.degrade import GRADES, Words
+from training.testbeds.docs.degrade import GRADES, Grades, Words, Worse
 
 TEST, VOUCHED, DEGRADED = 0.2, 0.1, 0.5
 """Shares: of all documents, of the others, of the pool."""
@@ -49,26 +49,34 @@ class Texts:
     vouched: list[str]
     pool: list[str]
     kind: list[str]
-    """Of each of the pool, a key of `GRADES`."""
+    """Of each of the pool, a key of the grades."""
 
 
-def draw(documents: Sequence[str], seed: int) -> Texts:
-    """The texts of a seed. Raises ValueError for documents too few to have every kind."""
+Encoded = Sequence[np.ndarray]
+Generate = Callable[[Encoded, Encoded, int, Vocabulary, np.random.Generator], Mapping[str, list[Words]]]
+"""From what is vouched for, the pool before it is degraded, and a count: as many texts of each generated kind."""
+
+
+def draw(documents: Sequence[str], seed: int, grades: Grades = GRADES, generate: Generate | None = None) -> Texts:
+    """The texts of a seed; ``generate`` by default samples a model of the pool.
+
+    Raises ValueError for documents too few to have every kind.
+    """
     vocabulary = Vocabulary()
     random = np.random.default_rng([seed, 11])
     learned, test = held_out([vocabulary.encode(text) for text in documents], TEST, seed)
     order = random.permutation(len(learned))
     count = round(VOUCHED * len(learned))
     vouched, pool = ([learned[place] for place in part] for part in (order[:count], order[count:]))
-    kinds = [kind for kind in GRADES if kind != "clean"]
+    kinds = [kind for kind in grades if kind != "clean"]
     each = round(DEGRADED * len(pool) / len(kinds))
     if not each or not count:
         raise ValueError(f"{len(documents)} documents are too few for a test, and every kind of text; give more")
     kind = np.array([*np.repeat(kinds, each), *["clean"] * (len(pool) - each * len(kinds))], dtype=object)
-    samples = dict(zip(("sampled once", "sampled twice"), _sampled(pool, each, len(vocabulary), random), strict=True))
+    generated = (generate or _sampled)(vouched, pool, each, vocabulary, random)
     spoken = [[vocabulary.words[number] for number in text] for text in pool]
     texts = [
-        [vocabulary.words[number] for number in samples[own].pop()] if own in samples else _made(own, words, random)
+        generated[own].pop() if own in generated else _made(grades[own][1], words, random)
         for own, words in zip(kind, spoken, strict=True)
     ]
     shown = random.permutation(len(texts))  # or the order would tell the kind
@@ -81,31 +89,10 @@ def draw(documents: Sequence[str], seed: int) -> Texts:
 
 
 def publish(lake: Lake, seed: int, documents: Sequence[str] | None = None) -> Published:
-    """train.parquet (what is vouched for), generations.parquet (the pool, with ``kind`` and ``grade``), test.parquet,
-    tokenizer.json; ``documents``: others than CPython's.
-    """
+    """What `save` writes, of a seed; ``documents``: others than CPython's."""
 
     def write(directory: Path) -> Facts:
-        found = draw(documents or cpython_documents(), seed)
-        vouched = [
-            {
-                "document_id": f"v{n:05}",
-                "origin": "real",
-                "is_reserve": False,
-                "text": text,
-                "tokens": len(text.split()),
-            }
-            for n, text in enumerate(found.vouched)
-        ]
-        pool = [
-            {"generation_id": f"p{n:05}/0", "document_id": f"p{n:05}", "strategy": "pool", "g": 0, "text": text}
-            | {"tokens": len(text.split()), "kind": kind, "grade": GRADES[kind][0]}
-            for n, (text, kind) in enumerate(zip(found.pool, found.kind, strict=True))
-        ]
-        for name, rows in (("train", vouched), ("generations", pool), ("test", [{"text": t} for t in found.test])):
-            pq.write_table(pa.Table.from_pylist(rows), directory / f"{name}.parquet")
-        tok.train([*found.vouched, *found.pool], VOCABULARY).save(str(directory / "tokenizer.json"))
-        return Facts(extra={"vouched": len(vouched), "pool": len(pool), "test": len(found.test)})
+        return save(draw(documents or cpython_documents(), seed), GRADES, directory)
 
     config = _config(seed) | ({"documents": len(documents)} if documents else {})
     return lake.publish(DATASET, write, config=config, code=CODE)
@@ -120,17 +107,38 @@ def _config(seed: int) -> dict[str, object]:
     return {"seed": seed, "python": platform.python_version()}
 
 
-def _made(kind: str, words: Words, random: np.random.Generator) -> Words:
-    worse = GRADES[kind][1]
+def save(found: Texts, grades: Grades, directory: Path) -> Facts:
+    """train.parquet (what is vouched for), generations.parquet (the pool, with ``kind`` and ``grade``), test.parquet,
+    tokenizer.json.
+    """
+    vouched = [
+        {"document_id": f"v{n:05}", "origin": "real", "is_reserve": False, "text": text, "tokens": len(text.split())}
+        for n, text in enumerate(found.vouched)
+    ]
+    pool = [
+        {"generation_id": f"p{n:05}/0", "document_id": f"p{n:05}", "strategy": "pool", "g": 0, "text": text}
+        | {"tokens": len(text.split()), "kind": kind, "grade": grades[kind][0]}
+        for n, (text, kind) in enumerate(zip(found.pool, found.kind, strict=True))
+    ]
+    for name, rows in (("train", vouched), ("generations", pool), ("test", [{"text": t} for t in found.test])):
+        pq.write_table(pa.Table.from_pylist(rows), directory / f"{name}.parquet")
+    tok.train([*found.vouched, *found.pool], VOCABULARY).save(str(directory / "tokenizer.json"))
+    return Facts(extra={"vouched": len(vouched), "pool": len(pool), "test": len(found.test)})
+
+
+def _made(worse: Worse | None, words: Words, random: np.random.Generator) -> Words:
     return worse(words, random) if worse else words
 
 
-def _sampled(pool: Sequence[np.ndarray], each: int, types: int, random: np.random.Generator) -> list[list[np.ndarray]]:
+def _sampled(
+    vouched: Encoded, pool: Encoded, each: int, vocabulary: Vocabulary, random: np.random.Generator
+) -> dict[str, list[Words]]:
     """Texts of a word trigram of the pool before it was degraded, and of one of what that wrote."""
-    found, source = [], pool
-    for _ in range(2):
-        source = Trigram(source, types).sample(size(pool), random)
-        found.append([text for text in source if len(text) >= SHORTEST][-each:])
-    if min(map(len, found)) < each:
+    found, source = {}, pool
+    for kind in ("sampled once", "sampled twice"):
+        source = Trigram(source, len(vocabulary)).sample(size(pool), random)
+        kept = [text for text in source if len(text) >= SHORTEST][-each:]
+        found[kind] = [[vocabulary.words[number] for number in text] for text in kept]
+    if min(map(len, found.values())) < each:
         raise ValueError(f"a word trigram of {len(pool)} documents wrote fewer than {each} texts; give more documents")
     return found

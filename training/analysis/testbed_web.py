@@ -1,0 +1,27 @@
+"""The page of the testbed of web text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from palimpsest.lake import Lake, Published
+from training.analysis import testbed
+from training.analysis.testbed_texts import Told
+from training.testbeds.web.texts import WORTH
+
+TOLD = Told(
+    "web",
+    "Selection of web text: which scores find what is worth learning",
+    "Passages of 200 words of 2,400 documents of the web text (encyclopedia, news, documentation, health pages, "
+    "government pages, textbooks, novels): a fifth is the test, a tenth of the rest is vouched for, and of what is "
+    "chosen from half the texts are worse, as many of each of nine kinds: six degraded, rephrases that a large "
+    "language model wrote of other pages, and samples of a word trigram of what is vouched for (*self once*) and of a "
+    "trigram of such samples (*self twice*).",
+    WORTH,
+)
+PAGE = TOLD.page()
+
+
+def report(lake: Lake, published: Sequence[Published], missing: str = "") -> Published:
+    """``testbeds/web/report``, of the parts and seeds that are given."""
+    return testbed.report(lake, PAGE, published, missing)
