@@ -63,6 +63,17 @@ def find(payload: bytes, declared: str) -> Found:
     return Found(guess, "detector") if guess else Found(FALLBACK, "default")
 
 
+def read(payload: bytes, declared: str) -> tuple[str, Found]:
+    """The text, and the charset it was read in: what `decode` makes of what `find` says."""
+    if not payload.isascii() and payload[:2] not in UTF16 and not payload.startswith(codecs.BOM_UTF8):
+        try:  # most pages are valid UTF-8, which shows by decoding them
+            return payload.decode(), Found("utf-8", "bytes")
+        except UnicodeDecodeError:
+            pass
+    found = find(payload, declared)
+    return decode(payload, found.name), found
+
+
 def is_utf16(payload: bytes) -> bool:
     """Whether a page begins as one in UTF-16 does that has no byte order mark: it is text in spite of its zeros."""
     return payload[:2] in UTF16

@@ -36,7 +36,7 @@ REPAIR = TIDY._replace(fix_encoding=True, decode_inconsistent_utf8=False)
 # All mojibake that ftfy knows has two characters beyond ASCII in a row, or one of these. Most texts have neither, which
 # is seen ten times as fast as by its own pattern; the first character stands before the choice, or it takes four times
 # as long.
-MAYBE_BROKEN = re.compile("[^\\x00-\\x7f](?:(?<=[ŒœÂÃ])|[^\\x00-\\x7f])")
+MAYBE_BROKEN = re.compile("[\\x80-\\U0010ffff](?:(?<=[ŒœÂÃ])|[\\x80-\\U0010ffff])")
 # What TIDY changes besides the normal form.
 UNTIDY = re.compile(f"[{re.escape(''.join(map(chr, CONTROL_CHARS)))}\\x80-\\x9f\\r\u2028\u2029\\ud800-\\udfff]")
 MIN_BROKEN_LINES = 0.5  # share of the lines with non-ASCII letters that must be mojibake before a page is repaired
@@ -81,8 +81,7 @@ def depth_at_most(payload: bytes, limit: int) -> int:
 
 
 def extract(payload: bytes, declared_charset: str, profile: profiles.Profile = "resiliparse") -> Extracted:
-    encoded = charset.find(payload, declared_charset)
-    page = charset.decode(payload, encoded.name)
+    page, encoded = charset.read(payload, declared_charset)
     tree = HTMLTree.parse(page)
     if profile == "resiliparse":
         found = profiles.Chosen(profiles.main_text(tree), profile)

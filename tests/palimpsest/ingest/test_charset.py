@@ -75,6 +75,7 @@ def test_a_wrong_declaration_is_overruled_and_the_right_one_is_believed(language
 )
 def test_it_is_said_what_the_charset_was_known_by(payload, declared, found):
     assert charset.find(payload, declared) == found
+    assert charset.read(payload, declared) == (charset.decode(payload, found[0]), found)
 
 
 def test_one_broken_byte_does_not_turn_a_utf8_page_into_another_charset():
