@@ -111,4 +111,6 @@ def test_the_command_measures_every_arm_and_the_page_has_them_and_what_kinds_are
         assert f"| {arm}: better than rank average, paired, in ≥ 4 of 5 seeds |" in told
     assert "| self once | 0.8 | " in told
     assert "| influence | texts probed | 120.000 |" in told
+    assert "| influence | spread of influence | 0.000" in told
+    assert "| influence | spread of influence | 0.000000 |" not in told, "small figures have their digits"
     assert "python -m training testbed web --seeds 5" in told
