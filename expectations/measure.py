@@ -96,7 +96,7 @@ def documents(connection: duckdb.DuckDBPyConnection, corpus: Corpus) -> pd.DataF
 
 
 def generations(connection: duckdb.DuckDBPyConnection, study: Study) -> pd.DataFrame:
-    asked = [(name, s.kind, s.generations) for name, s in study.strategies.items()]
+    asked = [(name, s.kind, s.samples) for name, s in study.strategies.items()]
     connection.register("asked_strategies", pd.DataFrame(asked, columns=["strategy", "kind", "generations"]))
     connection.register("near_copies", source_overlaps(connection, NEAR_COPY_WORDS))
     query = (SQL / "generations.sql").read_text()
@@ -115,7 +115,7 @@ def megadocs(connection: duckdb.DuckDBPyConnection, study: Study, weights: Publi
         {
             "layout": name,
             "strategy": strategy,
-            "generations": layout.generations or 1_000_000_000,
+            "generations": study.first_of(layout, strategy) if strategy else 0,
             "holds_real": layout.kind == "real" or layout.real != "none",
             "holds_reserve": layout.kind == "real",
         }

@@ -54,9 +54,9 @@ def written(study: Study, counts: Mapping[str, tuple[int, int]], speed: float | 
     for name, strategy in study.strategies.items():
         server = study.servers.get(strategy.engine.server or "")
         asked = _asked(study, name)
-        new = max(0, strategy.generations - most.get(asked, 0))
-        most[asked] = max(strategy.generations, most.get(asked, 0))
-        requests, tokens = (count * new // strategy.generations for count in counts.get(name, (0, 0)))
+        new = max(0, strategy.samples - most.get(asked, 0))
+        most[asked] = max(strategy.samples, most.get(asked, 0))
+        requests, tokens = (count * new // strategy.samples for count in counts.get(name, (0, 0)))
         on_gpu = server is not None and bool(server.endpoints or server.gpus)
         rate = (speed or server.tokens_per_second) if on_gpu else None
         found.append(Written(name, requests, tokens, on_gpu, rate, counts.get(name, (0, 0))[0] - requests))
@@ -67,7 +67,7 @@ def expected(study: Study, documents: int, tokens: Mapping[str, int]) -> dict[st
     """Requests and tokens by strategy if every document that mixes may use has all its generations."""
     used = round(study.real_share * documents)
     return {
-        name: (used * strategy.generations, used * strategy.generations * tokens[name])
+        name: (used * strategy.samples, used * strategy.samples * tokens[name])
         for name, strategy in study.strategies.items()
     }
 

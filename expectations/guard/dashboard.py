@@ -51,7 +51,7 @@ def figures(connection: duckdb.DuckDBPyConnection, study: Study) -> list[dict[st
     for name, layout in study.layouts.items():
         tokens: dict[str, int] = defaultdict(int)
         for strategy, g, model, count in writers:
-            if strategy in layout.strategies and (layout.generations is None or g < layout.generations):
+            if strategy in layout.strategies and g < study.first_of(layout, strategy):
                 tokens[model] += count
         if sum(tokens.values()):
             measured(name, "layout", "generators", effective_count(list(tokens.values())))

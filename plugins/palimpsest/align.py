@@ -104,7 +104,8 @@ def weigh(
             for name, layout in layouts.items():
                 if layout.select:
                     told[name] = {"rule": layout.select.words, "by": layout.select.by}
-                    for kind, rows in choice.chosen(name, layout, scored).items():
+                    places = study.strategies[layout.strategy].generations if layout.kind == "stretched" else None
+                    for kind, rows in choice.chosen(name, layout, scored, places).items():
                         told[name][kind] = _told(rows) | _told_tokens(rows)
                         writer.write_table(_of_layout(name, rows))
                     continue

@@ -2,7 +2,8 @@
 
 A layout chooses within each origin by itself: among its generated texts (all strategies together, where it pools
 several), and among documents of unknown origin. Documents that people wrote are scored too, and always stay: how much
-of a mix they wrote is the guard's to judge, on what is left.
+of a mix they wrote is the guard's to judge, on what is left. A stretched layout chooses among the candidates of each
+place of a rationale.
 """
 
 from __future__ import annotations
@@ -45,10 +46,11 @@ def latest_selection(study: Study, lake: Lake) -> Published | None:
     return next(reversed(lake.versions(f"studies/{study.name}/selection")), None)
 
 
-def chosen(name: str, layout: Layout, selection: Published) -> dict[str, pa.Table]:
+def chosen(name: str, layout: Layout, selection: Published, places: int | None = None) -> dict[str, pa.Table]:
     """By kind (``generations``, ``unknown_documents``) the rows that a layout chooses among, with what it decides.
 
     Columns: `COLUMNS`, ``draw`` (0 to 1, the row's own) and ``keeps``; ``weight`` is the probability to be kept.
+    ``places``: split points of a stretched layout's documents; sample g is a candidate for that of g mod places.
     """
     rule = layout.select
     mine = (pc.field("method") == rule.by) & (pc.field("origin") == "synthetic")
@@ -56,7 +58,7 @@ def chosen(name: str, layout: Layout, selection: Published) -> dict[str, pa.Tabl
     mine &= pc.field("g") < (layout.generations or EVERY)
     file = selection.file("weights.parquet")
     found = {"generations": pq.read_table(file, columns=COLUMNS, filters=mine)}
-    holds_documents = layout.kind == "real" or layout.real != "none"
+    holds_documents = layout.kind == "real" or (layout.kind != "stretched" and layout.real != "none")
     unknown = (pc.field("method") == rule.by) & (pc.field("origin") == "unknown")
     documents = pq.read_table(file, columns=COLUMNS, filters=unknown)
     found["unknown_documents"] = documents if holds_documents else documents.slice(0, 0)
@@ -65,7 +67,7 @@ def chosen(name: str, layout: Layout, selection: Published) -> dict[str, pa.Tabl
             f"layouts.{name}.select would choose among documents of unknown origin, of which this study keeps a part "
             "for the reference alone (real_share below 1): give them to a study of real_share 1"
         )
-    kept = {kind: _decided(rule, rows) for kind, rows in found.items()}
+    kept = {kind: _decided(rule, rows, places) for kind, rows in found.items()}
     for kind, rows in kept.items():
         if len(rows) and not pc.any(rows["keeps"]).as_py():
             best = pc.max(rows["score"]).as_py()
@@ -105,6 +107,16 @@ def kept_by(
     return draws < chance, chance
 
 
+def best_of_each(place: np.ndarray, score: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Where each place (any number) has its highest score; of equal ones the first of their lots."""
+    order = np.lexsort((draws, -score, place))
+    first = np.ones(len(order), bool)
+    first[1:] = place[order][1:] != place[order][:-1]
+    kept = np.zeros(len(score), bool)
+    kept[order[first]] = True
+    return kept
+
+
 def chances(weight: np.ndarray, tokens: np.ndarray, share: float) -> np.ndarray:
     """min(1, c x weight) with the c at which the expected tokens are the share of all."""
     if not len(weight):
@@ -119,14 +131,19 @@ def chances(weight: np.ndarray, tokens: np.ndarray, share: float) -> np.ndarray:
     return np.minimum(high * weight, 1)
 
 
-def _decided(rule: Select, rows: pa.Table) -> pa.Table:
+def _decided(rule: Select, rows: pa.Table, places: int | None) -> pa.Table:
     keys = [
         f"{strategy}:{text}" if strategy else document
         for document, text, strategy in zip(*(rows[name].to_pylist() for name in COLUMNS[:3]), strict=True)
     ]
     draws = np.array([lot(key, rule.seed) for key in keys])
     score = draws if rule.by == "random" else rows["score"].to_numpy()
-    kept, chance = kept_by(rule, score, rows["weight"].to_numpy(), rows["tokens"].to_numpy(), draws)
+    if places:
+        documents = np.unique(rows["document_id"].to_numpy(zero_copy_only=False), return_inverse=True)[1]
+        kept = best_of_each(documents * places + rows["g"].to_numpy().astype(np.int64) % places, score, draws)
+        chance = kept.astype(np.float64)
+    else:
+        kept, chance = kept_by(rule, score, rows["weight"].to_numpy(), rows["tokens"].to_numpy(), draws)
     changed: Mapping[str, object] = {"score": score, "weight": chance}
     for name, values in changed.items():
         rows = rows.set_column(rows.schema.get_field_index(name), name, pa.array(values, pa.float64()))

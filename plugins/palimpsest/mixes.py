@@ -21,6 +21,7 @@ LAYOUTS = pa.schema(
         ("kind", pa.string()),
         ("strategies", pa.list_(pa.string())),
         ("generations", pa.int32()),
+        ("places", pa.int32()),  # of a stretched layout's rationales: sample g stands at g mod places
         ("real_place", pa.string()),
         ("seed", pa.int32()),
     ]
@@ -128,13 +129,14 @@ def layout_rows(study: Study) -> list[dict[str, object]]:
     """One row per layout, with the study's defaults filled in."""
     rows = []
     for name, layout in study.layouts.items():
-        planned = max((study.strategies[name].generations for name in layout.strategies), default=0)
+        planned = max((study.first_of(layout, name) for name in layout.strategies), default=0)
         rows.append(
             {
                 "layout": name,
                 "kind": layout.kind,
                 "strategies": layout.strategies,
-                "generations": layout.generations or planned,
+                "generations": planned,
+                "places": study.strategies[layout.strategy].generations if layout.kind == "stretched" else None,
                 "real_place": layout.real,
                 "seed": layout.seed,
             }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from palimpsest.choice import chances, kept_by, lot
+from palimpsest.choice import best_of_each, chances, kept_by, lot
 from palimpsest.config import Select, Study
 from palimpsest.mixes import layout_rows, recipe_rows, stream_rows
 from tests.palimpsest.conftest import write_study
@@ -40,6 +40,16 @@ def test_a_larger_share_holds_the_smaller_and_equal_scores_go_by_lot():
     assert draws[:500][less[:500]].max() < draws[:500][~less[:500]].min()
 
 
+def test_the_best_of_each_place_is_kept_and_of_equal_ones_the_first_of_their_lots():
+    place = np.array([7, 3, 7, 3, 7, 1])
+    score = np.array([0.5, 0.2, 0.9, 0.2, 0.9, -4.0])
+    draws = np.array([0.1, 0.8, 0.6, 0.3, 0.2, 0.9])
+    found = best_of_each(place, score, draws)
+    assert np.flatnonzero(found).tolist() == [3, 4, 5]
+    order = np.random.default_rng(0).permutation(6)
+    assert best_of_each(place[order], score[order], draws[order]).tolist() == found[order].tolist()
+
+
 def test_a_sample_takes_its_share_of_the_tokens_by_weight():
     random = np.random.default_rng(0)
     weight, tokens = random.gamma(1.0, size=20_000), random.integers(10, 500, 20_000)
@@ -65,9 +75,16 @@ def test_lots_are_even_the_texts_own_and_others_with_another_seed():
 SIMPLE = {"kind": "simple", "strategy": "rephrase"}
 
 
+STRETCHED = {"kind": "stretched", "strategy": "thought", "select": {"by": "suffix", "each": "place"}}
+
+
 def study_of(folder, *, selection=None, **layouts):
     given = {"real": {"kind": "real"}, "simple": SIMPLE} | layouts
-    more = {"selection": selection} if selection else {}
+    engine = {"kind": "recorded", "file": str(folder / "recordings.jsonl")}
+    rationale = {"kind": "rationale", "generations": 2, "engine": engine}
+    strategies = {"rephrase": {"kind": "rephrase", "generations": 3, "engine": engine}, "rationale": rationale}
+    more = {"strategies": strategies | {"thought": rationale | {"candidates": 3}}}
+    more |= {"selection": selection} if selection else {}
     return write_study(folder, layouts=given, mixes={"real": {"layout": "real", "epochs": 4}}, **more)
 
 
@@ -80,7 +97,12 @@ def study_of(folder, *, selection=None, **layouts):
         ({"select": {"by": "quality", "share": 0.5}}, None, "commonness"),
         ({"select": {"by": "rank", "share": 0.5, "seed": 1}}, None, "'seed' is for 'by: random' and for 'sample'"),
         ({"select": {"by": "rank", "share": 0.5}, "align": "importance"}, None, "take one of them out"),
-        ({"kind": "stretched", "strategy": "rationale", "select": {"by": "rank", "share": 0.5}}, None, "not for kind"),
+        ({"kind": "stretched", "strategy": "rationale", "select": {"by": "rank", "share": 0.5}}, None, "each: place"),
+        ({"select": {"by": "rank", "each": "place"}}, None, "'select' of kind 'stretched' is 'each: place'"),
+        ({"select": {"by": "suffix", "share": 0.5}}, None, "it goes with 'each: place'"),
+        (STRETCHED | {"strategy": "rationale"}, None, "asks for one rationale at each place.*more 'candidates'"),
+        (STRETCHED, None, "selection.suffix: selecting by 'suffix' reads with a model"),
+        (STRETCHED, {"suffix": {"model": "org/name"}}, "names no run of this platform; write it like run:demo"),
         ({}, {"rank": ["likelihood"]}, "an average takes two scores"),
         ({}, {"methods": ["rank", "rank"]}, "name each score once"),
     ],
@@ -96,6 +118,17 @@ def test_a_study_scores_what_its_layouts_ask_for_and_no_more(tmp_path):
     assert study_of(tmp_path, kept=kept).selects == ("likelihood", "classifier", "rank")
     averaged = {"rank": ["commonness", "classifier"], "methods": ["random"]}
     assert study_of(tmp_path, kept=kept, selection=averaged).selects == ("commonness", "classifier", "rank", "random")
+
+
+def test_a_layout_has_the_first_candidates_or_chooses_among_all_and_all_are_what_it_cost(tmp_path):
+    plain = {"kind": "stretched", "strategy": "thought"}
+    study = study_of(tmp_path, first=plain, best=STRETCHED, selection={"suffix": {"model": "run:demo/real-s0"}})
+    rows = {row["layout"]: (row["generations"], row["places"]) for row in layout_rows(study)}
+    assert (rows["first"], rows["best"], rows["simple"]) == ((2, 2), (6, 2), (3, None))
+    assert study.generations_in(["first"]) == {"thought": 2}
+    assert study.generations_in(["first", "best"]) == {"thought": 6}
+    assert study.layouts["best"].select.words == "by suffix, the best of each place"
+    assert study.selects == ("suffix",)
 
 
 def test_a_study_that_selects_nothing_is_keyed_as_if_there_were_no_selection(tmp_path):

@@ -303,6 +303,8 @@ def test_a_wrong_server_is_told(tmp_path, server, said):
         ({"sampling": {"temperature": 3}}, "sampling.temperature: Input should be less than or equal to 2"),
         ({"sampling": {"stop": [""]}}, "sampling.stop.0: String should have at least 1 character"),
         ({"kind": "rationale", "chunk_tokens": 99}, "'chunk_tokens' is for kind 'rephrase'"),
+        ({"candidates": 2}, "'candidates' are for kind 'rationale', not 'rephrase'"),
+        ({"kind": "rationale", "candidates": 2, "sampling": {"temperature": 0}}, "'candidates' to 1"),
         ({"prefix_share": 0.3}, "'prefix_share' is for kind 'continuation', not 'rephrase'"),
         ({"kind": "augment"}, "kind 'augment' and engine 'augment' go together"),
         ({"review": {"refusal": "strip"}}, "review.refusal: Input should be 'keep', 'drop' or 'again'"),

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections import Counter
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -15,7 +17,7 @@ from palimpsest.generate.run import generate_shard
 from palimpsest.lake import Facts, Lake, LakeError
 from palimpsest.mixes import MARKS, build_mixes, tables_of
 from palimpsest.split import split
-from tests.palimpsest.conftest import publish_documents, write_study
+from tests.palimpsest.conftest import document, publish_documents, write_study
 
 
 def build(study, lake, documents):
@@ -254,3 +256,47 @@ def test_the_unit_tests_of_the_study_models_pass(state, tmp_path, built):
     tested = [result for result in results if result.kind == "unit_test"]
     assert len(tested) >= 5
     assert all(result.status == "pass" for result in tested)
+
+
+def test_a_stretched_layout_has_the_first_candidate_of_each_place_or_the_one_that_it_chose(lake, make_study, tmp_path):
+    engine = {"kind": "recorded", "file": str(tmp_path / "thoughts.jsonl")}
+    plain = {"kind": "stretched", "strategy": "thought"}
+    study = make_study(
+        strategies={"thought": {"kind": "rationale", "generations": 2, "candidates": 3, "engine": engine}},
+        layouts={
+            "real": {"kind": "real"},
+            "first": plain,
+            "best": plain | {"select": {"by": "likelihood", "each": "place"}},
+        },
+        mixes={"real": {"layout": "real", "epochs": 4}, "best": {"layout": "best", "f": 0.5, "epochs": 1}},
+    )
+    lines = [{"url": document(n)["url"], "strategy": "rationale", "g": g, "text": f"Candidate {g // 2} at {g % 2}."}
+             for n in range(24) for g in range(6) if (n, g) != (9, 0)]  # fmt: skip
+    (tmp_path / "thoughts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    parts = split(study, lake, documents=[publish_documents(lake)])
+    planned = plan(study, lake, split=parts)
+    for shard in range(study.shards):
+        generate_shard(study, lake, split=parts, plan=planned, shard=shard)
+    made = publish_generations(study, lake, split=parts, plan=planned)
+    columns = ["generation_id", "document_id", "strategy", "g", "tokens"]
+    rows = pq.read_table(made.file("generations.parquet"), columns=columns).to_pylist()
+
+    def score(folder):
+        told = {"method": "likelihood", "origin": "synthetic", "weight": 1.0}
+        scored = [row | told | {"score": float(row["g"] in (2, 5))} for row in rows]
+        pq.write_table(pa.Table.from_pylist(scored), folder / "weights.parquet")
+        return Facts(extra={"methods": {"likelihood": {}}, "reserve_documents": 0})
+
+    selection = lake.publish("studies/small/selection", score, parents=[parts, made])
+    mixes = build_mixes(study, lake, split=parts, plan=planned, generations=made, selection=selection)
+    found = pq.read_table(mixes.file("megadoc_parts.parquet")).to_pylist()
+    urls = {row["document_id"]: row["url"] for row in pq.read_table(parts.file("train.parquet")).to_pylist()}
+    for layout, kept in (("first", [0, 1]), ("best", [2, 5])):
+        for key, url in urls.items():
+            own = [row for row in found if row["layout"] == layout and row["document_id"] == key]
+            asked = kept[1:] if (layout, url[-2:]) == ("first", "/9") else kept
+            assert [row["g"] for row in own if row["kind"] == "rationale"] == asked
+            between = [row["text"] for row in own if row["kind"] == "rationale"]
+            assert between == [f"<think>Candidate {g // 2} at {g % 2}.</think>" for g in asked]
+            if len(asked) == 2:
+                assert [row["kind"] for row in own] == ["slice", "rationale", "slice", "rationale", "slice"]

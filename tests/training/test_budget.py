@@ -264,19 +264,23 @@ ASKED = {"kind": "rephrase", "generations": 8, "engine": {"kind": "vllm", "serve
 
 
 def test_generations_that_two_strategies_share_are_paid_once():
-    """The smaller asks for the first of the larger's; other words, seeds and slices are asked on their own."""
+    """The smaller asks for the first of the larger's; other words, seeds and slices are asked on their own.
+
+    A strategy without candidates has the first of one with them.
+    """
     server = {"model": "org/name", "revision": "0" * 40, "tokens_per_second": 100.0}
     thought = {**ASKED, "kind": "rationale"}
     strategies = {
         "few": {**ASKED, "generations": 2}, "many": ASKED, "fewer": {**ASKED, "generations": 1},
         "seeded": {**ASKED, "seed": 1}, "thoughts": thought, "halves": {**thought, "generations": 4},
+        "better": {**thought, "candidates": 3},
     }  # fmt: skip
     study = Study.model_validate({**study_content(), "servers": {"one": server}, "strategies": strategies, "layouts": {
         "real": {"kind": "real"}, "simple": {"kind": "simple", "strategy": "many"}}})  # fmt: skip
     counts = bill.expected(study, 100, dict.fromkeys(strategies, 10))
     found = {row.strategy: row for row in bill.written(study, counts)}
     assert {name: row.requests for name, row in found.items()} == {
-        "few": 200, "many": 600, "fewer": 0, "seeded": 800, "thoughts": 800, "halves": 400,
+        "few": 200, "many": 600, "fewer": 0, "seeded": 800, "thoughts": 800, "halves": 400, "better": 1600,
     }  # fmt: skip
     assert found["many"].shared == 200 and found["fewer"].shared == 100
     assert found["many"].gpu_hours == pytest.approx(6000 / 100 / 3600)

@@ -34,6 +34,12 @@ CODE: dict[Method, tuple[str, ...]] = {
         *MODEL,
     ),
     "influence": ("training/selection/influence.py", LOTS, *TARGET, *TRAINER),
+    "suffix": (
+        "training/selection/suffix.py",
+        *(f"training/{name}.py" for name in ("evaluate", "export")),
+        TOKENIZER,
+        *MODEL,
+    ),
     "meta_rater": tuple(f"training/selection/{name}.py" for name in ("meta_rater", "proxies")),
     "rank": (),
     "random": ("training/selection/at_random.py", LOTS),

@@ -24,7 +24,7 @@ def score(
 ) -> Scores:
     """The scores of one method; ``found`` are those so far, that others are made of.
 
-    ``made``: what 'meta_rater' has trained (`training.selection.proxies.every`).
+    ``made``: what 'meta_rater' has trained (`training.selection.proxies.every`), what 'suffix' reads and reads with.
     """
     match method:
         case "random":
@@ -48,6 +48,10 @@ def score(
             asked = study.selection.mts
             with experiment.run(study, "selection by mts", asked.model_dump(mode="json")) as own:
                 return mts.score(pool, read, asked, study.training, own.log_metrics)
+        case "suffix":
+            from training.selection import suffix
+
+            return suffix.score(pool, study, made)
         case "influence":
             from training.selection import influence, target
 

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from palimpsest.config import Study
 from palimpsest.config.selection import Method
+from palimpsest.generate.publish import as_laid_out
 from palimpsest.lake import Facts, Lake, LakeError, Published
 from training.selection import keys, methods
 from training.selection.found import Scores
@@ -67,8 +68,8 @@ class Given:
 def publish(given: Given, method: Method, parts: Mapping[str, Published], made: Sequence[Published] = ()) -> Published:
     """scores.parquet (`WEIGHTS`), in the pool's order; ``extra``: cost, figures, range, the best and the worst texts.
 
-    ``parts``: the scores, by method, that this one is made of; ``made``: what 'meta_rater' has trained. The cost is
-    this method's own, without its parts.
+    ``parts``: the scores, by method, that this one is made of; ``made``: what 'meta_rater' has trained, or 'suffix'
+    reads. The cost is this method's own, without its parts.
 
     Raises `LakeError` for too little text.
     """
@@ -116,6 +117,9 @@ def _config(study: Study, method: Method) -> dict[str, object]:
         return study.selection.meta_rater.model_dump(mode="json", include={"scores", "seed"})
     own = getattr(study.selection, method, None)
     settings = own.model_dump(mode="json") if own else {}
+    if method == "suffix":
+        written = {name: own.generations for name, own in study.strategies.items() if own.kind == "rationale"}
+        settings |= {"places": written, "marks": as_laid_out("rationale", "")}
     return settings | ({"precision": study.training.precision} if method in ("pvm", "influence") else {})
 
 

@@ -34,16 +34,18 @@ def select(study: Study, lake: Lake, *, split: Published, generations: Published
         raise ValueError(
             f"study {study.name}: no layout has 'select' in {study.path}, and 'selection.methods' asks for no score"
         )
-    made = []
+    made: dict[Method, list[Published]] = {}
     if "meta_rater" in asked:
         from training.selection.proxies import every
 
-        made = every(study, lake, split=split, generations=generations)
+        made["meta_rater"] = every(study, lake, split=split, generations=generations)
+    if "suffix" in asked:
+        made["suffix"] = [_plan_of(generations), _run(study, lake)]
     given, parts = Given(study, lake, split, generations), study.selection.parts
     found: dict[Method, Published] = {}
     for method in asked:
         own = {part: found[part] for part in parts.get(method, ())}
-        found[method] = scored.publish(given, method, own, made if method == "meta_rater" else ())
+        found[method] = scored.publish(given, method, own, made.get(method, ()))
 
     def write(directory: Path) -> Facts:
         told = {method: dict(one.extra) for method, one in found.items()}
@@ -86,6 +88,18 @@ def told(selection: Published) -> str:
         figures = "".join(f"  {key} {value:.3g}" for key, value in own["figures"].items())
         lines.append(f"{name:<12}{cost}{low:>12}{middle:>9}{high:>9}{weights:>15}{figures}")
     return "\n".join(lines)
+
+
+def _plan_of(generations: Published) -> Published:
+    """With the slices that rationales stand between."""
+    parents = [one for one in generations.manifest["parents"] if one["dataset"].endswith("/plan")]
+    return generations.lake.open(parents[0]["uri"], parents[0]["digest"])
+
+
+def _run(study: Study, lake: Lake) -> Published:
+    """The run that 'suffix' reads with. Raises `NotPublished` where it is not trained."""
+    other, run = study.selection.suffix.model.removeprefix("run:").split("/")
+    return lake.latest(f"studies/{other}/runs/{run}")
 
 
 def _agreement(found: Mapping[str, Scores], origin: np.ndarray) -> dict[str, float]:

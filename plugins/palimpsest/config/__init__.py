@@ -36,7 +36,7 @@ from palimpsest.config.guard import Guard, NeuralProbe, Waiver
 from palimpsest.config.labelled import Labelled
 from palimpsest.config.loop import BASELINE, Arm, Loop
 from palimpsest.config.mixes import AXES, Match, Mix, Search
-from palimpsest.config.selection import MTS, PVM, TRAINED, Influence, MetaRater, Method, Select, Selection
+from palimpsest.config.selection import MTS, PVM, TRAINED, Influence, MetaRater, Method, Select, Selection, Suffix
 from palimpsest.config.source import CommonCrawl, Crawl, HuggingFace, Query, Segments, Source, Transfer, is_url
 from palimpsest.config.study import Study
 from palimpsest.config.table import Columns, SampleColumns
@@ -93,6 +93,7 @@ __all__ = [
     "Source",
     "Strategy",
     "Study",
+    "Suffix",
     "ShortTraining",
     "Training",
     "check_files",

@@ -182,6 +182,9 @@ class Strategy(Strict):
     kind: Literal["rephrase", "rationale", "continuation", "self", "augment"]
     generations: int = Field(ge=1, le=1024)
     """G: samples per document; for 'rationale' the number of split points. The first of more are those of fewer."""
+    candidates: int = Field(default=1, ge=1, le=64, exclude_if=lambda found: found == 1)
+    """For 'rationale': samples at each split point. A layout lays out the first, or what it selects by a score
+    ('select: {by: suffix, each: place}'); more leave those there were as they are. Sample g is of place g mod G."""
     engine: Engine
     seed: Seed = 0
     prompt: str | None = None
@@ -204,22 +207,29 @@ class Strategy(Strict):
             for key in ("prompt", "sampling", "chunk_tokens"):
                 if getattr(self, key) != type(self).model_fields[key].default:
                     raise ValueError(f"engine '{self.engine.kind}' takes no '{key}'")
-        if self.engine.columns and len(self.engine.columns.order) < self.generations:
+        if self.candidates > 1 and self.kind != "rationale":
+            raise ValueError(f"'candidates' are for kind 'rationale', not '{self.kind}'; give it more 'generations'")
+        if self.engine.columns and len(self.engine.columns.order) < self.samples:
             raise ValueError(
-                f"generations is {self.generations}, but engine.columns.order names only "
-                f"{len(self.engine.columns.order)} samples"
+                f"generations{' times candidates' * (self.candidates > 1)} is {self.samples}, but engine.columns.order "
+                f"names only {len(self.engine.columns.order)} samples"
             )
         if self.chunk_tokens and self.kind != "rephrase":
             raise ValueError("'chunk_tokens' is for kind 'rephrase'; the others see the document around one place")
         if self.prefix_share != type(self).model_fields["prefix_share"].default and self.kind != "continuation":
             raise ValueError(f"'prefix_share' is for kind 'continuation', not '{self.kind}'")
-        same = self.engine.kind == "vllm" and self.kind != "rationale" and self.sampling.temperature == 0
-        if same and self.generations > 1:
+        key = "candidates" if self.kind == "rationale" else "generations"
+        same = getattr(self, key) if self.engine.kind == "vllm" and self.sampling.temperature == 0 else 1
+        if same > 1:
             raise ValueError(
-                f"sampling.temperature 0 makes {self.generations} samples that are all the same; raise it, or set "
-                "'generations' to 1"
+                f"sampling.temperature 0 makes {same} samples that are all the same; raise it, or set '{key}' to 1"
             )
         return self
+
+    @property
+    def samples(self) -> int:
+        """Texts per document, or for 'rationale' of one that has every split point."""
+        return self.generations * self.candidates
 
     @property
     def prompt_file(self) -> str | None:

@@ -7,11 +7,14 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, field_validator, model_validator
 
 from palimpsest.config.base import Seed, Strict
+from palimpsest.config.generation import RUN
 from palimpsest.config.training import ShortTraining
 
 Cheap = Literal["commonness", "likelihood", "classifier"]
 """Scores that a pass over the text gives, without any training of a model of this platform."""
-Method = Literal["commonness", "likelihood", "classifier", "pvm", "mts", "influence", "meta_rater", "rank", "random"]
+Method = Literal[
+    "commonness", "likelihood", "classifier", "pvm", "mts", "influence", "suffix", "meta_rater", "rank", "random"
+]
 METHODS: tuple[Method, ...] = get_args(Method)
 """In the order they are computed; 'rank' averages others, 'meta_rater' weighs them."""
 TRAINED = {"pvm": "two models", "mts": "a model and a network", "influence": "a model", "meta_rater": "proxies"}
@@ -28,24 +31,29 @@ class Select(Strict):
     2406.11794), 'pvm' what a short training on the target would rather have than one on the pool (2610.02092; needs
     'selection.pvm'), 'mts' what a network gives weight that is learned so that a model does better on the target
     (2606.00571; needs 'selection.mts'), 'influence' what lowers the loss on the target by one step of a small model
-    (MATES, 2406.06046; needs 'selection.influence'), 'rank' the average of such ranks ('selection.rank'), 'meta_rater'
-    the weighted average whose choice small models learn most from (2504.14194; needs 'selection.meta_rater'), 'random'
-    nothing: as many tokens by lot."""
+    (MATES, 2406.06046; needs 'selection.influence'), 'suffix' the rationale that makes the real text after it likelier
+    (BoLT, 2503.18866; needs 'selection.suffix', and goes with 'each' alone), 'rank' the average of such ranks
+    ('selection.rank'), 'meta_rater' the weighted average whose choice small models learn most from (2504.14194; needs
+    'selection.meta_rater'), 'random' nothing: as many tokens by lot."""
     share: Part | None = None
     """Keep the best texts, up to this share of the tokens."""
     threshold: float | None = None
     """Keep every text whose score is at least this."""
     sample: Part | None = None
     """Keep each text with a probability that follows its weight, so that about this share of the tokens stays."""
+    each: Literal["place"] | None = Field(default=None, exclude_if=lambda found: found is None)
+    """Keep the best of the 'candidates' of each split point, in a layout of kind 'stretched'."""
     seed: Seed = 0
     """Another lot, for 'random' and 'sample'."""
 
     @model_validator(mode="after")
     def _one_rule(self) -> Select:
-        given = [name for name in ("share", "threshold", "sample") if getattr(self, name) is not None]
+        given = [name for name in ("share", "threshold", "sample", "each") if getattr(self, name) is not None]
         if len(given) != 1:
             said = f"has {' and '.join(given)}" if given else "has no rule"
-            raise ValueError(f"'select' {said}; give exactly one of 'share', 'threshold' and 'sample'")
+            raise ValueError(f"'select' {said}; give exactly one of 'share', 'threshold', 'sample' and 'each'")
+        if self.by == "suffix" and not self.each:
+            raise ValueError("'by: suffix' is for rationales, which have a place each; it goes with 'each: place'")
         if self.seed and self.by != "random" and self.sample is None:
             raise ValueError("'seed' is for 'by: random' and for 'sample'; nothing else in 'select' is drawn")
         return self
@@ -59,6 +67,8 @@ class Select(Strict):
             return f"{by}, {self.share:g} of the tokens{drawn}"
         if self.threshold is not None:
             return f"{by}, scores from {self.threshold:g}"
+        if self.each is not None:
+            return f"{by}, the best of each place{drawn}"
         return f"{by}, {self.sample:g} of the tokens drawn by weight{drawn}"
 
 
@@ -112,6 +122,22 @@ class Influence(ShortTraining):
     seed: Seed = 0
 
 
+class Suffix(Strict):
+    """A model of this platform that reads the real text after a rationale, with the rationale before it and without."""
+
+    model: str
+    """'run:<study>/<run>': a trained run. One that has the documents by heart tells little."""
+    tokens: int = Field(default=128, ge=1)
+    """Of the text after a rationale, read at most. The rest of the model's context is for what precedes them."""
+
+    @field_validator("model")
+    @classmethod
+    def _of_the_platform(cls, value: str) -> str:
+        if not RUN.fullmatch(value):
+            raise ValueError(f"model '{value}' names no run of this platform; write it like run:demo/real-s0")
+        return value
+
+
 class MetaRater(ShortTraining):
     """Proxies, small models that learn from what as many mixtures of scores take, and what is made of their losses."""
 
@@ -146,6 +172,8 @@ class Selection(Strict):
     """What 'mts' trains."""
     influence: Influence | None = None
     """What 'influence' trains."""
+    suffix: Suffix | None = Field(default=None, exclude_if=lambda found: found is None)
+    """What 'suffix' reads with."""
     meta_rater: MetaRater | None = None
     """What 'meta_rater' mixes and trains."""
 

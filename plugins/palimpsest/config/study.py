@@ -63,7 +63,8 @@ class Layout(Strict):
     kept: of more texts to choose from, fewer are chosen, and those are more like real ones."""
     select: Select | None = Field(default=None, exclude_if=lambda found: found is None)
     """Keep those texts that a score of ``training/selection`` prefers, within generated texts and within documents of
-    unknown origin; documents that people wrote always stay. A mix still trains for as many tokens."""
+    unknown origin; documents that people wrote always stay. A mix still trains for as many tokens. A 'stretched'
+    layout keeps the best of the candidates of each place ('each: place'), without 'select' the first."""
     seed: Seed = 0
 
     @property
@@ -81,8 +82,11 @@ class Layout(Strict):
             raise ValueError("'also' names other strategies than 'strategy', each once, and is for kind 'simple'")
         if self.align and self.kind == "stretched":
             raise ValueError("'align' is not for kind 'stretched': each of its rationales has a place of its own")
-        if self.select and self.kind == "stretched":
-            raise ValueError("'select' is not for kind 'stretched': each of its rationales has a place of its own")
+        if self.select and (self.kind == "stretched") != (self.select.each is not None):
+            raise ValueError(
+                "'select' of kind 'stretched' is 'each: place', for each of its rationales has a place of its own; "
+                "elsewhere it is 'share', 'threshold' or 'sample'"
+            )
         if self.select and self.align:
             raise ValueError("'align' and 'select' both say which texts are kept; take one of them out")
         if self.clip and not self.align:
@@ -182,6 +186,11 @@ class Study(Strict):
                     raise ValueError(
                         f"layouts.{name}.generations: rationales belong to fixed split points; use them all"
                     )
+                if layout.select and layout.kind == "stretched" and strategy.candidates == 1:
+                    raise ValueError(
+                        f"layouts.{name}.select: strategy '{layout.strategy}' asks for one rationale at each place, so "
+                        f"there is nothing to choose from; give strategies.{layout.strategy} more 'candidates'"
+                    )
             for other in layout.also:
                 known(f"layouts.{name}.also", other, self.strategies)
                 if self.strategies[other].kind == "rationale":
@@ -197,6 +206,8 @@ class Study(Strict):
                 raise ValueError(
                     f"selection.{method}: selecting by '{method}' trains {models}; name 'model' and 'steps' there"
                 )
+        if "suffix" in self.selects and not self.selection.suffix:
+            raise ValueError("selection.suffix: selecting by 'suffix' reads with a model; name a run as 'model' there")
         if not any(layout.kind == "real" for layout in self.layouts.values()):
             raise ValueError("layouts: one of kind 'real' is needed; every mix draws on it")
         for name, mix in self.mixes.items():
@@ -274,8 +285,13 @@ class Study(Strict):
         most: dict[str, int] = {}
         for layout in map(self.layouts.__getitem__, layouts):
             for name in layout.strategies:
-                most[name] = max(most.get(name, 0), layout.generations or self.strategies[name].generations)
+                most[name] = max(most.get(name, 0), self.first_of(layout, name))
         return most
+
+    def first_of(self, layout: Layout, strategy: str) -> int:
+        """Of each document a layout has the samples of a strategy below this number, or chooses among them."""
+        own = self.strategies[strategy]
+        return layout.generations or (own.samples if layout.select and layout.select.each else own.generations)
 
     @property
     def selects(self) -> tuple[Method, ...]:

@@ -33,13 +33,21 @@ class Ask:
     """One prompt about one document, and the samples wanted of it."""
 
     view: View
-    samples: range
+    samples: Sequence[int]
     part: int = 0
     parts: int = 1
     input_tokens: int = 0
     """Of the prompt, without the chat template."""
     expected_tokens: int = 0
     """Of one answer, if it is as long as its source."""
+    first: int | None = None
+    """Their numbers in keys and seeds follow on from this one, as vLLM seeds the samples of a prompt; none: as samples.
+    """
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """What tells the samples apart in their keys and seeds."""
+        return self.samples if self.first is None else range(self.first, self.first + len(self.samples))
 
 
 class Asker:
@@ -116,7 +124,7 @@ class Asker:
         """What is asked about a document of so many ``tokens`` (of this model); ``slices`` a rationale goes between."""
         samples = range(self.strategy.generations)
         if self.template is None:
-            return [Ask(View(0, 0, len(text)), range(len(slices) - 1) if self.kind == "rationale" else samples)]
+            return [Ask(View(0, 0, len(text)), self._placed(len(slices) - 1) if self.kind == "rationale" else samples)]
         most = self.strategy.sampling.max_tokens
         if self.kind == "self":
             return [Ask(View(0, 0, len(text)), samples, input_tokens=self._bare, expected_tokens=most)]
@@ -128,9 +136,19 @@ class Asker:
 
         if self.kind == "rationale":
             cuts = enumerate(itertools.accumulate(map(len, slices[:-1])))
-            views = [(self._around(text, starts, at), range(g, g + 1)) for g, at in cuts]
+            views = [(place, self._around(text, starts, at)) for place, at in cuts]
             expected = min(most, tokens)
-            return [Ask(v, one, 0, 1, self._bare + count(v.before, v.end), expected) for v, one in views]
+            whole = self.strategy.samples
+            return [
+                Ask(
+                    view,
+                    range(place, whole, self.strategy.generations),
+                    input_tokens=self._bare + count(view.before, view.end),
+                    expected_tokens=expected,
+                    first=place,
+                )
+                for place, view in views
+            ]
         if self.kind == "continuation":
             view = self._beginning(text, starts)
             shown, left = count(view.before, view.start), count(view.start, view.end)
@@ -147,6 +165,11 @@ class Asker:
             )
             for part, v in enumerate(parts)
         ]
+
+    def _placed(self, places: int) -> list[int]:
+        """The samples of all candidates at so many places; a short document has fewer than the strategy."""
+        many = self.strategy.generations
+        return [many * candidate + place for candidate in range(self.strategy.candidates) for place in range(places)]
 
     def _around(self, text: str, starts: Sequence[int] | None, at: int) -> View:
         return chunks.around(text, starts, at, size=self.room) if starts else View(0, at, len(text))

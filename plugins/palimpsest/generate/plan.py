@@ -144,8 +144,8 @@ def _plan_strategy(
                 group = (whole if about is text else content.Document(about)).group(
                     prompt.canonical() if prompt else asker.prompt, asker.model, asker.sampling
                 )
-                found = [group.key(g) for g in ask.samples]
-                seeds = map(group.seed, ask.samples) if prompt else (int(key[:15], 16) for key in found)
+                found = [group.key(own) for own in ask.numbers]
+                seeds = map(group.seed, ask.numbers) if prompt else (int(key[:15], 16) for key in found)
                 requests.add(
                     {"key": found, "g": list(ask.samples), "seed": list(seeds)},
                     {

@@ -182,8 +182,7 @@ class Texts:
         kept, asked = "", [strategy, origin]
         if layout is not None:
             kept = KEPT
-            asked += [self.study.layouts[layout].generations or self.study.strategies[strategy].generations]
-            asked += [layout, strategy]
+            asked += [self.study.first_of(self.study.layouts[layout], strategy), layout, strategy]
         return self.connection.execute(WRITTEN.format(kept=kept), [*asked, 2 * SAMPLE]).fetchall()
 
     def reviewed(self, strategy: str) -> tuple[list[str], list[str]]:

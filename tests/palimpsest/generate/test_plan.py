@@ -19,6 +19,7 @@ from palimpsest.generate import keys as content
 from palimpsest.generate.ledger import request_key
 from palimpsest.generate.plan import LANES, again, lane_of, plan, planned_requests
 from palimpsest.generate.prompts import SHIPPED
+from palimpsest.generate.routing import flights
 from palimpsest.lake import Facts, Lake, LakeError
 from palimpsest.split import split
 
@@ -309,6 +310,35 @@ def test_a_rationale_goes_between_the_slices_that_are_published(lake, vllm_study
         prefix, suffix = "".join(texts[: request.g + 1]), "".join(texts[request.g + 1 :])
         assert f"Prefix:\n{prefix}\n\nSuffix:\n{suffix}\n\nLatent thoughts:" in request.prompt.messages[1][1]
     assert len(by_key) == 9 and len({row["group"] for row in by_key.values()}) == 9
+
+
+def test_candidates_are_samples_of_one_prompt_a_place_and_more_of_them_leave_the_others(lake, vllm_study):
+    parts = publish_split(lake, TEXTS[:3])
+    planned = {n: plan(vllm_study("rationale", 3, candidates=n), lake, split=parts) for n in (1, 2, 4)}
+    rows = {n: rows_of(found) for n, found in planned.items()}
+    keys = {n: {(row["document_id"], row["g"]): row["key"] for row in found} for n, found in rows.items()}
+    assert [len(own) for own in keys.values()] == [9, 18, 36]
+    assert keys[1].items() <= keys[2].items() <= keys[4].items()
+    assert len(set(keys[4].values())) == 36
+    whole = planned[4].extra["strategies"]["asked"]
+    assert (whole["requests"], whole["prompts"]) == (36, 9)
+    assert whole["max_tokens"] == 4 * planned[1].extra["strategies"]["asked"]["max_tokens"]
+    for group in {row["group"] for row in rows[4]}:
+        own = [row for row in rows[4] if row["group"] == group]
+        assert [row["seed"] - own[0]["seed"] for row in own] == [0, 1, 2, 3], "one request to the server"
+        assert [row["g"] - own[0]["g"] for row in own] == [0, 3, 6, 9]
+    found = flights(planned_requests(vllm_study("rationale", 3, candidates=4), lake, split=parts, plan=planned[4]))
+    assert [len(flight.requests) for flight in found] == [4] * 9
+
+
+def test_candidates_of_a_short_document_have_the_places_that_it_has(lake, make_study, tmp_path):
+    content = make_study().model_dump(mode="json", exclude={"path"})
+    thought = content["strategies"]["rationale"] | {"generations": 5, "candidates": 3}
+    study = make_study(strategies={"rationale": thought}, layouts={"real": {"kind": "real"}},
+                       mixes={"real": {"layout": "real", "epochs": 4}})  # fmt: skip
+    planned = plan(study, lake, split=publish_split(lake, ["xyz", TEXTS[0]]))
+    assert [row["slice"] for row in pq.read_table(planned.file("slices.parquet")).to_pylist()] == [0, 1, 2, *range(6)]
+    assert [row["g"] for row in rows_of(planned)] == [0, 1, 5, 6, 10, 11, *range(15)]
 
 
 def test_asked_again_it_is_another_request_of_the_same(lake, vllm_study):

@@ -2,6 +2,7 @@
 -- Every part of every layout, with its rank inside its megadoc. Layouts differ only in what makes a megadoc:
 -- real and simple: each row alone; stitched: all rows of a document; stretched: one row of slices and rationales.
 -- An aligned layout has been told what it leaves out: texts by their id, documents of unknown origin by having none.
+-- A stretched one has a candidate at each place: the first, or the one that it has been told to keep.
 with layouts as (
     select * from {{ ref('stg_study__layouts') }}
 ),
@@ -70,7 +71,10 @@ generated as (
         generations.g,
         generations.generation_id,
         generations.strategy,
-        case layouts.kind when 'stretched' then 2 * generations.g + 1 else generations.g end as part_rank,
+        case layouts.kind
+            when 'stretched' then 2 * (generations.g % layouts.places) + 1
+            else generations.g
+        end as part_rank,
         generations.text,
         generations.tokens,
         case when len(layouts.strategies) > 1 then generations.strategy end as pool,

@@ -8,6 +8,7 @@ final as (
         kind,
         strategies,
         generations,
+        places,
         real_place,
         seed
     from source
