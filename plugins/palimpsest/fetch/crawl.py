@@ -58,6 +58,7 @@ class Crawler:
             if site := self.sites.get(links.site_of(visit.url)):
                 site.pages += visit.status is not None
                 site.bytes += visit.bytes
+                site.sitemaps_done += visit.outcome in ("sitemap", "bad_sitemap")
         for site in self.sites.values():
             self._open(site)
         for site in self.sites.values():  # once every site has named its own: none can take another's for a page

@@ -78,17 +78,19 @@ class Opening:
                 site.declares = bool(self._name(site, [links.joined(f"{site.base}/", one) for one in declared]))
                 if not site.declares:
                     self._name(site, [f"{site.base}/sitemap.xml"])
+                self._name(site, [url for index, url in self.journal.sitemaps if links.site_of(index) == site.base])
         site.next_at = time.monotonic() + site.delay_s
         site.opening_s = OPENING_S - (time.monotonic() - started)
         return body
 
     def sitemaps(self, site: Site) -> None:
         """Read the sitemaps that the site and their indexes name. What is left of them ends as ``over_budget``."""
-        until, asked, silent = time.monotonic() + site.opening_s, 0, False
-        while site.sitemaps and asked < MOST_SITEMAPS and site.bytes < self.wanted.max_bytes and not silent:
-            if max(site.next_at, time.monotonic()) >= until:
+        until, silent = time.monotonic() + site.opening_s, False
+        while site.sitemaps and site.sitemaps_done < MOST_SITEMAPS and not silent:
+            if site.bytes >= self.wanted.max_bytes or max(site.next_at, time.monotonic()) >= until:
                 break
-            url, asked = site.sitemaps.popleft(), asked + 1
+            url = site.sitemaps.popleft()
+            site.sitemaps_done += 1
             if site.robots.can_fetch(url, self.token):
                 time.sleep(max(0.0, site.next_at - time.monotonic()))
                 silent = not self._sitemap(site, url, min(PAGE_S, until - time.monotonic()))
@@ -120,7 +122,7 @@ class Opening:
 
     def _sitemap(self, site: Site, url: str, longest_s: float) -> bool:
         """Whether the server answered."""
-        visit, pages, answered = Visit(url, 0, "sitemap"), [], True
+        visit, pages, named, answered = Visit(url, 0, "sitemap"), [], [], True
         left = self.wanted.max_bytes - site.bytes
 
         def note(came: int) -> None:
@@ -130,7 +132,7 @@ class Opening:
             most = min(links.LARGEST_SITEMAP, left)
             body, _ = fetch_small(url, self.client, self.hasty, most, longest_s, LONGEST_PAUSE_S, note)
             pages, further = self.read(body)
-            self._name(site, further)
+            named = self._name(site, further)
         except (ValueError, ConnectionError, TimeoutError, Poisoned) as error:
             answered = not isinstance(error, (ConnectionError, TimeoutError))
             visit.outcome = "bad_sitemap" if site.declares else "sitemap"  # nobody said that there is one
@@ -138,5 +140,5 @@ class Opening:
                 visit.outcome = "over_budget"
             visit.detail = str(error)[:500]
         site.bytes += visit.bytes
-        self.journal.add(visit, self.add([(page, 0, 0) for page in pages]))
+        self.journal.add(visit, self.add([(page, 0, 0) for page in pages]), sitemaps=named)
         return answered

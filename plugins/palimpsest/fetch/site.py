@@ -31,6 +31,8 @@ class Site:
     """Of pages and sitemaps."""
     sitemaps: deque[str] = field(default_factory=deque)
     """To be read."""
+    sitemaps_done: int = 0
+    """Asked for, or forbidden by robots.txt."""
     named: int = 0
     """Sitemaps that it named, of whatever site."""
     declares: bool = False

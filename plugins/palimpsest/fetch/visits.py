@@ -7,7 +7,7 @@ import datetime as dt
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,19 +62,20 @@ class Journal:
         self.begun = dt.datetime.fromisoformat(started.read_text())
         self.visits: list[Visit] = []
         self.found: list[Link] = []
+        self.sitemaps: list[tuple[str, str]] = []
+        """Of each sitemap that an index named the index's address and its own."""
         end = self._read()
         self._out = self.warc.open("r+b" if self.warc.exists() else "wb")
         self._out.truncate(end)
         self._out.seek(end)
         self._journal = self._lines.open("a", encoding="utf-8")
 
-    def add(self, visit: Visit, found: list[Link] = [], record: bytes = b"") -> None:  # noqa: B006 - never changed
-        """One visit, the addresses found on it, and its record for the archive, if it has one."""
-        if record:
-            self._out.write(record)
-            self._out.flush()
+    def add(self, visit: Visit, found: Sequence[Link] = (), record: bytes = b"", sitemaps: Sequence[str] = ()) -> None:
+        """One visit, the addresses of pages and of sitemaps found on it, its record for the archive, if it has one."""
+        self._out.write(record)
+        self._out.flush()  # also what was written of no visit: a line is believed if the archive reaches its end
         self.visits.append(visit)
-        line = {"visit": dataclasses.asdict(visit), "found": found, "end": self._out.tell()}
+        line = {"visit": dataclasses.asdict(visit), "found": found, "sitemaps": sitemaps, "end": self._out.tell()}
         self._journal.write(json.dumps(line) + "\n")
         self._journal.flush()
 
@@ -107,6 +108,7 @@ class Journal:
             whole, end = whole + len(line), entry["end"]
             self.visits.append(Visit(**entry["visit"]))
             self.found += [tuple(link) for link in entry["found"]]
+            self.sitemaps += [(self.visits[-1].url, url) for url in entry.get("sitemaps", [])]
         os.truncate(self._lines, whole)
         return end
 

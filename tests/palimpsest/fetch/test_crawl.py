@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import gzip
 import ipaddress
+import json
 import os
 import signal
 import subprocess
@@ -374,33 +375,58 @@ crawl_corpus(load_corpus(sys.argv[1]), Lake.from_env())
 """
 
 
-def test_a_crawl_that_was_killed_is_gone_on_from(web, corpus, lake, tmp_path):
-    names = [f"p{n}" for n in range(8)]
-    web.files = {"": html("start", *names), **{name: html(name) for name in names}}
-    file = tmp_path / "site.yaml"
-    crawl = {"sites": [web.url], "agent": "tests/1 (+mail@host)", "delay_s": 0.3, "private_networks": LOOPBACK}
-    file.write_text(
-        "name: site\ndescription: x\nstart: 2020-01-01\nend: 2099-01-01\nsource:\n  kind: crawl\n"
-        f"  crawl: {crawl | {'sitemaps': 'no'}}\n".replace("'no'", "false")
-    )
+def killed(web, folder, requests: int, **crawl) -> Corpus:
+    """The corpus of a crawl that was killed when the server had so many requests."""
+    file = folder / "site.yaml"
+    crawl = {"sites": [web.url], "agent": "tests/1 (+mail@host)", "delay_s": 0.3, "private_networks": LOOPBACK} | crawl
+    source = json.dumps({"kind": "crawl", "crawl": crawl})
+    file.write_text(f"name: site\ndescription: x\nstart: 2020-01-01\nend: 2099-01-01\nsource: {source}\n")
     environment = {
         **os.environ,
         "PYTHONPATH": f"{REPOSITORY / 'plugins'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
     }
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(file)], env=environment)
     deadline = time.monotonic() + 120
-    while len(web.asked) < 5:
+    while len(web.asked) < requests:
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    return load_corpus(file)
+
+
+def test_a_crawl_that_was_killed_is_gone_on_from(web, lake, tmp_path):
+    names = [f"p{n}" for n in range(8)]
+    web.files = {"": html("start", *names), **{name: html(name) for name in names}}
+    corpus = killed(web, tmp_path, 5, sitemaps=False)
     before = paths(web)[1:]
     web.asked.clear()
-    crawl = crawl_corpus(load_corpus(file), lake)
+    crawl = crawl_corpus(corpus, lake)
     assert outcomes(crawl, web) == dict.fromkeys(["", *names], "captured")
     asked_again = set(paths(web)) & set(before)
     assert len(asked_again) <= 1  # the page that was on its way
     assert crawl.extra["records"]["response"] == 9
+
+
+def test_a_crawl_that_was_killed_reads_the_sitemaps_that_its_indexes_had_named(web, lake, tmp_path, monkeypatch):
+    """As many as without the interruption: those that it had read count."""
+    maps = [f"{n}.xml" for n in range(6)]
+    listed = "".join(f"<sitemap><loc>{web.url}{name}</loc></sitemap>" for name in maps)
+    web.files = {"robots.txt": b"Sitemap: /index.xml\n", "index.xml": f"<sitemapindex>{listed}</sitemapindex>".encode()}
+    web.files |= {"": html("start"), **{f"p{n}": html(f"p{n}") for n in range(6)}}
+    for n, name in enumerate(maps):
+        web.files[name] = f"<urlset><url><loc>{web.url}p{n}</loc></url></urlset>".encode()
+    corpus = killed(web, tmp_path, 3)  # robots.txt, the index and the first sitemap, which may be asked for again
+    assert paths(web)[:3] == ["robots.txt", "index.xml", "0.xml"]
+    web.asked.clear()
+    monkeypatch.setattr(opening, "MOST_SITEMAPS", 5)
+    found = outcomes(crawl_corpus(corpus, lake), web)
+    assert found == {
+        **dict.fromkeys(["index.xml", *maps[:4]], "sitemap"),
+        **dict.fromkeys(maps[4:], "over_budget"),
+        **dict.fromkeys(["", "p0", "p1", "p2", "p3"], "captured"),
+    }
+    assert "index.xml" not in paths(web)
 
 
 def test_links_of_a_page():
