@@ -139,6 +139,9 @@ class HuggingFace(Strict):
     """The commit in full: a branch would be another dataset tomorrow."""
     files: list[str] = Field(min_length=1)
     """Paths in the dataset; a star also matches slashes: data/train-*.parquet."""
+    stream: bool = False
+    """Fetch each file when its rows are read, one at a time, and delete it after: there must be room for the largest,
+    not for all of them. Whatever extracts days reads every file again."""
 
 
 class Source(Strict):
@@ -186,6 +189,11 @@ class Source(Strict):
     def is_remote(self) -> bool:
         """Whether it must be fetched before it can be read."""
         return self.kind in ("commoncrawl", "huggingface", "crawl") or any(is_url(file) for file in self.files)
+
+    @property
+    def streams(self) -> bool:
+        """Whether its files are fetched when they are read, and not kept."""
+        return self.huggingface is not None and self.huggingface.stream
 
     @property
     def is_table(self) -> bool:

@@ -70,7 +70,7 @@ def _bring(item: Wanted, client: Client, lake: Lake, note: Callable[[int], None]
     if existing:
         return existing
     folder = state_dir() / "downloads" / item.dataset.rsplit("/", 1)[-1]
-    held = _alone(folder)
+    held = alone(folder)
     try:
 
         def write(directory: Path) -> Facts:
@@ -85,7 +85,7 @@ def _bring(item: Wanted, client: Client, lake: Lake, note: Callable[[int], None]
         os.close(held)
 
 
-def _alone(folder: Path) -> int:
+def alone(folder: Path) -> int:
     """The lock of a download folder: another process that fetches the same file is waited for."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)

@@ -26,9 +26,10 @@ NEXT = re.compile(r'<([^>]+)>;\s*rel="next"')
 
 @dataclass(frozen=True)
 class HubFile:
-    """``name``: hf://datasets/<repo>@<revision>/<path>; exactly one digest is known."""
+    """``name``: hf://datasets/<repo>@<revision>/<path>; ``sha256`` is known of files in large file storage."""
 
     name: str
+    path: str
     url: str
     size: int
     sha256: str | None
@@ -70,17 +71,17 @@ def dataset_files(corpus: Corpus, client: Client) -> list[HubFile]:
                 f"matches '{pattern}'; it has {', '.join(data[:8]) or 'no data files'}{' …' if len(data) > 8 else ''}"
             )
         chosen |= matched
-    base = f"{endpoint()}/datasets/{wanted.repo}/resolve/{wanted.revision}/"
     return [
-        HubFile(
-            f"hf://datasets/{wanted.repo}@{wanted.revision}/{path}",
-            base + quote(path),
-            listed[path]["size"],
-            (listed[path].get("lfs") or {}).get("oid"),
-            listed[path]["oid"],
-        )
+        file_of(corpus, path, listed[path]["size"], (listed[path].get("lfs") or {}).get("oid"), listed[path]["oid"])
         for path in sorted(chosen)
     ]
+
+
+def file_of(corpus: Corpus, path: str, size: int, sha256: str | None, git_sha1: str) -> HubFile:
+    """A file of the dataset, at the address that the hub gives it out from now."""
+    wanted = corpus.source.huggingface
+    url = f"{endpoint()}/datasets/{wanted.repo}/resolve/{wanted.revision}/{quote(path)}"
+    return HubFile(f"hf://datasets/{wanted.repo}@{wanted.revision}/{path}", path, url, size, sha256, git_sha1)
 
 
 def _tree(corpus: Corpus, client: Client) -> list[dict]:

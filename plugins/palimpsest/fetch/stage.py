@@ -11,6 +11,7 @@ from palimpsest.fetch import hub
 from palimpsest.fetch.bring import Progress, bring_all
 from palimpsest.fetch.connection import Client
 from palimpsest.fetch.crawls import crawl_corpus, crawled_files
+from palimpsest.fetch.streamed import list_streamed, streamed_files
 from palimpsest.fetch.wanted import wanted_files
 from palimpsest.ingest.records import SourceFile
 from palimpsest.lake import Facts, Lake, LakeError, NotPublished, Published
@@ -21,13 +22,16 @@ def fetch_corpus(corpus: Corpus, lake: Lake, progress: Progress | None = None) -
 
     What is there is not fetched again, whichever corpus it was fetched for. Every file or an error: raises
     `LakeError` naming those that a server does not have or has damaged, `ConnectionError` for weather (what came is
-    kept, the next run goes on from there). Of a crawled corpus: a new crawl (`crawl_corpus`).
+    kept, the next run goes on from there). Of a crawled corpus: a new crawl (`crawl_corpus`); of one that streams: the
+    list of its files alone (`list_streamed`).
     ``progress(files done, files in all)``.
     """
     if not corpus.source.is_remote:
         raise LakeError(f"{corpus.path}: source kind '{corpus.source.kind}' has nothing to fetch; go on with ingest")
     if corpus.source.kind == "crawl":
         return crawl_corpus(corpus, lake)
+    if corpus.source.streams:
+        return list_streamed(corpus, lake)
     try:
         return fetched(corpus, lake)
     except NotPublished:
@@ -62,6 +66,8 @@ def fetched_files(corpus: Corpus, lake: Lake) -> list[SourceFile]:
     """The files of the receipt, unchecked: whoever reads one checks it. Raises `NotPublished` where one is missing."""
     if corpus.source.kind == "crawl":
         return crawled_files(corpus, lake)
+    if corpus.source.streams:
+        return streamed_files(corpus, lake)
     found = []
     for entry in json.loads(fetched(corpus, lake).file("files.json").read_text()):
         capture = lake.open(entry["uri"], entry["digest"])
@@ -77,4 +83,5 @@ def _asked(corpus: Corpus) -> dict[str, Any]:
     chosen = source.model_dump(mode="json", include={"kind", "commoncrawl", "huggingface"}, exclude_none=True)
     for server in ("server", "index"):
         chosen.get("commoncrawl", {}).pop(server, None)
+    chosen.get("huggingface", {}).pop("stream", None)
     return chosen | {"files": [file for file in source.files if is_url(file)]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,11 @@ class SourceFile:
     """Pages by day (ISO; '' for those without a date), where that is known; None: any day may be in it."""
 
     @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.path.stat().st_size
+
+    @property
     def fingerprint(self) -> dict[str, str]:
         return {"name": self.name, "sha256": self.sha256 or digest_file(self.path)}
 
@@ -33,6 +39,10 @@ class SourceFile:
         """Raise `Corrupt` unless it still is what was fetched; a file of the user's own may be anything."""
         if self.sha256 and (not self.path.exists() or digest_file(self.path) != self.sha256):
             raise Corrupt(f"{self.path} no longer matches its manifest; delete {self.path.parent} and fetch it again")
+
+    def at_hand(self) -> AbstractContextManager[None]:
+        """What to read it in: inside it lies at ``path``."""
+        return nullcontext()
 
     def may_hold(self, days: Iterable[dt.date], first: dt.date) -> bool:
         """Whether pages of one of the days may be in it; those without a date belong to the corpus' ``first``."""

@@ -121,7 +121,7 @@ class _Spool:
     def fill(self, corpus: Corpus, files: Sequence[SourceFile], progress: Progress | None) -> None:
         for file in files:
             file.check()
-        total = sum(file.path.stat().st_size for file in files)
+        total = sum(file.size for file in files)
         load(corpus.extraction.profile)
         if corpus.documents.definitions == "datatrove":
             tokens.load()
@@ -129,13 +129,14 @@ class _Spool:
         before, started, reported = 0, time.monotonic(), time.monotonic()
         with Worker(examine, corpus.limits.page_timeout_s, corpus.limits.page_memory_mb) as worker:
             for file in files:
-                for record in _records(file, corpus):
-                    self._take(record, file.name, corpus, worker)
-                    if time.monotonic() - reported > REPORT_S:
-                        reported = time.monotonic()
-                        at = record.offset if record.position is None else record.position
-                        _report(before + at, total, reported - started, progress)
-                before += file.path.stat().st_size
+                with file.at_hand():
+                    for record in _records(file, corpus):
+                        self._take(record, file.name, corpus, worker)
+                        if time.monotonic() - reported > REPORT_S:
+                            reported = time.monotonic()
+                            at = record.offset if record.position is None else record.position
+                            _report(before + at, total, reported - started, progress)
+                before += file.size
         for day in self.days.values():
             day.close()
         self._check_range(corpus)

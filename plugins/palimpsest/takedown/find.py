@@ -28,7 +28,7 @@ TEXTS = (".json", ".jsonl", ".txt", ".csv", ".html")
 REWRITTEN = ("pages", "crawls", "captures", "audits")
 """Cannot be made again, or only for much: they stay, without the page."""
 COMPLETE = (*REWRITTEN, "documents", "split")
-SKIPPED = (tombstones.DATASET, "guard/quarantine", "waivers", "fetched")
+SKIPPED = (tombstones.DATASET, "guard/quarantine", "waivers", "fetched", "streamed")
 """What people decided, and lists of files: no text of a page is in it."""
 TRAINED = ("tokens", "runs")
 """What descends from these came of training."""

@@ -6,6 +6,8 @@ import datetime as dt
 import gzip
 import hashlib
 import json
+import shutil
+from pathlib import Path
 
 import fsspec
 import pyarrow as pa
@@ -15,7 +17,7 @@ import pytest
 from palimpsest.config import ConfigError, Corpus, load_corpus
 from palimpsest.fetch.stage import fetch_corpus
 from palimpsest.ingest.stage import extract_days
-from palimpsest.lake import REPOSITORY, LakeError
+from palimpsest.lake import REPOSITORY, Lake, LakeError, NotPublished
 from tests.palimpsest.fetch.conftest import Fault, Site
 
 DAY = dt.date(2026, 10, 1)
@@ -132,6 +134,54 @@ def test_files_of_a_dataset_on_the_hub_become_pages(site, hub, corpus, lake):
     }
     assert {asked.get("Authorization") for asked in site.headers} == {"Bearer hf_secret"}
     assert {asked.get("Authorization") for asked in hub.headers} == {None}
+
+
+def test_a_dataset_that_is_streamed_gives_the_same_pages_and_leaves_no_file(site, hub, corpus, lake, tmp_path, state):
+    wanted = {"repo": REPO, "revision": COMMIT, "files": ["data/train-*.parquet", "extra.jsonl"]}
+    tree = f"api/datasets/{REPO}/tree/{COMMIT}"
+    paging = list(site.faults[tree])
+    whole = pages(corpus(kind="huggingface", huggingface=wanted), Lake(tmp_path / "whole"))
+    site.faults[tree] = paging
+    site.asked.clear()
+    hub.asked.clear()
+    streamed = corpus(kind="huggingface", huggingface=wanted | {"stream": True})
+    with pytest.raises(NotPublished, match="list them first: python -m palimpsest fetch texts"):
+        extract_days(streamed, [DAY], lake)
+    receipt = fetch_corpus(streamed, lake)
+    assert receipt.extra == {"files": 3, "bytes": sum(entry["size"] for entry in listed(receipt))}
+    assert hub.asked == [] and {path for path, _ in site.asked} == {tree}
+    beside = []
+
+    def look(body: bytes) -> bytes:
+        beside.append(sorted(file.name for file in state.glob("downloads/*/*.parquet")))
+        return body
+
+    hub.faults["data/train-0.parquet"] = [Fault(cut=700)]
+    hub.faults["data/train-1.parquet"] = [Fault(change=look)]
+    assert pages(streamed, lake) == whole
+    assert beside == [[]]  # of the file before
+    assert [asked for _, asked in hub.asked] == ["", "bytes=700-", ""]
+    assert not list(state.glob("downloads/*")) and not list(Path(lake.base).glob("captures"))
+
+
+def listed(receipt) -> list[dict]:
+    return json.loads(receipt.file("files.json").read_text())
+
+
+def test_a_streamed_file_is_gone_on_from_and_held_to_its_digest(hub, corpus, lake):
+    wanted = {"repo": REPO, "revision": COMMIT, "files": ["data/train-1.parquet"], "stream": True}
+    streamed = corpus(kind="huggingface", huggingface=wanted)
+    fetch_corpus(streamed, lake)
+    hub.faults["data/train-1.parquet"] = [Fault(cut=500)] + [Fault(cut=10)] * 2
+    with pytest.raises(ConnectionError, match="train-1.parquet: .* what came is kept"):
+        extract_days(streamed, [DAY], lake)
+    hub.asked.clear()
+    assert len(pages(streamed, lake)) == 5
+    assert [asked.startswith("bytes=5") for _, asked in hub.asked] == [True]
+    hub.files["data/train-1.parquet"] = parquet(ROWS)
+    shutil.rmtree(f"{lake.base}/corpora/texts/pages")
+    with pytest.raises(LakeError, match="train-1.parquet: its digest is .*, the hub has"):
+        extract_days(streamed, [DAY], lake)
 
 
 def test_a_file_that_is_not_the_one_of_the_commit_is_an_error(site, hub, corpus, lake):
