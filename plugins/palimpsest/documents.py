@@ -10,17 +10,18 @@ from pathlib import Path
 import duckdb
 import pyarrow.parquet as pq
 
-from palimpsest import decontamination, warehouse
+from palimpsest import comparisons, decontamination, warehouse
 from palimpsest.config import Corpus
 from palimpsest.config.scoring import COLUMN
 from palimpsest.ingest import datatrove
 from palimpsest.lake import Facts, Lake, LakeError, NotPublished, Published, Rows
 
-SELECT = "+documents +document_drops +document_funnel"
+SELECT = "+documents +document_drops +document_funnel +document_comparisons"
 OVERLAPS = "document_overlaps"
 CHANGES = "document_changes"
 CODE = (
     "plugins/palimpsest/documents.py",
+    "plugins/palimpsest/comparisons.py",
     "plugins/palimpsest/warehouse.py",
     "dbt_project/dbt_project.yml",
     "dbt_project/macros",
@@ -32,7 +33,8 @@ CODE = (
 def build_documents(corpus: Corpus, lake: Lake) -> Published:
     """``corpora/<corpus>/documents``: documents, document_drops and document_funnel over every published day.
 
-    Deduplication looks at all days at once, so the whole table is made again when a day changes. The funnel says for
+    Deduplication looks at all days at once, so the whole table is made again when a day changes; pairs of texts that
+    were compared for the latest documents (document_comparisons.parquet) are not compared again. The funnel says for
     each day what became of its records; the manifest's ``extra`` has that of all days together. Of a corpus that names
     evaluation sets there is document_overlaps.parquet too: the pages that recite one of their items.
     """
@@ -48,6 +50,7 @@ def build_documents(corpus: Corpus, lake: Lake) -> Published:
     if corpus.tells_changes:
         select.append(f"+{CHANGES}")
         config["cleaning"] = sorted(corpus.cleaning.columns)
+    dataset, measured = f"corpora/{corpus.name}/documents", comparisons.measured_by(rules["shingle_words"], CODE)
     overlaps = decontamination.find_overlaps(corpus, days, lake) if corpus.decontamination.sets else []
     if overlaps:
         select.append(OVERLAPS)
@@ -58,12 +61,14 @@ def build_documents(corpus: Corpus, lake: Lake) -> Published:
             found = [day.file("overlaps.parquet") for day in overlaps] or decontamination.none_found(Path(scratch))
             inputs = {table: [day.file(f"{table}.parquet") for day in days] for table in ("pages", "quarantine")}
             inputs["overlaps"] = found
+            inputs["comparisons"] = comparisons.known(dataset, lake, measured, Path(scratch))
             _check_measured(corpus, days)
             warehouse.build(" ".join(select), inputs=inputs, variables=config, out=directory)
-        return _facts(directory, days)
+        rows, funnel = _counts(directory, days)
+        return Facts(rows, {"funnel": funnel, comparisons.KEY: measured})
 
     parents = [*days, *overlaps]
-    return lake.publish(f"corpora/{corpus.name}/documents", write, config=config, parents=parents, code=CODE)
+    return lake.publish(dataset, write, config=config, parents=parents, code=CODE)
 
 
 def admitted_documents(corpus: str, lake: Lake) -> Published:
@@ -92,7 +97,8 @@ def _check_measured(corpus: Corpus, days: list[Published]) -> None:
             )
 
 
-def _facts(directory: Path, days: list[Published]) -> Facts:
+def _counts(directory: Path, days: list[Published]) -> tuple[Rows, dict[str, object]]:
+    """The balance of the rows, and the funnel of all days together."""
     with duckdb.connect() as connection:
         kept, words, sites = connection.execute(
             "select count(*), coalesce(sum(words), 0)::bigint, count(distinct site) from read_parquet(?)",
@@ -121,7 +127,7 @@ def _facts(directory: Path, days: list[Published]) -> Facts:
         "sites": sites,
         **changes,
     }
-    return Facts(Rows(pages, kept, dropped=dict(reasons)), {"funnel": funnel})
+    return Rows(pages, kept, dropped=dict(reasons)), funnel
 
 
 def _changes(connection: duckdb.DuckDBPyConnection, directory: Path) -> dict[str, dict[str, int]]:

@@ -10,8 +10,9 @@ recall is the share of what must go that goes, one document of each family stayi
 that must: of a family that goes altogether, one document too many went.
 
 ``make bench ARGS=dedup`` compares at 10,000 and 50,000. ``PYTHONPATH=plugins:. .venv/bin/python
-tests/benchmarks/dedup.py 10000 100000 1000000`` prints what ours costs at each count; PALIMPSEST_DUCKDB_MEMORY (here
-3GB unless it is set) bounds what the tables hold.
+tests/benchmarks/dedup.py 10000 100000 1000000`` prints what ours costs at each count, ``--interval 10000 300`` what the
+documents cost when 300 pages come to 10,000; PALIMPSEST_DUCKDB_MEMORY (here 3GB unless it is set) bounds what the
+tables hold.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ import sys
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from palimpsest import decontamination, warehouse
+from palimpsest import comparisons, decontamination, warehouse
 from palimpsest.config import DocumentRules
 from palimpsest.config.files import data_dir
 from palimpsest.documents import SELECT
@@ -164,37 +166,65 @@ def _pool() -> list[str]:
 
 def ours(file: Path) -> dict:
     """From texts to documents in this process; its processor seconds and the most memory it held (MiB)."""
-    os.environ.setdefault("PALIMPSEST_DUCKDB_MEMORY", MEMORY)
-    others = {name: pa.array([0], field.type)[0] for name, field in zip(PAGES.names, PAGES, strict=True)
-              if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)}  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as scratch:
         os.environ["PALIMPSEST_STATE"] = scratch
-        pages = Path(scratch) / "pages.parquet"
-        with pq.ParquetWriter(pages, PAGES, compression="zstd") as writer, file.open(encoding="utf-8") as lines:
-            rows = []
-            for number, line in enumerate(lines):
-                text = json.loads(line)["text"]
-                rows.append({
-                    **others, "page_id": f"{number:016x}", "url": f"https://s{number % 997}.example/{number}",
-                    "site": f"s{number % 997}.example", "text": text, "fetched_at": EPOCH + number, "day": 0,
-                    "minhash_bands": minhash.bands(text, 5),
-                })  # fmt: skip
-                if len(rows) == 1_000:
-                    writer.write_table(pa.Table.from_pylist(rows, PAGES))
-                    rows = []
-            writer.write_table(pa.Table.from_pylist(rows, PAGES))
+        with file.open(encoding="utf-8") as lines:
+            pages = sign((json.loads(line)["text"] for line in lines), Path(scratch) / "pages.parquet")
         signed = one_core.seconds()
-        pq.write_table(QUARANTINE.empty_table(), Path(scratch) / "quarantine.parquet")
-        inputs = {"pages": pages, "quarantine": Path(scratch) / "quarantine.parquet"}
-        inputs["overlaps"] = decontamination.none_found(Path(scratch))
-        rules = DocumentRules(disabled=others_than_duplicates())
-        variables = {"rules": rules.model_dump(), "corpus": "bench", "origin": "real"}
-        found = warehouse.build(SELECT, inputs=inputs, variables=variables, out=Path(scratch), threads=1)
-        for node in found:
-            print(f"  {node.name} {node.seconds:.1f} s", file=sys.stderr)
+        build([pages], Path(scratch))
         kept = [int(page, 16) for page in pq.read_table(Path(scratch) / "documents.parquet")["page_id"].to_pylist()]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"seconds": one_core.seconds(), "signatures": signed, "memory": memory, "kept": kept}
+
+
+def sign(texts: Iterable[str], file: Path, first: int = 0) -> Path:
+    """The texts as pages with their MinHash keys, numbered from ``first``."""
+    others = {name: pa.array([0], field.type)[0] for name, field in zip(PAGES.names, PAGES, strict=True)
+              if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)}  # fmt: skip
+    with pq.ParquetWriter(file, PAGES, compression="zstd") as writer:
+        rows = []
+        for number, text in enumerate(texts, first):
+            rows.append({
+                **others, "page_id": f"{number:016x}", "url": f"https://s{number % 997}.example/{number}",
+                "site": f"s{number % 997}.example", "text": text, "fetched_at": EPOCH + number, "day": 0,
+                "minhash_bands": minhash.bands(text, 5),
+            })  # fmt: skip
+            if len(rows) == 1_000:
+                writer.write_table(pa.Table.from_pylist(rows, PAGES))
+                rows = []
+        writer.write_table(pa.Table.from_pylist(rows, PAGES))
+    return file
+
+
+def build(pages: list[Path], out: Path, known: Path | None = None) -> None:
+    """Documents of these pages; ``known``: the comparisons of documents of some of them."""
+    os.environ.setdefault("PALIMPSEST_DUCKDB_MEMORY", MEMORY)
+    pq.write_table(QUARANTINE.empty_table(), out / "quarantine.parquet")
+    inputs = {"pages": pages, "quarantine": out / "quarantine.parquet", "overlaps": decontamination.none_found(out)}
+    inputs["comparisons"] = known or comparisons.none_known(out)
+    rules = DocumentRules(disabled=others_than_duplicates())
+    variables = {"rules": rules.model_dump(), "corpus": "bench", "origin": "real"}
+    for node in warehouse.build(SELECT, inputs=inputs, variables=variables, out=out, threads=1):
+        print(f"  {node.name} {node.seconds:.2f} s", file=sys.stderr)
+
+
+def interval(standing: int, new: int) -> None:
+    """What the documents cost when so many pages come to the standing ones, with and without what is known of those."""
+    with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as folder:
+        os.environ["PALIMPSEST_STATE"], texts = folder, documents(standing + new)
+        sign(islice(texts, standing), Path(folder) / "standing.parquet")
+        sign(texts, Path(folder) / "new.parquet", standing)
+        for out, asked in (("standing", ["standing"]), ("anew", ["standing", "new"]), ("known", ["standing", "new"])):
+            (Path(folder) / out).mkdir()
+            spent = one_core.run([sys.executable, __file__, "--build", folder, out, *asked])["seconds"]
+            print(f"{out:>9}: {spent:.2f} s of one core", flush=True)
+
+
+def build_one(folder: Path, out: str, asked: list[str]) -> dict:
+    """One of the builds of `interval`, in this process."""
+    known = folder / "standing" / comparisons.FILE if out == "known" else None
+    build([folder / f"{name}.parquet" for name in asked], folder / out, known)
+    return {"seconds": one_core.seconds()}
 
 
 def others_than_duplicates() -> list[str]:
@@ -222,5 +252,9 @@ def scaling(counts: list[int]) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "--ours":
         print(json.dumps(ours(Path(sys.argv[2]))))
+    elif sys.argv[1] == "--build":
+        print(json.dumps(build_one(Path(sys.argv[2]), sys.argv[3], sys.argv[4:])))
+    elif sys.argv[1] == "--interval":
+        interval(int(sys.argv[2]), int(sys.argv[3]))
     else:
         scaling([int(count) for count in sys.argv[1:]])

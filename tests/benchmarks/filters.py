@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from palimpsest import decontamination, warehouse
+from palimpsest import comparisons, decontamination, warehouse
 from palimpsest.config import DocumentRules, Limits
 from palimpsest.config.files import data_dir
 from palimpsest.documents import SELECT
@@ -125,6 +125,7 @@ def _build(file: Path, scratch: Path, project: Path = warehouse.PROJECT) -> list
     pq.write_table(pages.QUARANTINE.empty_table(), scratch / "quarantine.parquet")
     inputs = {"pages": file, "quarantine": scratch / "quarantine.parquet"}
     inputs["overlaps"] = decontamination.none_found(scratch)
+    inputs["comparisons"] = comparisons.none_known(scratch)
     variables = {"rules": RULES.model_dump(), "corpus": "bench", "origin": "real"}
     return warehouse.build(SELECT, inputs=inputs, variables=variables, out=scratch, threads=1, project=project)
 

@@ -63,7 +63,7 @@ def test_cuts_and_placeholders_are_counted_in_each_documents_row(corpus, lake):
     extract_days(corpus, DAYS, lake)
     plain = build_documents(corpus, lake)
     assert {file.name for file in plain.path.glob("*.parquet")} == {
-        "document_drops.parquet", "document_funnel.parquet", "documents.parquet"
+        "document_comparisons.parquet", "document_drops.parquet", "document_funnel.parquet", "documents.parquet"
     }  # fmt: skip
     cleaning = {"personal": ["iban"], "paragraph_languages": True}
     asked = changed(corpus, cleaning, site_repeat_pages=3, drop_other_language=True)

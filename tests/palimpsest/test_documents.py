@@ -9,7 +9,7 @@ from collections import Counter
 import pyarrow.parquet as pq
 import pytest
 
-from palimpsest import decontamination, warehouse
+from palimpsest import comparisons, decontamination, warehouse
 from palimpsest.config import DocumentRules, load_corpus
 from palimpsest.documents import CHANGES, SELECT, build_documents
 from palimpsest.ingest.stage import extract_days
@@ -193,6 +193,7 @@ def test_the_unit_tests_of_the_corpus_models_pass(sample, tmp_path):
     inputs = {"pages": [day.file("pages.parquet") for day in lake.children("corpora/sample/pages")]}
     inputs["quarantine"] = [day.file("quarantine.parquet") for day in lake.children("corpora/sample/pages")]
     inputs["overlaps"] = decontamination.none_found(tmp_path)
+    inputs["comparisons"] = comparisons.none_known(tmp_path)
     rules = {"rules": DocumentRules().model_dump(), "corpus": corpus.name, "origin": corpus.origin}
     select = f"{SELECT} +{CHANGES}"
     results = warehouse.build(select, inputs=inputs, variables=rules, out=tmp_path, unit_tests=True)

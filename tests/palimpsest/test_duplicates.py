@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from palimpsest import decontamination, warehouse
+from palimpsest import comparisons, decontamination, warehouse
 from palimpsest.config import DocumentRules, data_dir
 from palimpsest.documents import SELECT
 from palimpsest.ingest import minhash
@@ -79,6 +79,7 @@ def test_near_duplicates_are_those_of_the_exact_jaccard(tmp_path):
     pq.write_table(QUARANTINE.empty_table(), tmp_path / "quarantine.parquet")
     inputs = {table: tmp_path / f"{table}.parquet" for table in ("pages", "quarantine")}
     inputs["overlaps"] = decontamination.none_found(tmp_path)
+    inputs["comparisons"] = comparisons.none_known(tmp_path)
     variables = {"rules": RULES.model_dump(), "corpus": "planted", "origin": "real"}
     warehouse.build(SELECT, inputs=inputs, variables=variables, out=tmp_path)
     drops = pq.read_table(tmp_path / "document_drops.parquet").to_pylist()

@@ -4,8 +4,17 @@ with pages as (
     select * from {{ ref('int_pages_matched') }}
 ),
 
-pairs as (
+compared as (
     select * from {{ ref('int_pages_compared') }}
+),
+
+pairs as (
+    select
+        page_id_a,
+        page_id_b,
+        jaccard
+    from compared
+    where jaccard >= {{ threshold('near_duplicate_jaccard') }}
 ),
 
 alike as (

@@ -1,77 +1,51 @@
--- Pairs of near duplicates: proposed by a shared MinHash band, then measured exactly. In a band that many pages share
--- (a template with other names in it) each is held against the earliest ones and those just before it, so that a band
--- of n pages costs n comparisons some times over, never n squared; what is alike to one of them is found by that one.
-with matched as (
-    select * from {{ ref('int_pages_matched') }}
+-- The exact Jaccard of each proposed pair. It depends on nothing but the two texts, so that of two texts which were
+-- compared for the latest documents is taken from there, and only pairs with a new or changed text are measured.
+with proposed as (
+    select * from {{ ref('int_pages_proposed') }}
 ),
 
 trimmed as (
     select * from {{ ref('int_pages_trimmed') }}
 ),
 
-pages as (
+known as (
+    select * from {{ ref('stg_lake__comparisons') }}
+),
+
+recalled as materialized (
     select
-        page_id,
-        row_number() over (order by fetched_at, url, page_id) as place
-    from matched
-    where rule is null{{ " and false" if not enabled_rule('duplicates.near') }}
+        proposed.page_id_a,
+        proposed.page_id_b,
+        proposed.words_sha256_low,
+        proposed.words_sha256_high,
+        known.jaccard
+    from proposed
+    left join known
+        on
+            proposed.words_sha256_low = known.words_sha256_low
+            and proposed.words_sha256_high = known.words_sha256_high
 ),
 
-bands as (
+unknown as (
     select
-        pages.place,
-        {{ each_of('trimmed.minhash_bands') }} as band
-    from pages
-    inner join trimmed on pages.page_id = trimmed.page_id
-),
-
-shared_bands as (
-    select band
-    from bands
-    group by band
-    having count(*) > 1
-),
-
-members as (
-    select
-        bands.place,
-        bands.band,
-        row_number() over (partition by bands.band order by bands.place) as seat
-    from bands
-    inner join shared_bands on bands.band = shared_bands.band
-),
-
-meetings as (
-    select
-        place,
-        band,
-        {{ each_of(earlier_seats('seat')) }} as other_seat
-    from members
-),
-
-candidates as (
-    select distinct
-        members.place as place_a,
-        meetings.place as place_b
-    from meetings
-    inner join members on meetings.band = members.band and meetings.other_seat = members.seat
+        page_id_a,
+        page_id_b
+    from recalled
+    where jaccard is null
 ),
 
 words as (
     select
-        pages.place,
-        pages.page_id,
-        {{ plain_words('trimmed.text') }} as words
-    from pages
-    inner join trimmed on pages.page_id = trimmed.page_id
+        page_id,
+        {{ plain_words('text') }} as words
+    from trimmed
     where
-        pages.place in (select candidates.place_a from candidates)
-        or pages.place in (select candidates.place_b from candidates)
+        page_id in (select unknown.page_id_a from unknown)
+        or page_id in (select unknown.page_id_b from unknown)
 ),
 
 shingled as (
     select
-        place,
         page_id,
         {{ shingles('words', threshold('shingle_words')) }} as shingles
     from words
@@ -84,9 +58,9 @@ counted as materialized (
         b.page_id as page_id_b,
         {{ count_shared('a.shingles', 'b.shingles') }} as shared,
         {{ count_elements('a.shingles') }} + {{ count_elements('b.shingles') }} as together
-    from candidates
-    inner join shingled as a on candidates.place_a = a.place
-    inner join shingled as b on candidates.place_b = b.place
+    from unknown
+    inner join shingled as a on unknown.page_id_a = a.page_id
+    inner join shingled as b on unknown.page_id_b = b.page_id
 ),
 
 measured as (
@@ -99,11 +73,14 @@ measured as (
 
 final as (
     select
-        page_id_a,
-        page_id_b,
-        jaccard
-    from measured
-    where jaccard >= {{ threshold('near_duplicate_jaccard') }}
+        recalled.page_id_a,
+        recalled.page_id_b,
+        recalled.words_sha256_low,
+        recalled.words_sha256_high,
+        coalesce(recalled.jaccard, measured.jaccard) as jaccard
+    from recalled
+    left join measured
+        on recalled.page_id_a = measured.page_id_a and recalled.page_id_b = measured.page_id_b
 )
 
 select * from final

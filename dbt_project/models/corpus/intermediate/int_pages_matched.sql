@@ -35,6 +35,7 @@ final as (
         captures.page_id,
         captures.url,
         captures.fetched_at,
+        captures.words_sha256,
         case
             when captures.is_superseded then 'url.superseded'
             {% if enabled_rule('duplicates.exact') -%}
