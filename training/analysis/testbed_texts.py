@@ -41,7 +41,7 @@ FEATURE = {"feature": lambda r: r[0], "AUROC": lambda r: spread(r[1])}
 FIGURE = {
     "arm": lambda r: r[0],
     "figure": lambda r: r[1],
-    "": lambda r: spread(r[2], 3 if abs(r[2].mean()) >= 0.01 else 6),  # an influence is a ten-thousandth of a nat
+    "": lambda r: spread(r[2], 6 if 0 < abs(r[2].mean()) < 0.01 else 3),  # an influence is a ten-thousandth of a nat
 }
 WORTH = {"kind": lambda r: r[0], "grade": lambda r: r[1], "measured": lambda r: spread(r[2], 2)}
 
