@@ -179,6 +179,27 @@ def test_airflows_command_line_gets_the_environment_of_this_stack(settings, monk
     assert stack.airflow(settings, [str(settings.home), "--two"]) == 4
 
 
+@pytest.mark.parametrize(("said", "times", "code"), [("database is locked", 3, 0), ("no such Dag", 1, 1)])
+def test_a_command_that_sqlite_refused_is_run_again(settings, monkeypatch, capfd, said, times, code):
+    settings.home.mkdir(parents=True, exist_ok=True)
+    calls = settings.home / "calls"
+    script = """
+import sys
+from pathlib import Path
+calls = Path(sys.argv[1])
+with calls.open("a") as noted:
+    noted.write("x")
+if len(calls.read_text()) < 3:
+    sys.exit("OperationalError: " + sys.argv[2])
+"""
+    monkeypatch.setattr(stack, "AIRFLOW", [sys.executable, "-c", script])
+    monkeypatch.setattr(stack, "BUSY_S", (0, 0, 0))
+    monkeypatch.setattr(stack.databases, "ready", lambda settings: True)
+    assert stack.airflow(settings, [str(calls), said]) == code
+    assert len(calls.read_text()) == times
+    assert capfd.readouterr().err.count(said) == min(times, 2)
+
+
 def test_a_wrong_study_file_is_one_message(settings, tmp_path, monkeypatch, capsys):
     (tmp_path / "demo.yaml").write_text(
         (REPOSITORY / "dags/studies/demo.yaml").read_text().replace("shards:", "shard:")
