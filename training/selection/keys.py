@@ -5,7 +5,7 @@ Of what they import, that is left out which only hands on settings, or says how 
 
 from __future__ import annotations
 
-from palimpsest.config.selection import Method
+from palimpsest.config import Method
 
 POOL = (
     *(f"training/selection/{name}.py" for name in ("found", "pool")),

@@ -19,10 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from palimpsest.config import Study
-from palimpsest.config.selection import Method
-from palimpsest.generate.publish import as_laid_out
+from palimpsest.config import Method, Study
 from palimpsest.lake import Facts, Lake, LakeError, Published
+from palimpsest.mixes import MARKS
 from training.selection import keys, methods
 from training.selection.found import Scores
 from training.selection.pool import Pool
@@ -119,7 +118,7 @@ def _config(study: Study, method: Method) -> dict[str, object]:
     settings = own.model_dump(mode="json") if own else {}
     if method == "suffix":
         written = {name: own.generations for name, own in study.strategies.items() if own.kind == "rationale"}
-        settings |= {"places": written, "marks": as_laid_out("rationale", "")}
+        settings |= {"places": written, "marks": MARKS}
     return settings | ({"precision": study.training.precision} if method in ("pvm", "influence") else {})
 
 

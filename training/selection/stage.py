@@ -12,8 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from palimpsest.config import Study
-from palimpsest.config.selection import Method
+from palimpsest.config import Method, Study
 from palimpsest.lake import Facts, Lake, Published
 from training.selection import scored
 from training.selection.found import Scores

@@ -20,8 +20,8 @@ import torch
 
 from palimpsest import tokenizer as tok
 from palimpsest.config import Study
-from palimpsest.generate.publish import as_laid_out
 from palimpsest.lake import LakeError, Published
+from palimpsest.mixes import MARKS
 from training import export
 from training.evaluate import HeldOut, batched, token_losses
 from training.loop import choose_device
@@ -114,7 +114,7 @@ def score(pool: Pool, study: Study, made: Sequence[Published]) -> Scores:
 
 
 def _marked(text: Text) -> str:
-    return as_laid_out("rationale", text.text)
+    return f"{MARKS['think_open']}{text.text}{MARKS['think_close']}"
 
 
 def _documents(pool: Pool, study: Study, file: Path) -> Iterator[tuple[list[Text], list[int], list[str]]]:

@@ -25,7 +25,7 @@ BESIDE = {
     *("training.checkpoint", "training.export", "training.points", "training.failure", "training.heap"),
     *("training.delimiters", "palimpsest.packing", "palimpsest.provenance"),
     *("palimpsest.guard.distance", "palimpsest.guard.measure"),  # of 'importance' only folds and lots are taken
-    "palimpsest.generate.publish",  # the marks around a rationale are among the settings
+    "palimpsest.mixes",  # the marks around a rationale are among the settings
     *("training.selection.methods", "training.selection.keys"),  # of proxies: they only hand over
 }
 """Modules without which scores come out the same."""
