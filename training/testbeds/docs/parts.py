@@ -43,13 +43,18 @@ def pvm(seed: int, texts: Published) -> Tables:
     return bench.tables
 
 
-def _mts(seed: int, texts: Published) -> Tables:
+def mts(testbed: Testbed, seed: int, texts: Published) -> Tables:
+    """``testbed``: in whose experiment it is looked at while it learns."""
     from training.testbeds.docs import learned
     from training.testbeds.docs.arms import Bench
 
     bench = Bench(texts, seed)
-    learned.measure(bench, texts, watch(TESTBED, seed))
+    learned.measure(bench, texts, watch(testbed, seed))
     return bench.tables
+
+
+def _mts(seed: int, texts: Published) -> Tables:
+    return mts(TESTBED, seed, texts)
 
 
 def _texts(lake: Lake, seed: int) -> Sequence[Published]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from palimpsest.lake import Lake, Published
 from training.selection import keys
 from training.testbeds.docs import parts
-from training.testbeds.stage import Part, Tables, Testbed, watch
+from training.testbeds.stage import Part, Tables, Testbed
 
 WORTH = (*parts.BENCH, "training/testbeds/web/worth.py")
 INFLUENCE = (
@@ -36,12 +36,7 @@ def _influence(seed: int, texts: Published) -> Tables:
 
 
 def _mts(seed: int, texts: Published) -> Tables:
-    from training.testbeds.docs import learned
-    from training.testbeds.docs.arms import Bench
-
-    bench = Bench(texts, seed)
-    learned.measure(bench, texts, watch(TESTBED, seed))
-    return bench.tables
+    return parts.mts(TESTBED, seed, texts)
 
 
 def _texts(lake: Lake, seed: int) -> Sequence[Published]:
