@@ -104,8 +104,7 @@ def weigh(
             for name, layout in layouts.items():
                 if layout.select:
                     told[name] = {"rule": layout.select.words, "by": layout.select.by}
-                    places = study.strategies[layout.strategy].generations if layout.kind == "stretched" else None
-                    for kind, rows in choice.chosen(name, layout, scored, places).items():
+                    for kind, rows in choice.chosen(name, layout, scored, study.places_of(layout)).items():
                         told[name][kind] = _told(rows) | _told_tokens(rows)
                         writer.write_table(_of_layout(name, rows))
                     continue

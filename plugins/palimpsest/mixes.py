@@ -136,7 +136,7 @@ def layout_rows(study: Study) -> list[dict[str, object]]:
                 "kind": layout.kind,
                 "strategies": layout.strategies,
                 "generations": planned,
-                "places": study.strategies[layout.strategy].generations if layout.kind == "stretched" else None,
+                "places": study.places_of(layout),
                 "real_place": layout.real,
                 "seed": layout.seed,
             }

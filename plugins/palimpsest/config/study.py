@@ -293,6 +293,10 @@ class Study(Strict):
         own = self.strategies[strategy]
         return layout.generations or (own.samples if layout.select and layout.select.each else own.generations)
 
+    def places_of(self, layout: Layout) -> int | None:
+        """Split points of a stretched layout's documents: sample g is a candidate for that of g mod places."""
+        return self.strategies[layout.strategy].generations if layout.kind == "stretched" else None
+
     @property
     def selects(self) -> tuple[Method, ...]:
         """The scores that layouts or 'selection.methods' ask for, in the order they are computed."""
