@@ -37,9 +37,12 @@ def _turn(minutes: bool, vllm: bool) -> int:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests that need a real vLLM run when they are asked for (-m vllm): a server takes half a minute to start.
 
-    Files that take minutes come first: one that begins last leaves the other processes without work. Those with a real
-    vLLM come last, for `.ci/run` has both at once, and three whole platforms on two cores run into each other's limits.
+    Files that start whole platforms come first, and one process runs them all (a group of `--dist loadgroup`; any other
+    file is a group of its own): several at once on two cores run into each other's limits, and one that begins last
+    leaves the other processes without work. Those with a real vLLM come last, for `.ci/run` has both at once.
     """
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("platforms" if item.get_closest_marker("e2e") else item.location[0]))
     items.sort(key=lambda item: _turn(*(item.get_closest_marker(name) is not None for name in ("e2e", "vllm"))))
     python = Path(os.environ.get("PALIMPSEST_VLLM_PYTHON") or REPOSITORY / ".venv-vllm-cpu" / "bin" / "python")
     why = None if python.exists() else f"needs vLLM ({python} is missing): make test-vllm"

@@ -126,6 +126,7 @@ def service(tmp_path_factory) -> Callable[..., contextmanager]:
             yield process
         finally:
             _stop(process)
+            print(f"{arguments[0]}:", log.read_text()[-6000:])  # shown if the test fails
 
     return running
 

@@ -125,6 +125,8 @@ class Settings:
             "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
             "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",
             "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",  # what `make down` ended goes on after `make up`
+            # Beside trainings its first answer takes half a minute; Airflow gives up after five tries of 5 s.
+            "WORKERS__EXECUTION_API_TIMEOUT": "60",
             "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "20",
             "DAG_PROCESSOR__REFRESH_INTERVAL": "20",
             "DAG_PROCESSOR__PARSING_PROCESSES": "1",
