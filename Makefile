@@ -49,7 +49,7 @@ tasks: ## Install lm-evaluation-harness into .venv, for studies that name downst
 
 test: dev-environment ## Run all tests (ARGS="-k lake" for some; WORKERS=4 for more processes)
 	@infra/install-debian.sh
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-vllm: dev-environment ## Run the tests that need a real vLLM, on this CPU (minutes; skipped where there is none)
 	@infra/install-debian.sh

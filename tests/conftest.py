@@ -5,9 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
+from xdist.scheduler.loadfile import LoadFileScheduling
 
 from palimpsest.lake import REPOSITORY, Lake
 
@@ -34,15 +36,33 @@ def _turn(minutes: bool, vllm: bool) -> int:
     return 1 if not minutes else 2 if vllm else 0
 
 
+class _Platforms(LoadFileScheduling):
+    """A process takes a file of tests at a time, and one takes all files that start whole platforms.
+
+    Several of these at once on two cores run into each other's limits.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "platforms" if _starts_a_platform(file) else file
+
+
+@cache
+def _starts_a_platform(file: str) -> bool:
+    return "pytest.mark.e2e" in (REPOSITORY / file).read_text(encoding="utf-8")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _Platforms | None:
+    return _Platforms(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests that need a real vLLM run when they are asked for (-m vllm): a server takes half a minute to start.
 
-    Files that start whole platforms come first, and one process runs them all (a group of `--dist loadgroup`; any other
-    file is a group of its own): several at once on two cores run into each other's limits, and one that begins last
-    leaves the other processes without work. Those with a real vLLM come last, for `.ci/run` has both at once.
+    Files that start whole platforms come first: one that begins last leaves the other processes without work. Those
+    with a real vLLM come last, for `.ci/run` has both at once.
     """
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("platforms" if item.get_closest_marker("e2e") else item.location[0]))
     items.sort(key=lambda item: _turn(*(item.get_closest_marker(name) is not None for name in ("e2e", "vllm"))))
     python = Path(os.environ.get("PALIMPSEST_VLLM_PYTHON") or REPOSITORY / ".venv-vllm-cpu" / "bin" / "python")
     why = None if python.exists() else f"needs vLLM ({python} is missing): make test-vllm"
