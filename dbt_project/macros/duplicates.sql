@@ -3,6 +3,15 @@
   row_number() over (partition by url order by fetched_at desc, page_id asc) > 1
 {%- endmacro -%}
 
+{#- The keys of a text under which near duplicates meet (ingest/minhash.py, by way of dbt_functions.py). -#}
+{%- macro minhash_bands(text, shingle_words, jaccard) -%}
+  {{ return(adapter.dispatch('minhash_bands')(text, shingle_words, jaccard)) }}
+{%- endmacro -%}
+
+{%- macro duckdb__minhash_bands(text, shingle_words, jaccard) -%}
+  minhash_bands({{ text }}, {{ shingle_words }}, {{ jaccard }})
+{%- endmacro -%}
+
 {#- Which of the n pages before it in a band the next one is held against: the first 16 and the last 4. -#}
 {%- macro earlier_seats(seat) -%}
   {{ return(adapter.dispatch('earlier_seats')(seat)) }}

@@ -27,6 +27,32 @@
   string_agg({{ line }}, chr(10) order by {{ position }})
 {%- endmacro -%}
 
+{#- Whether a text has code between fences, and whether a line is one of these (ingest/markdown.py). -#}
+{%- macro has_fences(text) -%}
+  {{ return(adapter.dispatch('has_fences')(text)) }}
+{%- endmacro -%}
+
+{%- macro duckdb__has_fences(text) -%}
+  contains({{ text }}, '```')
+{%- endmacro -%}
+
+{%- macro is_fence(line) -%}
+  {{ return(adapter.dispatch('is_fence')(line)) }}
+{%- endmacro -%}
+
+{%- macro duckdb__is_fence(line) -%}
+  starts_with(ltrim({{ line }}), '```')
+{%- endmacro -%}
+
+{#- Whether a line says something: brackets, rules and empty cells have neither letter nor digit. -#}
+{%- macro has_letters(line) -%}
+  {{ return(adapter.dispatch('has_letters')(line)) }}
+{%- endmacro -%}
+
+{%- macro duckdb__has_letters(line) -%}
+  regexp_matches({{ line }}, '[\p{L}\p{N}]')
+{%- endmacro -%}
+
 {#- Without blank lines at the ends, and never more than one in a row. -#}
 {%- macro tidy_blank_lines(text) -%}
   {{ return(adapter.dispatch('tidy_blank_lines')(text)) }}

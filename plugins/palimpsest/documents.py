@@ -22,6 +22,8 @@ CHANGES = "document_changes"
 CODE = (
     "plugins/palimpsest/documents.py",
     "plugins/palimpsest/comparisons.py",
+    "plugins/palimpsest/dbt_functions.py",
+    "plugins/palimpsest/ingest/minhash.py",
     "plugins/palimpsest/warehouse.py",
     "dbt_project/dbt_project.yml",
     "dbt_project/macros",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from itertools import combinations
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -64,27 +65,50 @@ def expected(texts: list[str]) -> tuple[set[int], int]:
     return {place for place in range(len(texts)) if find(place) != place}, near
 
 
-@pytest.mark.usefixtures("state")
-def test_near_duplicates_are_those_of_the_exact_jaccard(tmp_path):
-    texts = [" ".join(words) for words in planted(random.Random(4))]
+def dropped(pages: list[tuple[str, str]], folder: Path) -> list[dict]:
+    """What the tables drop of pages (site, text), whose keys are those of the text as it was extracted."""
     zeros = {field.name: 0 for field in PAGES if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)}
     rows = [
         {
-            **zeros, "page_id": f"p{number}", "url": f"https://s{number}.example/", "site": f"s{number}.example",
-            "text": text, "fetched_at": number, "day": 0, "minhash_bands": minhash.bands(text, 5),
+            **zeros, "page_id": f"p{number}", "url": f"https://{site}/{number}", "site": site, "text": text,
+            "fetched_at": number, "day": 0, "minhash_bands": minhash.bands(text, 5),
         }
-        for number, text in enumerate(texts)
+        for number, (site, text) in enumerate(pages)
     ]  # fmt: skip
-    pq.write_table(pa.Table.from_pylist(rows, PAGES), tmp_path / "pages.parquet")
-    pq.write_table(QUARANTINE.empty_table(), tmp_path / "quarantine.parquet")
-    inputs = {table: tmp_path / f"{table}.parquet" for table in ("pages", "quarantine")}
-    inputs["overlaps"] = decontamination.none_found(tmp_path)
-    inputs["comparisons"] = comparisons.none_known(tmp_path)
+    pq.write_table(pa.Table.from_pylist(rows, PAGES), folder / "pages.parquet")
+    pq.write_table(QUARANTINE.empty_table(), folder / "quarantine.parquet")
+    inputs = {table: folder / f"{table}.parquet" for table in ("pages", "quarantine")}
+    inputs["overlaps"] = decontamination.none_found(folder)
+    inputs["comparisons"] = comparisons.none_known(folder)
     variables = {"rules": RULES.model_dump(), "corpus": "planted", "origin": "real"}
-    warehouse.build(SELECT, inputs=inputs, variables=variables, out=tmp_path)
-    drops = pq.read_table(tmp_path / "document_drops.parquet").to_pylist()
-    found = {int(row["page_id"][1:]) for row in drops}
+    warehouse.build(SELECT, inputs=inputs, variables=variables, out=folder)
+    return pq.read_table(folder / "document_drops.parquet").to_pylist()
+
+
+@pytest.mark.usefixtures("state")
+def test_near_duplicates_are_those_of_the_exact_jaccard(tmp_path):
+    texts = [" ".join(words) for words in planted(random.Random(4))]
+    drops = dropped([(f"s{number}.example", text) for number, text in enumerate(texts)], tmp_path)
     wanted, near = expected(texts)
     assert near > 400 and len(wanted) > 100
-    assert found == wanted
+    assert {int(row["page_id"][1:]) for row in drops} == wanted
     assert all(row["value"] >= 0.75 for row in drops)
+
+
+@pytest.mark.usefixtures("state")
+def test_near_duplicates_are_found_by_what_is_left_of_pages_whose_sites_have_furniture(tmp_path):
+    """150 words around an article of 200 leave pairs from two sites a Jaccard that hardly meets in a band."""
+    dice = random.Random(11)
+    articles = [[f"word{dice.randrange(10**6)}" for _ in range(200)] for _ in range(60)]
+    furniture = {site: " ".join(f"{site}{n}" for n in range(150)) for site in ("garden", "orchard")}
+    pages = [
+        (site, f"{furniture[site]}\n{' '.join(edited(article, 1, dice))}") for site in furniture for article in articles
+    ]
+    pairs = [
+        (minhash.bands(one, 5), minhash.bands(other, 5))
+        for (_, one), (_, other) in zip(pages, pages[60:], strict=False)
+    ]
+    assert sum(set(one).isdisjoint(other) for one, other in pairs) > 10  # as extracted
+    drops = dropped(pages, tmp_path)
+    assert {int(row["page_id"][1:]) for row in drops} == set(range(60, 120))
+    assert {row["reason"] for row in drops} == {"near_duplicate"}

@@ -1,7 +1,12 @@
 -- Site furniture that extraction leaves in (breadcrumbs, notices under every article) is known by standing on most
--- pages of its site; a sentence that a site repeats, where that rule is on, by standing on many, and the earliest page
--- keeps it: of each address the latest capture, for an older one gives way to it. Scores were taken of the whole page;
--- words are counted again here.
+-- addresses of its site; a sentence that a site repeats, where that rule is on, by standing on many, and the earliest
+-- page keeps it: of each address the latest capture, for an older one gives way to it. Code and lines without a letter
+-- or digit are nobody's furniture. Scores were taken of the whole page; of a text that loses something, words are
+-- counted and near duplicates sought by what is left.
+{%- set sites_matter -%}
+count(distinct url) >= {{ threshold('site_line_pages') }}
+{%- if threshold('site_repeat_pages') %} or count(distinct url) >= {{ threshold('site_repeat_pages') }}{% endif %}
+{%- endset %}
 with pages as (
     select * from {{ ref('int_pages_in_language') }}
 ),
@@ -9,31 +14,51 @@ with pages as (
 sites as (
     select
         site,
-        count(*) as site_pages
+        count(distinct url) as addresses
     from pages
     group by site
+    having {{ sites_matter }}
 ),
 
 lines as (
     select
-        page_id,
-        site,
-        url,
-        fetched_at,
-        {{ each_of(lines_of('text')) }} as line,
-        {{ position_in(lines_of('text')) }} as position
+        pages.page_id,
+        pages.site,
+        pages.url,
+        pages.fetched_at,
+        {{ has_fences('pages.text') }} as has_fences,
+        {{ each_of(lines_of('pages.text')) }} as line,
+        {{ position_in(lines_of('pages.text')) }} as position
     from pages
+    inner join sites on pages.site = sites.site
+),
+
+fences as (
+    select
+        page_id,
+        position,
+        {{ is_fence('line') }} as is_fence,
+        count(*) filter (where {{ is_fence('line') }}) over (partition by page_id order by position) as so_far
+    from lines
+    where has_fences
+),
+
+prose as (
+    select lines.*
+    from lines
+    left join fences on lines.page_id = fences.page_id and lines.position = fences.position
+    where {{ has_letters('lines.line') }} and not coalesce(fences.is_fence or fences.so_far % 2 = 1, false)
 ),
 
 furniture as (
     select
-        lines.site,
-        lines.line
-    from lines
-    inner join sites on lines.site = sites.site
-    where sites.site_pages >= {{ threshold('site_line_pages') }} and trim(lines.line) <> ''
-    group by lines.site, lines.line, sites.site_pages
-    having count(distinct lines.page_id) >= {{ threshold('site_line_share') }} * sites.site_pages
+        prose.site,
+        prose.line
+    from prose
+    inner join sites on prose.site = sites.site
+    where sites.addresses >= {{ threshold('site_line_pages') }}
+    group by prose.site, prose.line, sites.addresses
+    having count(distinct prose.url) >= {{ threshold('site_line_share') }} * sites.addresses
 ),
 
 {% if threshold('site_repeat_pages') -%}
@@ -41,7 +66,7 @@ repeated as (
     select
         site,
         line
-    from lines
+    from prose
     where {{ count_words('line') }} >= {{ threshold('site_repeat_words') }}
     group by site, line
     having count(distinct url) >= {{ threshold('site_repeat_pages') }}
@@ -56,17 +81,17 @@ captures as (
 
 sighted as (
     select
-        lines.page_id,
-        lines.position,
-        lines.url,
-        first_value(lines.url) over earliest as first_url,
-        first_value(lines.page_id) over earliest as first_page_id
-    from lines
-    inner join repeated on lines.site = repeated.site and lines.line = repeated.line
-    inner join captures on lines.page_id = captures.page_id
+        prose.page_id,
+        prose.position,
+        prose.url,
+        first_value(prose.url) over earliest as first_url,
+        first_value(prose.page_id) over earliest as first_page_id
+    from prose
+    inner join repeated on prose.site = repeated.site and prose.line = repeated.line
+    inner join captures on prose.page_id = captures.page_id
     window earliest as (
-        partition by lines.site, lines.line
-        order by captures.is_superseded, lines.fetched_at, lines.url, lines.page_id, lines.position
+        partition by prose.site, prose.line
+        order by captures.is_superseded, prose.fetched_at, prose.url, prose.page_id, prose.position
     )
 ),
 
@@ -85,31 +110,22 @@ repeats as (
         page_id,
         position,
         page_id as kept_by
-    from lines
+    from prose
     where false
 ),
 
 {% endif -%}
-marked as (
+cut_lines as (
     select
-        lines.page_id,
-        lines.line,
-        lines.position,
+        prose.page_id,
+        prose.position,
+        prose.line,
         repeats.kept_by,
-        furniture.line is not null as is_furniture,
-        furniture.line is null and repeats.page_id is not null as is_repeat
-    from lines
-    left join furniture on lines.site = furniture.site and lines.line = furniture.line
-    left join repeats on lines.page_id = repeats.page_id and lines.position = repeats.position
-),
-
-rest as (
-    select
-        page_id,
-        {{ join_lines('line', 'position') }} as text
-    from marked
-    where not is_furniture and not is_repeat
-    group by page_id
+        furniture.line is not null as is_furniture
+    from prose
+    left join furniture on prose.site = furniture.site and prose.line = furniture.line
+    left join repeats on prose.page_id = repeats.page_id and prose.position = repeats.position
+    where furniture.line is not null or repeats.page_id is not null
 ),
 
 cuts as (
@@ -117,34 +133,56 @@ cuts as (
         page_id,
         sum(case when is_furniture then 1 else 0 end) as site_lines_cut,
         sum(case when is_furniture then {{ count_words('line') }} else 0 end) as site_words_cut,
-        sum(case when is_repeat then 1 else 0 end) as repeat_lines_cut,
-        sum(case when is_repeat then {{ count_words('line') }} else 0 end) as repeat_words_cut,
-        list(kept_by) filter (where is_repeat) as repeat_lines_kept_by
-    from marked
-    where is_furniture or is_repeat
+        sum(case when is_furniture then 0 else 1 end) as repeat_lines_cut,
+        sum(case when is_furniture then 0 else {{ count_words('line') }} end) as repeat_words_cut,
+        list(kept_by) filter (where not is_furniture) as repeat_lines_kept_by
+    from cut_lines
     group by page_id
 ),
 
-trimmed as (
+rest as (
     select
-        page_id,
-        {{ tidy_blank_lines('text') }} as text
-    from rest
+        lines.page_id,
+        {{ join_lines('lines.line', 'lines.position') }} as text
+    from lines
+    inner join cuts on lines.page_id = cuts.page_id
+    left join cut_lines on lines.page_id = cut_lines.page_id and lines.position = cut_lines.position
+    where cut_lines.page_id is null
+    group by lines.page_id
 ),
 
-final as (
+shortened as (
     select
         pages.* exclude (text),
-        coalesce(trimmed.text, '') as text,
-        coalesce({{ count_words('trimmed.text') }}, 0) as words,
+        case when cuts.page_id is null then pages.text else coalesce(rest.text, '') end as untidy_text,
+        cuts.page_id is not null or pages.other_language_paragraphs_cut > 0 as is_shorter,
         coalesce(cuts.site_lines_cut, 0) as site_lines_cut,
         coalesce(cuts.site_words_cut, 0) as site_words_cut,
         coalesce(cuts.repeat_lines_cut, 0) as repeat_lines_cut,
         coalesce(cuts.repeat_words_cut, 0) as repeat_words_cut,
         cuts.repeat_lines_kept_by
     from pages
-    left join trimmed on pages.page_id = trimmed.page_id
+    left join rest on pages.page_id = rest.page_id
     left join cuts on pages.page_id = cuts.page_id
+),
+
+trimmed as (
+    select
+        * exclude (untidy_text),
+        {{ tidy_blank_lines('untidy_text') }} as text
+    from shortened
+),
+
+final as (
+    select
+        * exclude (minhash_bands, is_shorter),
+        {{ count_words('text') }} as words,
+        case
+            when is_shorter
+                then {{ minhash_bands('text', threshold('shingle_words'), threshold('near_duplicate_jaccard')) }}
+            else minhash_bands
+        end as minhash_bands
+    from trimmed
 )
 
 select * from final
