@@ -330,7 +330,7 @@ def test_an_index_of_what_may_not_be_asked_does_not_fill_the_journal(web, corpus
 
 def test_a_sitemap_that_would_fill_the_memory_is_one_bad_sitemap(web, corpus, lake):
     web.files["robots.txt"] = f"Sitemap: {web.url}sitemap.xml\n".encode()
-    web.files["sitemap.xml"] = b"<urlset>" + b"<a>" * 1_000_000
+    web.files["sitemap.xml"] = b"<urlset>" + b"<a>" * 4_000_000
     crawl = crawl_corpus(corpus({"page_memory_mb": 100}), lake)
     assert outcomes(crawl, web)["sitemap.xml"] == "bad_sitemap"
     assert outcomes(crawl, web)["a"] == "captured"
