@@ -52,9 +52,13 @@ def rows(modules: Iterable[Path]) -> Iterator[Row]:
 
 
 def write(found: Sequence[Row], file: Path) -> None:
+    """Rows of other names stay as an earlier run measured them."""
     file.parent.mkdir(parents=True, exist_ok=True)
+    names = {row.name for row in found}
+    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+    rows = [row for row in before if row["name"] not in names] + [asdict(row) for row in found]
     partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps([asdict(row) for row in found], indent=1) + "\n", encoding="utf-8")
+    partial.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     partial.replace(file)
 
 
