@@ -75,22 +75,24 @@ def segment_paths(corpus: Corpus, client: Client) -> list[str]:
     return found
 
 
-def captures(corpus: Corpus, client: Client) -> list[Capture]:
-    """Every capture that ``query`` finds, each once, by file and offset. Raises `LakeError` where a crawl has none
-    of a domain.
+def captures(corpus: Corpus, client: Client) -> list[list[Capture]]:
+    """Every capture that ``query`` finds, each once: those of a crawl and domain by file and offset. What is found of
+    one does not depend on the crawls and domains after it. Raises `LakeError` where a crawl has none of a domain.
     """
     wanted = corpus.source.commoncrawl
-    found: set[Capture] = set()
+    found: list[list[Capture]] = []
+    known: set[Capture] = set()
     for crawl in wanted.crawls:
         for number, domain in enumerate(wanted.query.domains):
-            lines = list(_ask(wanted, crawl, domain, client, corpus.source.transfer))
+            lines = set(_ask(wanted, crawl, domain, client, corpus.source.transfer))
             if not lines:
                 raise LakeError(
                     f"{corpus.path}: source.commoncrawl.query.domains[{number}]: {crawl} has no capture of '{domain}' "
                     f"with mime {wanted.query.mime} and status {wanted.query.status}; correct or remove it"
                 )
-            found.update(lines)
-    return sorted(found)
+            found.append(sorted(lines - known))
+            known |= lines
+    return found
 
 
 def _ask(wanted: CommonCrawl, crawl: str, domain: str, client: Client, how: Transfer) -> Iterator[Capture]:
@@ -99,11 +101,15 @@ def _ask(wanted: CommonCrawl, crawl: str, domain: str, client: Client, how: Tran
     asked = [("url", domain), ("matchType", "domain"), ("output", "json"), *filters]
     try:
         pages = _small(base + urlencode([*asked, ("showNumPages", "true")]), client, how, _page_count)
-        for page in range(pages):
-            url = base + urlencode([*asked, ("page", page)])
-            yield from _small(url, client, how, lambda body: _captures(body, wanted.query, domain))
     except Missing:  # the index says so of a domain it has nothing of
         return
+    for page in range(pages):
+        url = base + urlencode([*asked, ("page", page)])
+        try:
+            found = _small(url, client, how, lambda body: _captures(body, wanted.query, domain))
+        except Missing:  # and of a page none of whose captures are as asked: pages are counted before they are filtered
+            continue
+        yield from found
 
 
 def _conditions(query: Query) -> dict[str, str]:

@@ -52,8 +52,11 @@ def wanted_files(corpus: Corpus, client: Client) -> list[Wanted]:
     chosen = source.commoncrawl
     if chosen.segments:
         return [_segment(path, chosen.server, how) for path in commoncrawl.segment_paths(corpus, client)]
-    found = commoncrawl.captures(corpus, client)
-    return [_batch(found[start : start + BATCH], chosen.server, how) for start in range(0, len(found), BATCH)]
+    return [
+        _batch(found[start : start + BATCH], chosen.server, how)
+        for found in commoncrawl.captures(corpus, client)  # a batch is of one crawl and domain: others leave it alone
+        for start in range(0, len(found), BATCH)
+    ]
 
 
 def _addressed(corpus: Corpus) -> list[Wanted]:

@@ -121,9 +121,12 @@ class Site:
 
     def _send(self, request, status: int, headers, body: bytes, fault: Fault) -> None:
         head = f"HTTP/1.1 {status} x\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers) + "\r\n"
-        self._write(request, head.encode(), fault.drip == "headers")
         part = body if fault.cut is None else body[: fault.cut]
-        self._write(request, part, fault.drip == "body")
+        if fault.drip:
+            self._write(request, head.encode(), fault.drip == "headers")
+            self._write(request, part, fault.drip == "body")
+        else:
+            request.wfile.write(head.encode() + part)  # at once: two writes wait for the client's acknowledgement
         self.sent += len(part)
         if fault.cut is not None or fault.announce is not None:
             request.close_connection = True

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import io
 import json
+from collections.abc import Sequence
 from urllib.parse import parse_qs, urlsplit
 
 import fsspec
@@ -17,6 +18,8 @@ from fastwarc.warc import ArchiveIterator, WarcRecordType
 
 from palimpsest.config import CommonCrawl, ConfigError, Corpus, Query, Segments, Source, Transfer, load_corpus
 from palimpsest.fetch.stage import fetch_corpus
+from palimpsest.fetch.wanted import BATCH
+from palimpsest.fetch.warcfile import record, sha1
 from palimpsest.ingest.stage import extract_days
 from palimpsest.lake import REPOSITORY, Corrupt, Lake, LakeError, NotPublished
 from tests.palimpsest.fetch.conftest import Fault
@@ -45,33 +48,35 @@ def crawl(site, genuine):
     return site
 
 
-def answer(site, crawl: str, query: str) -> tuple[int, bytes]:
-    """What the index of a crawl says: JSON lines of its captures, two to a page."""
+def answer(site, crawl: str, query: str, names: Sequence[str] = ()) -> tuple[int, bytes]:
+    """What the index of a crawl says: JSON lines of its captures, two to a page before they are filtered."""
     asked = parse_qs(query)
-    lines = [line for name in FILES[crawl] for line in indexed(site.files[path_of(crawl, name)], path_of(crawl, name))]
+    paths = [path_of(crawl, name) for name in names or FILES[crawl]]
+    lines = [line for path in paths for line in indexed(site.files[path], path)]
+    [domain] = asked["url"]
+    lines = [line for line in lines if f".{urlsplit(line['url']).hostname}".endswith(f".{domain}")]
+    if "showNumPages" in asked and lines:
+        return 200, json.dumps({"pages": (len(lines) + 1) // 2, "pageSize": 1, "blocks": 1}).encode()
+    start = 2 * int(asked.get("page", "0")[0])
+    lines = lines[start : start + 2]
     for condition in asked.get("filter", []):
         key, value = condition.removeprefix("=").split(":", 1)
         lines = [line for line in lines if line[key] == value]
-    [domain] = asked["url"]
-    lines = [line for line in lines if f".{urlsplit(line['url']).hostname}".endswith(f".{domain}")]
     if not lines:
         return 404, json.dumps({"message": f"No Captures found for: {domain}"}).encode()
-    if "showNumPages" in asked:
-        return 200, json.dumps({"pages": (len(lines) + 1) // 2, "pageSize": 1, "blocks": 1}).encode()
-    start = 2 * int(asked["page"][0])
-    return 200, "".join(f"{json.dumps(line)}\n" for line in lines[start : start + 2]).encode()
+    return 200, "".join(f"{json.dumps(line)}\n" for line in lines).encode()
 
 
 def indexed(content: bytes, filename: str):
     found = [(r.stream_pos, r) for r in map(frozen, ArchiveIterator(io.BytesIO(content), parse_http=True))]
     ends = [offset for offset, _ in found[1:]] + [len(content)]
-    for (offset, record), end in zip(found, ends, strict=True):
-        if record.record_type == WarcRecordType.response:
+    for (offset, one), end in zip(found, ends, strict=True):
+        if one.record_type == WarcRecordType.response:
             yield {
-                "url": record.headers["WARC-Target-URI"].strip("<>"),
-                "mime": record.http_content_type,
-                "status": str(record.http_headers.status_code),
-                "digest": record.headers["WARC-Payload-Digest"].removeprefix("sha1:"),
+                "url": one.headers["WARC-Target-URI"].strip("<>"),
+                "mime": one.http_content_type,
+                "status": str(one.http_headers.status_code),
+                "digest": one.headers["WARC-Payload-Digest"].removeprefix("sha1:"),
                 "length": str(end - offset),
                 "offset": str(offset),
                 "filename": filename,
@@ -174,6 +179,33 @@ def test_a_crawl_added_later_leaves_the_pages_of_the_first_alone(crawl, corpus, 
     assert [p.uri for p in extract_days(both, days, lake)] == before
 
 
+def test_a_crawl_added_later_leaves_the_captures_of_the_first_alone(crawl, corpus, lake):
+    """More of them than are kept in one file."""
+    body = b"<p>The harbour wall was finished in the spring of that year.</p>"
+    block = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n" + body
+    for at, (of, month, count) in enumerate([(CRAWL, 5, BATCH + 3), (LATER, 6, 2)]):
+        when = dt.datetime(2024, month, 18, tzinfo=dt.UTC)
+        urls = [f"https://many.example/{at}/{n}" for n in range(count)]
+        crawl.files[path_of(of, "many.warc.gz")] = b"".join(
+            record("response", url, when, block, WARC_Payload_Digest=sha1(body)) for url in urls
+        )
+        listed = list(indexed(crawl.files[path_of(of, "many.warc.gz")], path_of(of, "many.warc.gz")))
+        body_of = "".join(f"{json.dumps(line)}\n" for line in listed).encode()
+        crawl.pages[f"{of}-index"] = lambda query, body=body_of: (
+            200, b'{"pages": 1}' if "showNumPages" in query else body
+        )  # fmt: skip
+    query = {"segments": None, "query": Query(domains=["many.example"])}
+    receipt = fetch_corpus(corpus(**query), lake)
+    before = [p.uri for p in extract_days(corpus(**query), [dt.date(2024, 5, 18)], lake)]
+    crawl.asked.clear()
+    both = corpus([CRAWL, LATER], **query)
+    later = fetch_corpus(both, lake)
+    assert crawl.ranges(path_of(CRAWL, "many.warc.gz")) == []
+    assert len(crawl.ranges(path_of(LATER, "many.warc.gz"))) == 2
+    assert later.manifest["parents"][:2] == receipt.manifest["parents"]
+    assert [p.uri for p in extract_days(both, [dt.date(2024, 5, 18)], lake)] == before
+
+
 def test_a_fetched_file_that_was_changed_or_lost_is_an_error_when_it_is_read(corpus, lake):
     receipt = fetch_corpus(corpus(segments=Segments(count=1)), lake)
     [capture] = [lake.open(parent["uri"]) for parent in receipt.manifest["parents"]]
@@ -229,6 +261,21 @@ def test_an_index_that_misbehaves_once_leaves_no_capture_out(crawl, corpus, lake
     hasty = Transfer(connections=2, attempts=3, backoff_s=0.01, stall_s=0.5)
     assert len(pages(corpus(**query, transfer=hasty), lake)) == 1
     assert len(crawl.ranges(f"{CRAWL}-index")) == 4  # how many pages there are, and the one page: each asked for twice
+
+
+def test_a_page_of_the_index_without_a_wanted_capture_does_not_end_its_domain(crawl, corpus, lake):
+    path = path_of(CRAWL, "with_errors.warc.gz")
+    gone = b"HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\n\r\n<p>nothing here</p>"
+    when = dt.datetime(2024, 5, 18, tzinfo=dt.UTC)
+    records = [
+        record("response", f"https://wikipedia.org/{n}", when, gone, WARC_Payload_Digest=sha1(b"<p>nothing here</p>"))
+        for n in range(2)
+    ]
+    crawl.files[path] = b"".join(records)
+    crawl.pages[f"{CRAWL}-index"] = lambda query: answer(crawl, CRAWL, query, ["with_errors.warc.gz", FILES[CRAWL][0]])
+    [page] = pages(corpus(segments=None, query=Query(domains=["wikipedia.org"])), lake)
+    assert page["url"] == "https://an.wikipedia.org/wiki/Escopete"
+    assert len(crawl.ranges(f"{CRAWL}-index")) == 3  # how many pages there are, one with nothing but errors, the other
 
 
 def test_a_bomb_is_no_list_and_no_capture(crawl, corpus, lake, monkeypatch):
