@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import httpcore
 import httpx
@@ -24,6 +24,8 @@ CONNECT_S = 15.0
 REDIRECTS = 5
 AGENT = "palimpsest (a data pipeline; reads what corpus files name)"
 MOVED = (301, 302, 303, 307, 308)
+SAFE = "/:?#[]@!$&'()*+,;=%~-._"
+"""What an address may hold beside letters and digits (RFC 3986, section 2); everything else is percent-encoded."""
 Headers = Mapping[str, str]
 
 
@@ -80,7 +82,7 @@ class Client:
 
     With ``choose`` the address connected to is the one it gave, whatever the name resolves to a moment later, and the
     proxies of the environment are not used: they would resolve names themselves. ``tokens``: Authorization headers by
-    host and port; a host that a server redirects to gets its own or none.
+    `origin`; where a server redirects to gets its own or none.
     """
 
     def __init__(
@@ -116,37 +118,70 @@ class Client:
     def once(self, url: str, headers: Headers) -> Iterator[httpcore.Response]:
         """The answer to one GET, its body unread and undecoded; redirects are answers like others.
 
-        Raises `ConnectionError` or `TimeoutError` for what trying again may mend.
+        Raises `ConnectionError` or `TimeoutError` for what trying again may mend, `LakeError` for what is no address.
         """
-        scheme, host = urlsplit(url).scheme, urlsplit(url).hostname or ""
-        token = self._tokens.get(urlsplit(url).netloc)
+        address = _address(url)
+        scheme, token = address.scheme.decode(), self._tokens.get(str(address.origin))
         sent = {"User-Agent": self._agent, **headers} | ({"Authorization": token} if token else {})
-        proxied = scheme in self._proxied and not urllib.request.proxy_bypass(host)
+        proxied = scheme in self._proxied and not urllib.request.proxy_bypass(address.host.decode())
         pool = self._proxied[scheme] if proxied else self._direct
         try:
-            with pool.stream("GET", url, headers=sent) as response:
+            with pool.stream("GET", address, headers=sent) as response:
                 yield response
         except httpcore.TimeoutException as error:
             raise TimeoutError(f"{url}: no answer, or too slow a one: {error or type(error).__name__}") from None
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.ProxyError) as error:
             raise ConnectionError(f"{url}: {error or type(error).__name__}") from None
-        except httpcore.UnsupportedProtocol as error:
-            raise LakeError(f"{url}: {error}; write the address with http:// or https://") from None
 
     @contextmanager
     def get(self, url: str, headers: Headers) -> Iterator[httpcore.Response]:
-        """The answer to a GET, redirects followed. Raises `LakeError` for a chain of too many."""
+        """The answer to a GET, redirects followed. Raises `LakeError` for a chain of too many, or to no address."""
         for _ in range(REDIRECTS + 1):
             with self.once(url, headers) as response:
-                target = header(response, "location")
+                target = location(response)
                 if response.status not in MOVED or not target:
                     yield response
                     return
-            url = urljoin(url, target)
+            url = resolved(url, target)
         raise LakeError(f"{url}: more than {REDIRECTS} redirects in a row; name the address that has the file")
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port: what a token is for. Raises `LakeError` for what is no address."""
+    return str(_address(url).origin)
+
+
+def _address(url: str) -> httpcore.URL:
+    """Taken apart here: httpcore would leave out what follows a semicolon."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("write it with http:// or https:// and a host")
+        target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=SAFE)
+        return httpcore.URL(scheme=parts.scheme, host=parts.hostname.encode("idna"), port=parts.port, target=target)
+    except ValueError as error:
+        raise LakeError(f"{url}: no address that can be asked for: {error}") from None
+
+
+def resolved(url: str, target: str) -> str:
+    """The address that the answer of another one names. Raises `LakeError` for what is none."""
+    try:
+        return urljoin(url, target)
+    except ValueError as error:
+        raise LakeError(f"{url}: it leads to '{target}', which is no address: {error}") from None
+
+
+def location(response: httpcore.Response) -> str:
+    """Where the answer leads, '' without it; bytes that no address may hold are percent-encoded, as browsers do."""
+    return quote(header(response, "location").encode("latin-1"), safe=SAFE)
 
 
 def header(response: httpcore.Response, name: str) -> str:
     """A header's value, '' without it; of one that came twice the first."""
+    return next(iter(headers_of(response, name)), "")
+
+
+def headers_of(response: httpcore.Response, name: str) -> list[str]:
+    """All values of a header, in order: one that holds a list may come as several (RFC 9110, section 5.3)."""
     wanted = name.encode()
-    return next((value.decode("latin-1").strip() for key, value in response.headers if key.lower() == wanted), "")
+    return [value.decode("latin-1").strip() for key, value in response.headers if key.lower() == wanted]

@@ -15,7 +15,7 @@ import httpcore
 from palimpsest.config import Corpus
 from palimpsest.fetch import http, links
 from palimpsest.fetch.addresses import PrivateAddress
-from palimpsest.fetch.connection import MOVED, Client, header
+from palimpsest.fetch.connection import MOVED, Client, header, headers_of, location
 from palimpsest.fetch.opening import Opening
 from palimpsest.fetch.part import Busy
 from palimpsest.fetch.site import PAGE_S, Site, token_of
@@ -144,7 +144,7 @@ class Crawler:
             visit.outcome = "unchanged"
             self.journal.add(visit, record=self._revisit(visit, response, "server-not-modified"))
         elif response.status in MOVED:
-            self._redirect(visit, hops, header(response, "location"))
+            self._redirect(visit, hops, location(response))
         elif response.status == 429 or response.status >= 500:
             raise Busy(f"{visit.url}: HTTP {response.status}", http.retry_after(header(response, "retry-after")))
         elif response.status != 200:
@@ -176,7 +176,8 @@ class Crawler:
         visit.payload_sha1 = sha1(body)
         block = message(response.status, "OK", response.headers, body)
         page, found = self._look(visit, block)
-        words = {word.strip().lower() for word in header(response, "x-robots-tag").split(",")} | set(page["robots"])
+        tags = ",".join(headers_of(response, "x-robots-tag")).split(",")
+        words = {word.strip().lower() for word in tags} | set(page["robots"])
         if words & UNWANTED:
             visit.outcome, visit.detail = "robots_meta", ", ".join(sorted(words & UNWANTED))
             self.journal.add(visit)

@@ -15,8 +15,9 @@ from palimpsest.fetch.part import Busy, Missing, Note, Refused, forget, notes_of
 from palimpsest.lake import LakeError
 
 PLAIN = {"Accept-Encoding": "identity"}
+LENGTH = re.compile(r"[0-9]{1,18}")
 GONE = (400, 401, 403, 404, 405, 410, 414, 451)
-RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 
 
 def go_on(url: str, target: Path, client: Client, note: Note) -> None:
@@ -25,7 +26,7 @@ def go_on(url: str, target: Path, client: Client, note: Note) -> None:
     if have and known and have == known["total"]:
         return
     headers = dict(PLAIN)
-    if have and known and known["validator"]:
+    if have and known and known["validator"] and known["validator"].isascii():  # others cannot be sent
         headers |= {"Range": f"bytes={have}-", "If-Range": known["validator"]}
     elif have:
         have = 0  # nothing says that the rest would be of the same file
@@ -39,7 +40,8 @@ def go_on(url: str, target: Path, client: Client, note: Note) -> None:
         else:
             have, total = 0, _length(response)
         etag = header(response, "etag")
-        validator = etag if etag and not etag.startswith("W/") else header(response, "last-modified")
+        strong = etag and etag.isascii() and not etag.startswith("W/")
+        validator = etag if strong else header(response, "last-modified")
         if response.status == 200:
             notes_of(target).write_text(json.dumps({"url": url, "validator": validator, "total": total}))
         with target.open("r+b" if have else "wb") as out:
@@ -95,14 +97,14 @@ def refuse(url: str, response: httpcore.Response) -> None:
 
 def retry_after(value: str) -> float | None:
     """Seconds, from a number of them or a date; None for anything else."""
-    if value.isdigit():
+    if value.isascii() and value.isdigit():
         return float(value)
     try:
         return max(0.0, (email.utils.parsedate_to_datetime(value) - dt.datetime.now(dt.UTC)).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
 
 
 def _length(response: httpcore.Response) -> int | None:
     value = header(response, "content-length")
-    return int(value) if value.isdigit() else None
+    return int(value) if LENGTH.fullmatch(value) else None

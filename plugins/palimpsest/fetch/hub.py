@@ -12,15 +12,17 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote
 
 from palimpsest.config import Corpus
-from palimpsest.fetch.connection import Client
+from palimpsest.fetch.connection import Client, origin, resolved
 from palimpsest.fetch.part import Damaged
 from palimpsest.fetch.transfer import fetch_small
 from palimpsest.lake import LakeError, digest_file
 
 HUB = "https://huggingface.co"
+MOST_PAGES = 1_000
+"""Of a dataset's list of files, each with up to a thousand; a list that has more never ends."""
 NEXT = re.compile(r'<([^>]+)>;\s*rel="next"')
 
 
@@ -52,9 +54,9 @@ def endpoint() -> str:
 
 
 def tokens() -> dict[str, str]:
-    """The Authorization header for the hub's own host, and no other that it sends a request on to."""
+    """The Authorization header for the hub's own scheme, host and port, and no other that it sends a request on to."""
     token = os.environ.get("HF_TOKEN")
-    return {urlsplit(endpoint()).netloc: f"Bearer {token}"} if token else {}
+    return {origin(endpoint()): f"Bearer {token}"} if token else {}
 
 
 def dataset_files(corpus: Corpus, client: Client) -> list[HubFile]:
@@ -87,12 +89,17 @@ def file_of(corpus: Corpus, path: str, size: int, sha256: str | None, git_sha1: 
 def _tree(corpus: Corpus, client: Client) -> list[dict]:
     wanted = corpus.source.huggingface
     url, found = f"{endpoint()}/api/datasets/{wanted.repo}/tree/{wanted.revision}?recursive=true", []
-    while url:
+    for _ in range(MOST_PAGES):
         body, link = fetch_small(url, client, corpus.source.transfer)
         try:
             found += json.loads(body)
         except ValueError as error:
             raise ConnectionError(f"{url}: no list of files: {error}") from None
         following = NEXT.search(link)
-        url = urljoin(url, following[1]) if following else ""
-    return found
+        if following is None:
+            return found
+        url = resolved(url, following[1])
+    raise LakeError(
+        f"{corpus.path}: source.huggingface.repo: the hub's list of the files of {wanted.repo} does not end after "
+        f"{MOST_PAGES} pages; correct HF_ENDPOINT, or name a dataset with fewer files"
+    )

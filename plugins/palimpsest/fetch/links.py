@@ -11,13 +11,14 @@ from xml.etree import ElementTree
 from resiliparse.parse.encoding import detect_encoding
 from resiliparse.parse.html import HTMLTree
 
+from palimpsest.fetch.connection import SAFE
+
 LONGEST = 2_000
 """Characters of an address; longer ones are a site's mistake or a trap."""
 MOST_LINKS = 5_000
 LARGEST_SITEMAP = 50 << 20
 """Bytes, uncompressed (sitemaps.org)."""
 PORTS = {"http": 80, "https": 443}
-SAFE = "/:?#[]@!$&'()*+,;=%~-._"
 
 
 def canonical(url: str) -> str | None:

@@ -93,12 +93,12 @@ def fetch_small(
             return objects.ask(url, lambda fs, path: fs.cat_file(path)), ""
         with client.get(url, http.PLAIN) as response:
             http.refuse(url, response)
-            return read_at_most(response, most, url, max(0.0, until - time.monotonic()), note), header(response, "link")
+            return read_whole(response, most, url, max(0.0, until - time.monotonic()), note), header(response, "link")
 
     return _persist(url, how, once, lambda: 0, until, longest_pause_s)
 
 
-def read_at_most(response: httpcore.Response, most: int, url: str, longest_s: float, note: Note) -> bytes:
+def read_whole(response: httpcore.Response, most: int, url: str, longest_s: float, note: Note) -> bytes:
     """The whole body. Raises `LakeError` for one of more than ``most`` bytes, or that takes more than ``longest_s``."""
     parts, size, started = [], 0, time.monotonic()
     for part in response.iter_stream():

@@ -123,10 +123,10 @@ class Site:
         head = f"HTTP/1.1 {status} x\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers) + "\r\n"
         part = body if fault.cut is None else body[: fault.cut]
         if fault.drip:
-            self._write(request, head.encode(), fault.drip == "headers")
+            self._write(request, head.encode("latin-1"), fault.drip == "headers")
             self._write(request, part, fault.drip == "body")
         else:
-            request.wfile.write(head.encode() + part)  # at once: two writes wait for the client's acknowledgement
+            request.wfile.write(head.encode("latin-1") + part)  # at once: a second write would wait
         self.sent += len(part)
         if fault.cut is not None or fault.announce is not None:
             request.close_connection = True

@@ -205,23 +205,27 @@ def test_a_site_without_robots_txt_allows_everything(web, corpus, lake):
 
 
 def test_pages_that_ask_not_to_be_kept_or_followed_are_not(web, corpus, lake):
-    web.files[""] = html("start", "/a", "/b", "/c")
+    web.files[""] = html("start", "/a", "/b", "/c", "/d")
     web.files["a"] = html("a", "/from-a", head='<meta name="ROBOTS" content="noarchive, nofollow">')
     web.files["b"] = html("b", "/from-b", head='<meta name="robots" content="nofollow">')
-    web.files["c"] = html("c")
+    web.files |= {"c": html("c"), "d": html("d")}
     web.faults["c"] = [Fault(headers=(("X-Robots-Tag", "noindex"),))]
+    web.faults["d"] = [Fault(headers=(("X-Robots-Tag", "nosnippet"), ("X-Robots-Tag", "other: all, noai")))]
     found = outcomes(crawl_corpus(corpus(sitemaps=False), lake), web)
-    assert found == {"": "captured", "a": "robots_meta", "b": "captured", "c": "robots_meta"}
+    assert found == {"": "captured", "a": "robots_meta", "b": "captured", "c": "robots_meta", "d": "robots_meta"}
 
 
 def test_a_page_of_a_bad_server_is_one_visit_and_the_crawl_goes_on(web, corpus, lake):
-    names = ("cut", "drip", "busy", "huge", "loop", "poison", "broken")
+    names = ("cut", "drip", "busy", "never", "huge", "loop", "poison", "broken", "accent", "half;half?x=1")
     web.files = {"": html("start", *names, "fine"), "fine": html("fine"), "loop": b""}
     web.files |= {name: html(name) for name in ("cut", "drip", "busy", "broken")}
     web.files |= {"huge": html("huge" * 20_000), "poison": b"<p>" + b"<div>" * 3_000 + b"deep"}
     web.faults["cut"] = [Fault(cut=20)] * 9
     web.faults["drip"] = [Fault(drip="headers")] * 9
     web.faults["busy"] = [Fault(status=503, headers=(("Retry-After", "1"),))]
+    web.files |= {"never": html("never"), "accent": b"", "r%C3%B6d": html("red"), "half;half": html("half")}
+    web.faults["never"] = [Fault(status=503, headers=(("Retry-After", f"Mon, 01 Jan {9**20} 00:00:00 GMT"),))]
+    web.faults["accent"] = [Fault(status=301, headers=(("Location", "/r\xc3\xb6d"),))]
     web.faults["loop"] = [Fault(status=301, headers=(("Location", f"/loop?{n}"),)) for n in range(9)]
     web.faults["broken"] = [Fault(status=302, headers=(("Location", "http://[::1"),))]
     found = outcomes(crawl_corpus(corpus({"max_page_bytes": 50_000}, stall_s=1, sitemaps=False), lake), web)
@@ -232,6 +236,10 @@ def test_a_page_of_a_bad_server_is_one_visit_and_the_crawl_goes_on(web, corpus, 
         "loop": "redirect",
         "loop?4": "http_status",
         "broken": "other_site",
+        "never": "captured",
+        "accent": "redirect",
+        "r%C3%B6d": "captured",
+        "half;half?x=1": "captured",
     }
     assert {path: found[path] for path in expected} == expected
 
@@ -269,6 +277,21 @@ def test_a_site_whose_robots_txt_leads_to_a_private_address_stops_no_other(web, 
     assert found[other.url] == "robots_unavailable"
     assert found["a"] == "captured"
     assert paths(other) == ["robots.txt"]
+
+
+@pytest.mark.parametrize("name", ["robots.txt", "sitemap.xml"])
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [("Location", "/r\xf6bots.txt"), ("Location", "http://[::1"), ("Location", "http://h:99999/"),
+     ("Retry-After", f"Mon, 01 Jan {9**20} 00:00:00 GMT"), ("Retry-After", "\xb2")],
+)  # fmt: skip
+def test_a_site_that_answers_with_nonsense_ends_no_other(web, other, corpus, lake, name, header, value):
+    other.files[name] = b""
+    other.faults[name] = [Fault(status=301 if header == "Location" else 503, headers=((header, value),))] * 9
+    found = outcomes(crawl_corpus(corpus(sites=[other.url, web.url]), lake), web)
+    assert found["a"] == "captured"
+    followed = name == "robots.txt" and value.startswith("/")  # to an address without a file: everything is allowed
+    assert (found[other.url] == "captured") == (name == "sitemap.xml" or followed)
 
 
 def test_sitemaps_are_of_the_site_and_count_against_its_budget(web, other, corpus, lake):

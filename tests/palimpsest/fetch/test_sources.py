@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from palimpsest.config import ConfigError, Corpus, load_corpus
+from palimpsest.fetch.connection import origin
+from palimpsest.fetch.hub import tokens
 from palimpsest.fetch.stage import fetch_corpus
 from palimpsest.ingest.stage import extract_days
 from palimpsest.lake import REPOSITORY, Lake, LakeError, NotPublished
@@ -196,6 +198,23 @@ def test_a_file_that_is_not_the_one_of_the_commit_is_an_error(site, hub, corpus,
     )  # fmt: skip
     with pytest.raises(LakeError, match=r"extra.jsonl: its digest is .*, the hub has 0000"):
         fetch_corpus(corpus(kind="huggingface", huggingface={**wanted, "files": ["extra.jsonl"]}), lake)
+
+
+def test_a_list_of_files_that_never_ends_is_an_error(site, hub, corpus, lake, monkeypatch):
+    monkeypatch.setattr("palimpsest.fetch.hub.MOST_PAGES", 4)
+    tree = f"api/datasets/{REPO}/tree/{COMMIT}"
+    site.faults[tree] = site.faults[tree] * 9
+    wanted = {"repo": REPO, "revision": COMMIT, "files": ["data/*"]}
+    with pytest.raises(LakeError, match="list of the files of org/texts does not end after 4 pages; correct HF_END"):
+        fetch_corpus(corpus(kind="huggingface", huggingface=wanted), lake)
+    assert len(site.asked) == 4
+
+
+def test_a_token_is_for_one_scheme_host_and_port(monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "https://Hub.example")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    assert tokens().keys() == {origin("https://hub.example:443/api")}
+    assert not tokens().keys() & {origin("http://hub.example/"), origin("https://hub.example:8443/")}
 
 
 def test_a_pattern_without_a_file_says_what_there_is(hub, corpus, lake):

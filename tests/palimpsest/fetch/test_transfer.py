@@ -81,6 +81,14 @@ def test_a_server_that_always_drips_is_given_up(site, serve, client, how, target
         fetch_file(site.url + SMALL, target, client, how, check_warc)
 
 
+@pytest.mark.parametrize("header", [("Content-Range", f"bytes 0-9/{'9' * 5_000}"), ("Retry-After", "\xb2")])
+def test_a_number_that_is_none_is_weather(site, serve, client, how, target, header):
+    content = serve(SMALL)
+    site.faults[SMALL] = [Fault(status=206 if header[0] == "Content-Range" else 503, headers=(header,))] * 2
+    fetch_file(site.url + SMALL, target, client, how, check_warc)
+    assert target.read_bytes() == content
+
+
 @pytest.mark.parametrize("length", [5_000, 30_000])
 def test_a_wrong_length_is_no_end_of_the_file(site, serve, client, how, target, length):
     """Shorter than the file: the server's own numbers agree, so only the content tells. Longer: bytes are missing."""
@@ -122,6 +130,21 @@ def test_a_file_that_changes_on_the_way_is_begun_again(site, serve, client, how,
     assert target.read_bytes() == site.files[LARGE]
 
 
+@pytest.mark.parametrize("etag", ["\xa712", 'W/"1"'])
+def test_a_file_whose_version_cannot_be_asked_for_is_begun_again(site, serve, client, how, target, etag):
+    """Its ETag cannot be sent, or says nothing of bytes."""
+    content = serve(LARGE)
+    named = Fault(cut=300_000, plain=True, headers=(("ETag", etag),))
+    site.faults[LARGE] = [named, named]
+    fetch_file(site.url + LARGE, target, client, how, check_warc)
+    assert target.read_bytes() == content
+    assert site.ranges(LARGE) == ["", "", ""]
+    dated = Fault(cut=300_000, plain=True, headers=(("ETag", etag), ("Last-Modified", "Mon, 01 Jan 2024 00:00:00 GMT")))
+    site.faults[LARGE] = [dated]
+    fetch_file(site.url + LARGE, target.with_name("dated"), client, how, check_warc)
+    assert site.ranges(LARGE)[-1] == "bytes=300000-"
+
+
 def test_a_range_that_was_not_asked_for_is_not_taken(site, serve, client, how, target):
     content = serve(SMALL)
     site.faults[SMALL] = [Fault(cut=10_000), Fault(shift=3)]
@@ -144,6 +167,18 @@ def test_redirects_are_followed_but_not_for_ever(site, serve, client, how, targe
     site.faults["moved"] = [Fault(status=302, headers=(("Location", "/moved"),))] * 9
     with pytest.raises(LakeError, match="more than 5 redirects"):
         fetch_file(site.url + "moved", target.with_name("other"), client, how, check_warc)
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [("http://[::1", "leads to 'http://.*no address"), ("http://h:99999/", "no address that can be asked for: Port"),
+     ("ftp://h/x", "write it with http:// or https:// and a host"), ("http://a..b/", "no address that can be asked")],
+)  # fmt: skip
+def test_a_redirect_to_no_address_is_an_error(site, client, how, target, where, said):
+    site.files["moved"] = b""
+    site.faults["moved"] = [Fault(status=302, headers=(("Location", where),))]
+    with pytest.raises(LakeError, match=said):
+        fetch_file(site.url + "moved", target, client, how, check_warc)
 
 
 def test_a_byte_range_comes_whole_or_not_at_all(site, serve, client, how):
