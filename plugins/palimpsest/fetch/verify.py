@@ -10,13 +10,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fastwarc.warc import ArchiveIterator
 
 from palimpsest.fetch.part import Damaged
 from palimpsest.ingest.arc import is_arc
-from palimpsest.ingest.framing import CHUNK, codec, decompressed
+from palimpsest.ingest.blocks import CHUNK
+from palimpsest.ingest.framing import codec, decompressed
 from palimpsest.ingest.records import PAGE_KINDS, SourceFile
-from palimpsest.ingest.warc import TYPES, check_end, read_records, record_date
+from palimpsest.ingest.warc import TYPES, check_end, read_records, record_date, whole_records
 
 DIGEST = "WARC-Block-Digest"
 
@@ -24,8 +24,8 @@ DIGEST = "WARC-Block-Digest"
 def check_warc(path: Path) -> dict[str, Any]:
     """``records`` by kind and ``days``, pages by day ('' without a date), of a WARC or ARC file.
 
-    Raises `LakeError` for a file that is cut off, whose compression is damaged, or in which a record's block does not
-    have the SHA-1 that its header gives.
+    Raises `LakeError` for a file that is cut off or whose compression is damaged, for a record that takes in the next
+    one, and for one whose block does not have the SHA-1 that its header gives.
     """
     kinds: Counter[str] = Counter()
     days: Counter[str] = Counter()
@@ -44,7 +44,7 @@ def _kinds_and_dates(path: Path) -> Iterator[tuple[str, dt.datetime | None]]:
         head, last, records = stream.read(10), None, 0
         stream.seek(0)
         try:
-            for record in ArchiveIterator(stream, parse_http=False):
+            for record in whole_records(path, stream) if head else ():
                 last, records = record.stream_pos, records + 1
                 expected = record.headers.get(DIGEST) or ""
                 if expected.startswith("sha1:") and not record.verify_block_digest():

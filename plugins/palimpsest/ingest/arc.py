@@ -9,7 +9,8 @@ import datetime as dt
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from palimpsest.ingest.framing import DIGITS, Members
+from palimpsest.ingest.blocks import DIGITS
+from palimpsest.ingest.framing import Members
 from palimpsest.ingest.http import HEADERS, read_message
 from palimpsest.ingest.records import Record
 

@@ -6,16 +6,19 @@ fastwarc stops without a word at a cut-off gzip member, and reads a record whose
 from __future__ import annotations
 
 import io
+import re
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
 
+from palimpsest.ingest.blocks import CHUNK, LINE, Head, NotSound, check_block, pass_block, read_head
+
 CODECS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\x04\x22\x4d\x18": "lz4"}
-CHUNK = 1 << 20
-LINE = 1 << 16
-DIGITS = 18  # of a length; more is none, and Python refuses to read thousands
+PLAIN_RECORD = b"WARC/"
+HEADER = re.compile(rb"WARC/1\.[01]\r\n[A-Za-z-]+:")
 
 
 def codec(head: bytes) -> str | None:
@@ -27,12 +30,13 @@ def ends_whole(path: Path, last: int, records: int, start: int = 0) -> bool:
     """Whether the WARC file ends where a record does, and fastwarc gave as many ``records`` as it has from ``start``
     on; ``last``: the offset of its last one, as fastwarc gives it.
 
-    Of a file compressed as one stream fastwarc gives no offset that a reader can start at: all of it is read again.
+    Of a file compressed as one stream fastwarc gives no offset that a reader can start at: all of it is read again, and
+    `NotSound` raised for a block that is not what its record says of it.
     """
-    if last > start and _ends_behind(path, last, 1):
+    if last > start and _ends_behind(path, last, 1, pass_block):
         return True
     one_stream = last == start or codec(_head(path)) is not None
-    return records > 0 and one_stream and _ends_behind(path, start, records)
+    return records > 0 and one_stream and _ends_behind(path, start, records, check_block)
 
 
 def is_empty(path: Path) -> bool:
@@ -51,12 +55,46 @@ def decompressed(stream: BinaryIO, head: bytes) -> BinaryIO:
     return io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(stream, "r"), name)) if name else stream
 
 
+def mark_of(head: bytes) -> bytes:
+    """What a record, or the frame around it, begins with in a file that begins with ``head``."""
+    return next((magic for magic in CODECS if head.startswith(magic)), PLAIN_RECORD)
+
+
+def begins(stream: BinaryIO, offset: int, mark: bytes) -> bool:
+    """Whether a WARC record, or a frame that holds one, begins at this byte of an open file; moves in the file."""
+    stream.seek(offset)
+    head = stream.read(4096)
+    if mark == PLAIN_RECORD:
+        end, other = head.find(b"\r\n\r\n"), head.find(b"\r\n" + PLAIN_RECORD)
+        return HEADER.match(head) is not None and (other < 0 or 0 <= end < other)
+    try:
+        if CODECS[mark] == "gzip":  # no byte further than needed: damage behind it is another stretch
+            return zlib.decompressobj(wbits=31).decompress(head, len(PLAIN_RECORD)) == PLAIN_RECORD
+        with open(stream.name, "rb") as own:  # which pyarrow closes
+            own.seek(offset)
+            frame = pa.CompressedInputStream(pa.PythonFile(own, "r"), CODECS[mark])
+            return frame.read(len(PLAIN_RECORD)) == PLAIN_RECORD
+    except (OSError, zlib.error):
+        return False
+
+
+def passes(content: BinaryIO, go_past: Callable[[BinaryIO, Head], None]) -> bool:
+    """Go past one whole record; False at what is none, and at the end. Raises `OSError` for one that is not whole."""
+    head = read_head(content)
+    if head is None:
+        return False
+    go_past(content, head)
+    if content.read(4) != b"\r\n\r\n":
+        raise OSError("cut off after a block")
+    return True
+
+
 def _head(path: Path) -> bytes:
     with path.open("rb") as stream:
         return stream.read(4)
 
 
-def _ends_behind(path: Path, start: int, records: int) -> bool:
+def _ends_behind(path: Path, start: int, records: int, go_past: Callable[[BinaryIO, Head], None]) -> bool:
     """Whether so many records follow and then the end of the file; no further one is read."""
     with path.open("rb") as stream:
         stream.seek(start)
@@ -64,32 +102,11 @@ def _ends_behind(path: Path, start: int, records: int) -> bool:
         stream.seek(start)
         try:
             content = decompressed(stream, head)
-            return all(_passes(content) for _ in range(records)) and not content.read(1)
+            return all(passes(content, go_past) for _ in range(records)) and not content.read(1)
+        except NotSound:
+            raise
         except OSError:
             return False
-
-
-def _passes(content: BinaryIO) -> bool:
-    """Go past one whole record; False at what is none, and at the end."""
-    if not content.readline(LINE).startswith(b"WARC/"):
-        return False
-    length = None
-    while (line := content.readline(LINE)) not in (b"\r\n", b"\n"):
-        if not line:
-            raise OSError("cut off in a header")
-        if line.lower().startswith(b"content-length:"):
-            value = line.split(b":", 1)[1].strip()
-            length = int(value) if value.isdigit() and len(value) <= DIGITS else None
-    if length is None:
-        raise OSError("a record without its length")
-    while length:
-        part = content.read(min(length, CHUNK))
-        if not part:
-            raise OSError("cut off in a block")
-        length -= len(part)
-    if content.read(4) != b"\r\n\r\n":
-        raise OSError("cut off after a block")
-    return True
 
 
 class Members:

@@ -9,23 +9,17 @@ whatever happened to the file.
 
 from __future__ import annotations
 
-import re
 import sys
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-import pyarrow as pa
-
 from palimpsest.ingest.arc import is_arc
-from palimpsest.ingest.framing import CODECS
+from palimpsest.ingest.framing import begins, mark_of
 from palimpsest.ingest.records import Record, SourceFile
 from palimpsest.ingest.warc import read_records
 from palimpsest.lake import LakeError
 
-PLAIN_RECORD = b"WARC/"
-HEADER = re.compile(rb"WARC/1\.[01]\r\n[A-Za-z-]+:")
 SHOWN = 1 << 16  # bytes of a damaged stretch that its record carries
 FRUITLESS = 1_000
 """Beginnings of records in a row behind which none could be read: a file with more of them is made so, and what is left
@@ -88,26 +82,3 @@ def _next_record(path: Path, start: int) -> int | None:
 def _block(stream: BinaryIO, at: int) -> bytes:
     stream.seek(at)
     return stream.read(SHOWN)
-
-
-def mark_of(head: bytes) -> bytes:
-    """What a record, or the frame around it, begins with in a file that begins with ``head``."""
-    return next((magic for magic in CODECS if head.startswith(magic)), PLAIN_RECORD)
-
-
-def begins(stream: BinaryIO, offset: int, mark: bytes) -> bool:
-    """Whether a WARC record, or a frame that holds one, begins at this byte of an open file; moves in the file."""
-    stream.seek(offset)
-    head = stream.read(4096)
-    if mark == PLAIN_RECORD:
-        end, other = head.find(b"\r\n\r\n"), head.find(b"\r\n" + PLAIN_RECORD)
-        return HEADER.match(head) is not None and (other < 0 or 0 <= end < other)
-    try:
-        if CODECS[mark] == "gzip":  # no byte further than needed: damage behind it is another stretch
-            return zlib.decompressobj(wbits=31).decompress(head, len(PLAIN_RECORD)) == PLAIN_RECORD
-        with open(stream.name, "rb") as own:  # which pyarrow closes
-            own.seek(offset)
-            frame = pa.CompressedInputStream(pa.PythonFile(own, "r"), CODECS[mark])
-            return frame.read(len(PLAIN_RECORD)) == PLAIN_RECORD
-    except (OSError, zlib.error):
-        return False

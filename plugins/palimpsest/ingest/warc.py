@@ -13,9 +13,11 @@ from typing import BinaryIO
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
 from palimpsest.ingest.arc import is_arc, read_arc
+from palimpsest.ingest.blocks import NotSound
 from palimpsest.ingest.framing import codec, ends_whole, is_empty
 from palimpsest.ingest.http import HEADERS, read_at_most, read_message
 from palimpsest.ingest.records import Record, SourceFile
+from palimpsest.ingest.spans import Spans
 from palimpsest.lake import LakeError
 
 TYPES = {int(getattr(WarcRecordType, n)): n for n in (
@@ -42,7 +44,7 @@ def read_records(file: SourceFile, limit: int, start: int = 0) -> Iterator[Recor
                 "'filedesc://' (ARC), gzip, zstd or LZ4; convert it (warcio recompress) or remove it from source.files"
             )
         try:
-            for record in read_arc(stream, limit) if arc else _records(stream, limit):
+            for record in read_arc(stream, limit) if arc else _records(file.path, stream, limit):
                 last, records = record.offset, records + 1
                 yield record
         except OSError as error:
@@ -55,9 +57,24 @@ def read_records(file: SourceFile, limit: int, start: int = 0) -> Iterator[Recor
         check_end(file.name, file.path, last, records, start)
 
 
-def _records(stream: BinaryIO, limit: int) -> Iterator[Record]:
-    for found in ArchiveIterator(stream, parse_http=False):
+def _records(path: Path, stream: BinaryIO, limit: int) -> Iterator[Record]:
+    for found in whole_records(path, stream):
         yield _record(found, limit)
+
+
+def whole_records(path: Path, stream: BinaryIO) -> Iterator[WarcRecord]:
+    """What fastwarc finds in the file from where ``stream`` stands. Raises `OSError` behind a record that takes in the
+    next one.
+    """
+    last = None
+    with Spans(path) as spans:
+        for found in ArchiveIterator(stream, parse_http=False):
+            if last is not None:
+                spans.check(last, found.stream_pos)
+            last = found.stream_pos
+            yield found
+        if last is not None:
+            spans.check(last)
 
 
 def _record(found: WarcRecord, limit: int) -> Record:
@@ -95,7 +112,11 @@ def check_end(name: str, path: Path, last: int, records: int, start: int = 0) ->
     """Raise `LakeError` unless the file ends where its record at offset ``last``, of so many ``records`` from ``start``
     on, does.
     """
-    if not ends_whole(path, last, records, start):
+    try:
+        whole = ends_whole(path, last, records, start)
+    except NotSound as error:
+        raise LakeError(f"{name}: damaged: {error}; fetch the file again (nothing of it was published)") from None
+    if not whole:
         raise LakeError(
             f"{name}: truncated: the last record that can be read (at offset {last} of the file) does not end where "
             f"the file does (offset {path.stat().st_size}); fetch the file again (nothing of it was published)"

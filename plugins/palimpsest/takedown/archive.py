@@ -11,7 +11,7 @@ from fastwarc.warc import ArchiveIterator
 
 from palimpsest.durable import partial_beside
 from palimpsest.fetch.warcfile import record
-from palimpsest.ingest.salvage import begins, mark_of
+from palimpsest.ingest.framing import begins, mark_of
 from palimpsest.ingest.warc import record_url
 from palimpsest.lake import LakeError
 

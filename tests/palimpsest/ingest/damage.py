@@ -29,7 +29,8 @@ def damaged_files(response: Callable[..., bytes], record: Callable[..., bytes]) 
         for length in ("", "abc", "-5", "3", "1000000", "9" * 20):
             wrong = _with_length(response("https://a.example/wrong"), length)
             files[f"length-{length or 'none'}{suffix}"] = pack(wrong) + pack(good) + pack(good)
-    files |= _bad_members(good) | _other_formats(good) | _enemies(response, good)
+        files[f"takes-in{suffix}"] = b"".join(map(pack, taking_in(response)))
+    files |= _bad_members(good) | _other_formats(response, good) | _enemies(response, good)
     files["type-unknown.warc"] = record("nonsense", b"block", "https://a.example/") + good
     return files
 
@@ -49,6 +50,14 @@ def _cut(good: bytes, pack: Callable[[bytes], bytes], suffix: str) -> dict[str, 
 
 def _with_length(record: bytes, length: str) -> bytes:
     return re.sub(rb"(\r\n)Content-Length: \d+", rb"\1Content-Length: " + length.encode(), record, count=1)
+
+
+def taking_in(response: Callable[..., bytes], more: int = 0, **about: str) -> list[bytes]:
+    """Four records, /1 to /4. The Content-Length of the second spans the third, which fastwarc then does not see."""
+    records = [response(f"https://a.example/{number}", **about) for number in range(1, 5)]
+    own = int(re.search(rb"\r\nContent-Length: (\d+)", records[1])[1])
+    records[1] = _with_length(records[1], str(own + len(records[2]) + more))
+    return records
 
 
 def _bad_members(good: bytes) -> dict[str, bytes]:
@@ -74,7 +83,7 @@ def frame(content: bytes, suffix: str) -> bytes:
     return out.getvalue()
 
 
-def _other_formats(good: bytes) -> dict[str, bytes]:
+def _other_formats(response: Callable[..., bytes], good: bytes) -> dict[str, bytes]:
     files = {}
     for suffix in (".zst", ".lz4"):
         whole = frame(good, suffix)
@@ -82,6 +91,7 @@ def _other_formats(good: bytes) -> dict[str, bytes]:
         files[f"header.warc{suffix}"] = whole + whole[:4] + b"\xff" * 8 + whole[12:] + whole + whole
         files[f"cut.warc{suffix}"] = whole + whole[: len(whole) // 2]
         files[f"one-stream.warc{suffix}"] = frame(good * 3, suffix)[:-20]
+        files[f"takes-in.warc{suffix}"] = b"".join(frame(each, suffix) for each in taking_in(response))
         files[f"length.warc{suffix}"] = whole + frame(_with_length(good, "9" * 5_000), suffix) + whole
     head = b"filedesc://a.arc 0.0.0.0 20261001000000 text/plain 8\n1 0 Test\n\n"
     page = good[good.index(b"HTTP/1.1") : -4]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
+import mmap
 import random
 
+import pyarrow as pa
 import pytest
 from fastwarc.stream_io import Lz4Writer, ZstdWriter
 
 from palimpsest.config import resolve
+from palimpsest.ingest.frames import frame_end
 from palimpsest.ingest.sources import SourceFile
 from palimpsest.ingest.warc import read_records
 from palimpsest.lake import LakeError
@@ -107,7 +111,7 @@ def test_records_behind_an_empty_member_are_not_lost_in_silence(tmp_path, sample
         empty * 3 + packed(sample, "gzip"),
     ):
         path.write_bytes(content)
-        with pytest.raises(LakeError, match=r"gap\.warc\.gz: truncated"):
+        with pytest.raises(LakeError, match=r"gap\.warc\.gz: (truncated|damaged)"):
             read(path)
     path.write_bytes(packed(sample, "gzip") + empty)
     assert len(read(path)) == 4
@@ -148,3 +152,19 @@ def test_an_arc_file_with_a_bad_line_says_where(tmp_path):
     path.write_bytes(b"".join([*records[:2], b"http://a.example/ no length\n", *records[2:]]))
     with pytest.raises(LakeError, match=rf"bad\.arc: damaged .*no ARC record at offset {len(records[0] + records[1])}"):
         read(path)
+
+
+@pytest.mark.parametrize("form", ["gzip", "zstd", "lz4"])
+def test_where_a_frame_ends_is_seen_whatever_is_in_it(tmp_path, form):
+    path, chance = tmp_path / "frames", random.Random(2)
+    contents = [b"", b"x", b"x" * 3_000_000, chance.randbytes(3_000_000), b"word " * 9 + chance.randbytes(400_000)]
+    packs = [lambda content: packed([content], form)]
+    packs += [lambda content: pa.compress(content, form, asbytes=True)] if form == "zstd" else []
+    for content, pack in itertools.product(contents, packs):
+        frame = pack(content)
+        path.write_bytes(frame * 2)
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            assert [frame_end(mapped, at) for at in (0, len(frame))] == [len(frame), 2 * len(frame)]
+        path.write_bytes(frame[:-1])
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            assert frame_end(mapped, 0) is None

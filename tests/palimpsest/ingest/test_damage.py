@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import gzip
+import hashlib
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from palimpsest.config import Source
+from palimpsest.fetch.verify import check_warc
+from palimpsest.fetch.warcfile import record as with_digest
 from palimpsest.ingest.records import SourceFile
 from palimpsest.ingest.salvage import FRUITLESS, salvage_records
 from palimpsest.ingest.stage import extract_days
-from tests.palimpsest.ingest.damage import GOOD, damaged_files, frame
+from palimpsest.ingest.warc import read_records
+from palimpsest.lake import LakeError
+from tests.palimpsest.ingest.damage import GOOD, damaged_files, frame, taking_in
 
 LIMIT = 1_000_000
 
@@ -51,6 +57,66 @@ def test_what_lies_before_and_behind_the_damage_is_kept(tmp_path, response, reco
         kept = [r for r in found if r.kind == "response" and r.url == GOOD and not r.fault]
         assert [r.kind for r in found].count("damage") == 1, length
         assert len(kept) == 2, length
+
+
+PACKED = {
+    "plain": bytes,
+    "gzip": gzip.compress,
+    "zstd": lambda content: frame(content, ".zst"),
+    "lz4": lambda content: frame(content, ".lz4"),
+}
+
+
+@pytest.mark.parametrize("form", PACKED)
+@pytest.mark.parametrize("more", [0, 4])
+def test_a_record_whose_length_spans_the_next_one_takes_no_page_away(tmp_path, response, form, more):
+    path, pieces = tmp_path / "x.warc", [PACKED[form](each) for each in taking_in(response, more)]
+    found = salvaged(tmp_path, path.name, b"".join(pieces))
+    assert [(r.kind, r.url[-1]) for r in found] == [
+        ("response", "1"), ("damage", "2"), ("response", "3"), ("response", "4")
+    ]  # fmt: skip
+    assert found[1].payload == pieces[1]
+    for read in (lambda: list(read_records(SourceFile("x.warc", path), LIMIT)), lambda: check_warc(path)):
+        with pytest.raises(LakeError, match=rf"damaged after offset {len(pieces[0])}: "):
+            read()
+    path.write_bytes(b"".join(pieces[:3]))  # the record that is taken in is the file's last
+    assert [r.kind for r in salvaged(tmp_path, path.name, path.read_bytes())] == ["response", "damage", "response"]
+
+
+def test_in_one_stream_too_a_length_that_spans_the_next_record_is_an_error(tmp_path, response):
+    path = tmp_path / "x.warc.gz"
+    path.write_bytes(gzip.compress(b"".join(taking_in(response))))
+    with pytest.raises(LakeError, match="damaged: its Content-Length spans another whole record"):
+        list(read_records(SourceFile("x.warc.gz", path), LIMIT))
+
+
+@pytest.mark.parametrize("form", ["plain", "one stream"])
+@pytest.mark.parametrize("algorithm", ["sha1", "sha256", "md5"])
+@pytest.mark.parametrize("write", [lambda d: d.hex(), lambda d: base64.b32encode(d).decode()], ids=["hex", "base32"])
+def test_a_block_is_held_to_the_digest_that_its_record_gives(tmp_path, response, form, algorithm, write):
+    good = response(GOOD)
+    head, block = good[:-4].split(b"\r\n\r\n", 1)
+    said = f"\r\nWARC-Block-Digest: {algorithm}:{write(hashlib.new(algorithm, block).digest())}"
+    whole = head + said.encode() + b"\r\n\r\n" + block + b"\r\n\r\n"
+    pack = gzip.compress if form == "one stream" else bytes
+    assert [r.kind for r in salvaged(tmp_path, "x.warc", pack(whole * 3))] == ["response"] * 3
+    broken = salvaged(tmp_path, "x.warc", pack(whole + whole.replace(b"harbour", b"HARBOUR") + whole))
+    assert "has not the WARC-Block-Digest" in next(r.fault for r in broken if r.kind == "damage")
+    if form == "plain":
+        assert [r.kind for r in broken] == ["response", "damage", "response"]
+
+
+@pytest.mark.parametrize("form", PACKED)
+def test_a_page_that_holds_records_is_a_page(tmp_path, response, form):
+    """Of a digest, or of its own frame, it is known that nothing was taken in."""
+    pack, inner = PACKED[form], response(GOOD)
+    bodies = {"packed": pack(inner) * 2, "plain": b"<p>" + inner, "ends as a record": b"<p>" + inner[:-4]}
+    for body in bodies.values():
+        block = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n" + body
+        page = gzip.decompress(with_digest("response", "https://a.example/", dt.datetime(2026, 10, 1), block))
+        stored = gzip.compress(page, compresslevel=0) if form == "gzip" else pack(page)
+        found = salvaged(tmp_path, "x.warc", pack(inner) + stored + pack(inner))
+        assert [r.kind for r in found] == ["response"] * 3
 
 
 @pytest.mark.parametrize("suffix", [".zst", ".lz4"])
