@@ -7,7 +7,7 @@ import itertools
 import json
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -18,17 +18,32 @@ from palimpsest.lake import LakeError
 
 LINES = (".jsonl", ".ndjson", ".json")
 CODECS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
-BATCH = 1_000
+BATCH = 16  # rows of a Parquet file in memory: each may be as long as a page, which its metadata do not say
+BUFFER = 1 << 20  # bytes of a Parquet column in memory
 Row = dict[str, Any]
 
 
+class Overlong(NamedTuple):
+    """A line of JSON lines that is longer than what may be read of it."""
+
+    head: bytes
+    size: int
+    """Bytes of the whole line."""
+
+
 def read_table(
-    path: Path, columns: Collection[str], where: Mapping[str, object] | None = None, name: str = ""
-) -> Iterator[tuple[int, int, Row]]:
+    path: Path,
+    columns: Collection[str],
+    where: Mapping[str, object] | None = None,
+    name: str = "",
+    longest: int | None = None,
+) -> Iterator[tuple[int, int, Row | Overlong]]:
     """(number from 1, bytes of the file read so far, the row) for each row, in file order; memory for one batch.
 
-    Only ``columns`` and those of ``where`` are read, and only rows with the values of ``where`` are given. Raises
-    `LakeError` for a column the file does not have, a row that is no JSON object, and a file that is cut off.
+    Only ``columns`` and those of ``where`` are read, and only rows with the values of ``where`` are given. With
+    ``longest``, what a line of JSON has beyond so many bytes is not kept: the row is an `Overlong`, whatever ``where``
+    says. Raises `LakeError` for a column the file does not have, a row that is no JSON object, and a file that is cut
+    off.
     """
     name = name or str(path)
     where = dict(where or {})
@@ -37,14 +52,14 @@ def read_table(
     if path.suffix == ".parquet":
         rows = _parquet(path, wanted, name)
     elif kind.suffix in LINES:
-        rows = _lines(path, wanted, name)
+        rows = _lines(path, wanted, name, longest)
     else:
         raise LakeError(
             f"{name}: '{''.join(path.suffixes)}' is no table that can be read; write it as .parquet or .jsonl "
             f"({', '.join(CODECS)} may follow)"
         )
     for number, position, row in rows:
-        if all(row.get(key) == value for key, value in where.items()):
+        if isinstance(row, Overlong) or all(row.get(key) == value for key, value in where.items()):
             yield number, position, row
 
 
@@ -70,7 +85,8 @@ def pieces(row: Row, columns: Texts, name: str) -> Iterator[Row]:
 def fill(template: str, row: Row, number: int) -> str | None:
     """The template with the row's values, or None where one is missing.
 
-    A template that is one column alone gives it as it stands; in a longer one each value is quoted for a URL.
+    A template that is one column alone gives it as it stands; in a longer one each value is quoted for a URL. Raises
+    `UnicodeEncodeError` for one that holds half a surrogate pair, which JSON can write.
     """
     named = template_columns(template)
     values = {column: row.get(column) if column != ROW or ROW in row else number for column in named}
@@ -84,7 +100,7 @@ def fill(template: str, row: Row, number: int) -> str | None:
 def _parquet(path: Path, wanted: set[str], name: str) -> Iterator[tuple[int, int, Row]]:
     size, number = path.stat().st_size, 0
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, buffer_size=BUFFER) as file:
             _check_columns(set(file.schema_arrow.names), wanted, name)
             total = max(file.metadata.num_rows, 1)
             for batch in file.iter_batches(BATCH, columns=sorted(wanted & set(file.schema_arrow.names))):
@@ -95,15 +111,16 @@ def _parquet(path: Path, wanted: set[str], name: str) -> Iterator[tuple[int, int
         raise _damaged(name, number, error) from None
 
 
-def _lines(path: Path, wanted: set[str], name: str) -> Iterator[tuple[int, int, Row]]:
+def _lines(path: Path, wanted: set[str], name: str, longest: int | None) -> Iterator[tuple[int, int, Row | Overlong]]:
     number, keys, unseen = 0, set(), set(wanted)
     with path.open("rb") as raw:
         try:
-            stream = raw
-            if path.suffix in CODECS:
-                stream = io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(raw, "r"), CODECS[path.suffix]))
-            for line in stream:
+            stream = opened(raw, path)
+            while line := stream.readline(-1 if longest is None else longest + 1):
                 number += 1
+                if longest is not None and len(line) > longest:
+                    yield number, raw.tell(), Overlong(line, len(line) + _skip_line(stream, line))
+                    continue
                 if not line.strip():
                     continue
                 row = _object(line, name, number)
@@ -114,6 +131,21 @@ def _lines(path: Path, wanted: set[str], name: str) -> Iterator[tuple[int, int, 
         except (pa.ArrowException, OSError) as error:
             raise _damaged(name, number, error) from None
     _check_columns(keys if unseen else set(wanted), wanted, name)
+
+
+def opened(raw: BinaryIO, path: Path) -> BinaryIO:
+    """The content of an open file, compressed as its name says; `OSError` where it is damaged or cut off."""
+    if path.suffix not in CODECS:
+        return raw
+    return io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(raw, "r"), CODECS[path.suffix]))
+
+
+def _skip_line(stream: BinaryIO, line: bytes) -> int:
+    """Bytes of the rest of the line, of which ``line`` was read."""
+    size = 0
+    while not line.endswith(b"\n") and (line := stream.readline(BUFFER)):
+        size += len(line)
+    return size
 
 
 def _object(line: bytes, name: str, number: int) -> Row:

@@ -100,9 +100,9 @@ def test_real_text_recites_nothing(known, passages):
 
 def test_columns_are_named_and_a_wrong_one_is_told(tmp_path):
     file = tmp_path / "quiz.jsonl"
-    item = {"stem": "Which of the seven bridges over the old canal was the last to be built?",
+    item = {"stem": "Which of the seven bridges over\u2028the old canal was the last to be built?",
             "options": ["The iron bridge", "The brick bridge by the mill"], "key": "B", "id": "x1"}  # fmt: skip
-    file.write_text(json.dumps(item) + "\n")
+    file.write_text(json.dumps(item, ensure_ascii=False) + "\n")
     text = "Seven. Which of the seven bridges over the old canal was the last to be built? The brick one."
     known = index({"quiz": EvaluationSet(file=str(file), question="stem", choices="options", answer="key")})
     [row] = overlaps([("p1", "https://a.example/1", text), ("p2", "https://a.example/2", "Nothing of it.")], known)

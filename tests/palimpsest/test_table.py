@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import json
+import tracemalloc
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -94,3 +95,13 @@ def test_an_address_is_a_column_or_made_of_several():
     assert fill("https://{site}/{row}", row, 7) == "https://b.example/7"
     assert fill("https://{site}/{empty}", row, 7) is None
     assert fill("https://{site}/{absent}", row, 7) is None
+
+
+def test_a_parquet_file_is_read_a_few_rows_at_a_time(tmp_path):
+    """Its dictionary holds the text once; two hundred rows of it would take 200 MB."""
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"text": ["x" * 1_000_000] * 200}), path)
+    tracemalloc.start()
+    assert sum(len(row["text"]) for _, _, row in read_table(path, ["text"])) == 200_000_000
+    assert tracemalloc.get_traced_memory()[1] < 40_000_000
+    tracemalloc.stop()

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from palimpsest.fetch.part import Damaged
 from palimpsest.ingest.arc import is_arc
 from palimpsest.ingest.blocks import CHUNK
-from palimpsest.ingest.framing import codec, decompressed
 from palimpsest.ingest.records import PAGE_KINDS, SourceFile
 from palimpsest.ingest.warc import TYPES, check_end, read_records, record_date, whole_records
+from palimpsest.table import opened
 
 DIGEST = "WARC-Block-Digest"
 
@@ -66,13 +66,11 @@ def check_table(path: Path) -> dict[str, Any]:
             raise Damaged(f"no Parquet file: {error}") from None
         return {}
     with path.open("rb") as raw:
-        head = raw.read(4)
-        raw.seek(0)
         try:
-            content = decompressed(raw, head)
+            content = opened(raw, path)
             if not content.read(1):
                 raise Damaged("the file is empty")
-            while codec(head) and content.read(CHUNK):
+            while content is not raw and content.read(CHUNK):
                 pass
         except OSError as error:
             raise Damaged(f"the compressed stream is damaged or cut off: {error}") from None

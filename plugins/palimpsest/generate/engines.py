@@ -103,7 +103,10 @@ class Recorded:
             if g is None:
                 continue
             for piece in pieces(row, columns, str(self.file)):
-                url, text = fill(columns.url, piece, number), piece.get(columns.text)
+                try:
+                    url, text = fill(columns.url, piece, number), piece.get(columns.text)
+                except UnicodeEncodeError:  # no document has such an address
+                    continue
                 if url is None or not isinstance(text, str):
                     continue
                 if (url, "", g) in found:
@@ -113,12 +116,14 @@ class Recorded:
 
     def _listed(self) -> dict[tuple[str, str, int], str]:
         found = {}
-        for number, line in enumerate(self.file.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(self.file.read_bytes().split(b"\n"), 1):
+            if not line.strip():
+                continue
             try:
                 row = json.loads(line)
                 place = (row["url"], row["strategy"], row["g"])
                 text = row["text"]
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError) as error:
                 raise ConfigError(
                     f"{self.file}: line {number}: not a recording ({error!r}); a line is a JSON object with "
                     "url, strategy, g, text"

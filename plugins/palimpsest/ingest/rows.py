@@ -10,17 +10,26 @@ from palimpsest.config import Columns, Corpus
 from palimpsest.config.table import PIECE, template_columns
 from palimpsest.ingest.records import Record, SourceFile
 from palimpsest.lake import LakeError
-from palimpsest.table import fill, pieces, read_table
+from palimpsest.table import Overlong, fill, pieces, read_table
+
+ESCAPED = 3  # bytes of a line for one of its text, in a script that JSON writes as escapes
+BESIDE = 1 << 20  # bytes of a line beside the text
 
 
 def read_rows(file: SourceFile, corpus: Corpus) -> Iterator[Record]:
     """Every row that ``source.where`` selects, in file order. Raises `LakeError` naming file and row."""
     columns = corpus.source.columns or Columns()
-    named = [*template_columns(columns.url), columns.text, columns.title, columns.date]
+    named = [n for n in (*template_columns(columns.url), columns.text, columns.title, columns.date) if n]
     first_day = dt.datetime.combine(corpus.start, dt.time(tzinfo=dt.UTC))
     found = False
-    for number, position, row in read_table(file.path, [n for n in named if n], corpus.source.where, file.name):
+    longest = ESCAPED * corpus.limits.max_page_bytes + BESIDE
+    for number, position, row in read_table(file.path, named, corpus.source.where, file.name, longest):
         found = True
+        if isinstance(row, Overlong):
+            offset, date = (number - 1) * columns.pieces + 1, None if columns.date else first_day
+            said = f"row {number} is a line of {row.size} bytes; it is read up to {longest} (limits.max_page_bytes)"
+            yield Record("damage", offset, "", date, payload=row.head, fault=said, cause="too_large", position=position)
+            continue
         for piece in pieces(row, columns, file.name):
             record = _record(columns, piece, number, position, first_day)
             if columns.pieces > 1:  # each stands somewhere else, or one could not be told from the next
@@ -40,7 +49,7 @@ def _record(columns: Columns, row: dict[str, Any], number: int, position: int, f
     record = Record(
         "row",
         number,
-        fill(columns.url, row, number) or "",
+        "",
         _date(row.get(columns.date)) if columns.date else first_day,
         content_type="text/plain",
         charset="utf-8",
@@ -51,6 +60,12 @@ def _record(columns: Columns, row: dict[str, Any], number: int, position: int, f
         record.payload = text.encode(errors="replace")  # a lone surrogate of a JSON escape is no character
     elif text is not None:
         record.cause, record.fault = "bad_text", f"column '{columns.text}' holds {type(text).__name__}, not text"
+    try:
+        record.url = fill(columns.url, row, number) or ""
+        record.url.encode()
+    except UnicodeEncodeError as error:
+        record.url = error.object.encode(errors="backslashreplace").decode()
+        record.cause, record.fault = "bad_url", f"its address is of {error.object!r}, which holds half a character"
     return record
 
 

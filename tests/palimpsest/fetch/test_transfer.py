@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import time
 
@@ -199,7 +200,9 @@ def test_a_small_answer_that_comes_steadily_for_ever_is_given_up(site, serve, cl
         fetch_small(site.url + LARGE, client, how, longest_s=0)
 
 
-def test_a_table_is_checked_too(site, client, how, target):
-    site.files["rows.jsonl.gz"] = gzip.compress(b'{"url": "https://a.example/"}\n' * 99)[:-3]
+@pytest.mark.parametrize(("ending", "pack"), [("gz", gzip.compress), ("bz2", bz2.compress)])
+def test_a_table_is_checked_too(site, client, how, target, ending, pack):
+    name = f"rows.jsonl.{ending}"
+    site.files[name] = pack(b'{"url": "https://a.example/"}\n' * 99)[:-3]
     with pytest.raises(LakeError, match="damaged or cut off"):
-        fetch_file(site.url + "rows.jsonl.gz", target.with_name("rows.jsonl.gz"), client, how, check_table)
+        fetch_file(site.url + name, target.with_name(name), client, how, check_table)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -47,6 +49,20 @@ def test_a_text_the_table_lacks_fails_by_name(table):
     recorded = engine(table, ["literal", "old"])
     assert replayed(recorded, 2) == ["literal 2", None]
     assert replayed(recorded, 9) == [None, None]
+
+
+def test_a_row_whose_address_no_document_has_is_no_recording(tmp_path):
+    rows = [{"split": "train", "doc": doc, "version": "old", "text": doc[:6]} for doc in ("\ud800", "book 1")]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert replayed(engine(path, ["old", "plain"]), 1) == ["book 1", None]
+
+
+def test_a_recorded_text_may_hold_any_character(tmp_path):
+    path = tmp_path / "told.jsonl"
+    row = {"url": "https://train.example/book%201", "strategy": "rephrase", "g": 0, "text": "told\u2028and\x85told"}
+    path.write_text(json.dumps(row, ensure_ascii=False) + "\n\n")
+    assert replayed(Recorded(Engine(kind="recorded", file=str(path))), 1) == ["told\u2028and\x85told", None]
 
 
 def test_another_order_or_column_is_another_model_so_nothing_is_taken_for_it(table):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 import json
 import re
 import sysconfig
+import tracemalloc
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from expectations.gate import gate_documents
-from palimpsest.config import Columns, Corpus, DocumentRules, Source
+from palimpsest.config import Columns, Corpus, DocumentRules, Limits, Source
 from palimpsest.documents import build_documents
 from palimpsest.ingest.sources import cpython_table
 from palimpsest.ingest.stage import extract_days
@@ -99,6 +101,37 @@ def test_rows_go_to_their_days_and_every_row_is_kept_or_quarantined(lake, make_t
     kept = rows(days[2], "pages")
     assert [page["url"] for page in kept] == ["https://a.example/1", "https://a.example/6"]
     assert days[2].extra["records"] == {"row": 8}
+
+
+@pytest.mark.parametrize("address", ["https://h.example/\ud800", "\ud800"])
+@pytest.mark.parametrize("template", ["{url}", "https://h.example/{url}"])
+def test_half_a_character_in_an_address_costs_that_row_alone(lake, make_table_corpus, write_lines, address, template):
+    file = write_lines(
+        {"url": "https://a.example/1", "text": PROSE.format(n=1)}, {"url": address, "text": PROSE.format(n=2)}
+    )
+    (published,) = extract_days(make_table_corpus(file, columns=Columns(url=template)), [DAY], lake)
+    assert published.manifest["rows"] == {"input": 2, "kept": 1, "dropped": {}, "quarantined": {"bad_url": 1}}
+    (row,) = rows(published, "quarantine")
+    assert row["payload"] == PROSE.format(n=2).encode()
+    assert row["url"] == address.replace("\ud800", "\\ud800")
+    assert "\\ud800" in row["detail"]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz"])
+def test_a_line_without_end_costs_that_row_alone_and_no_memory(lake, tmp_path, make_table_corpus, ending):
+    good = [json.dumps({"url": f"https://a.example/{n}", "text": PROSE.format(n=n)}).encode() + b"\n" for n in (1, 3)]
+    endless = b'{"url": "https://a.example/2", "text": "' + b"word " * 4_000_000 + b'"}\n'
+    file = tmp_path / f"rows.{ending}"
+    file.write_bytes((gzip.compress if ending.endswith("gz") else bytes)(good[0] + endless + good[1]))
+    corpus = make_table_corpus(file).model_copy(update={"limits": Limits(max_page_bytes=100_000)})
+    tracemalloc.start()
+    (published,) = extract_days(corpus, [DAY], lake)
+    assert tracemalloc.get_traced_memory()[1] < 15_000_000
+    tracemalloc.stop()
+    assert [page["url"][-1] for page in rows(published, "pages")] == ["1", "3"]
+    (row,) = rows(published, "quarantine")
+    assert (row["cause"], row["warc_offset"], row["payload"]) == ("too_large", 2, endless[:65_536])
+    assert f"row 2 is a line of {len(endless)} bytes" in row["detail"]
 
 
 @pytest.mark.parametrize("kind", ["timestamp", "date"])

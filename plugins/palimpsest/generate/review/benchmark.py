@@ -104,7 +104,7 @@ class Benchmarks:
         content = file.read_bytes()
         self.digests[chosen] = hashlib.sha256(content).hexdigest()
         try:
-            lines = content.decode("utf-8").splitlines()
+            lines = content.decode("utf-8").split("\n")  # a text may hold what else Python takes for a line's end
         except UnicodeDecodeError as error:
             raise ConfigError(f"{file}: not UTF-8 ({error}); a benchmark is a file of JSON lines") from None
         for number, line in enumerate(lines, 1):
