@@ -110,7 +110,7 @@ def texts(file: Path, out: Path) -> int:
 
 
 def _text(payload: bytes, charset: str, max_depth: int) -> str:
-    check_depth(payload, max_depth)
+    check_depth(payload, max_depth, charset)
     return extract.extract(payload, charset, "fast").text
 
 

@@ -11,7 +11,9 @@ import pyarrow.parquet as pq
 
 from palimpsest.ingest.pages import QUARANTINE
 
-ROW_GROUP = {"pages": 1_000, "quarantine": 100}  # rows in memory per day and table; quarantine holds payloads
+# What is in memory per day and table: rows (quarantine holds payloads), and characters and bytes of what they hold.
+ROW_GROUP = {"pages": 1_000, "quarantine": 100}
+GROUP_SIZE = 32 << 20
 
 
 class Day:
@@ -26,6 +28,7 @@ class Day:
         folder.mkdir()
         self._tables = {"pages": pages, "quarantine": QUARANTINE}
         self._rows: dict[str, list[dict[str, Any]]] = {name: [] for name in self._tables}
+        self._sizes = dict.fromkeys(self._tables, 0)
         self._writers: dict[str, pq.ParquetWriter] = {}
 
     def keep(self, row: dict[str, Any]) -> None:
@@ -44,7 +47,8 @@ class Day:
 
     def _add(self, table: str, row: dict[str, Any]) -> None:
         self._rows[table].append(row)
-        if len(self._rows[table]) == ROW_GROUP[table]:
+        self._sizes[table] += sum(len(value) for value in row.values() if isinstance(value, str | bytes | list))
+        if len(self._rows[table]) == ROW_GROUP[table] or self._sizes[table] >= GROUP_SIZE:
             self._flush(table)
 
     def _flush(self, table: str) -> None:
@@ -53,4 +57,4 @@ class Day:
             self._writers[table] = pq.ParquetWriter(self.folder / f"{table}.parquet", schema, compression="zstd")
         if self._rows[table]:
             self._writers[table].write_table(pa.Table.from_pylist(self._rows[table], schema=schema))
-            self._rows[table] = []
+            self._rows[table], self._sizes[table] = [], 0

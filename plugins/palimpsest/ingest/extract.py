@@ -68,6 +68,13 @@ def is_binary(payload: bytes) -> bool:
     return kind != "application/octet-stream" or b"\0" in payload[:4096]
 
 
+def with_ascii_tags(payload: bytes, declared_charset: str) -> bytes:
+    """The page, in UTF-8 if it was in UTF-16: the tags of all other charsets are written as those of ASCII."""
+    if b"\0" not in payload[: charset.HEAD] and not payload.startswith(charset.UTF16_BOMS):
+        return payload
+    return charset.read(payload, declared_charset)[0].encode(errors="replace")
+
+
 def depth_at_most(payload: bytes, limit: int) -> int:
     """Nesting of the page, estimated from its tags without parsing (a deep tree costs quadratic time to read out); 0
     where too few elements are opened to nest deeper than ``limit``.
@@ -93,8 +100,8 @@ def extract(payload: bytes, declared_charset: str, profile: profiles.Profile = "
 
 
 def plain(payload: bytes, declared_charset: str, title: str) -> Extracted:
-    """A text that was extracted elsewhere, repaired like one of ours."""
-    text, mojibake = repair(payload.decode(declared_charset))
+    """A text that was extracted elsewhere, repaired like one of ours; bytes that are none of it become U+FFFD."""
+    text, mojibake = repair(payload.decode(declared_charset, errors="replace"))
     return Extracted(text, repair(title)[0], declared_charset, "source", mojibake)
 
 

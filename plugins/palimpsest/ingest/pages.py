@@ -113,7 +113,7 @@ def examine(
     Raises `Poisoned` for a page that is nested too deep.
     """
     if title is None:
-        check_depth(payload, max_depth)
+        check_depth(payload, max_depth, charset)
         found = extract.extract(payload, charset, profile)
     else:
         found = extract.plain(payload, charset, title)
@@ -225,8 +225,8 @@ def check(record: Record, limits: Limits) -> None:
         raise Quarantined("not_html", "no Content-Type and no markup")
 
 
-def check_depth(payload: bytes, limit: int) -> None:
+def check_depth(payload: bytes, limit: int, declared_charset: str) -> None:
     """Raise `Poisoned` for a page that would take too long to read out; for the worker, since it looks at every tag."""
-    depth = extract.depth_at_most(payload, limit)
+    depth = extract.depth_at_most(extract.with_ascii_tags(payload, declared_charset), limit)
     if depth > limit:
         raise Poisoned("too_deep", f"nested {depth} deep, more than {limit} (limits.max_depth)")

