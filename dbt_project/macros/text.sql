@@ -9,6 +9,15 @@
   len(regexp_extract_all({{ text }}, '\S+'))
 {%- endmacro -%}
 
+{#- Bytes of a text in UTF-8. -#}
+{%- macro count_bytes(text) -%}
+  {{ return(adapter.dispatch('count_bytes')(text)) }}
+{%- endmacro -%}
+
+{%- macro duckdb__count_bytes(text) -%}
+  strlen({{ text }})
+{%- endmacro -%}
+
 {#- List of the lines of a text. -#}
 {%- macro lines_of(text) -%}
   {{ return(adapter.dispatch('lines_of')(text)) }}

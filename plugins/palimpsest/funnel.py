@@ -20,6 +20,8 @@ class Funnel:
     documents: int = 0
     words: int = 0
     """Of the documents."""
+    tokens: int = 0
+    """The same, estimated by their bytes."""
     lost_words: int = 0
     """Of the dropped pages."""
     dropped: Counter[str] = field(default_factory=Counter)
@@ -32,6 +34,7 @@ class Funnel:
     def add(self, other: Funnel) -> None:
         self.documents += other.documents
         self.words += other.words
+        self.tokens += other.tokens
         self.lost_words += other.lost_words
         self.dropped += other.dropped
         self.quarantined += other.quarantined
@@ -39,18 +42,22 @@ class Funnel:
     def __str__(self) -> str:
         lost = f"{self.quarantined.total():,} quarantined{_each(self.quarantined)}, "
         lost += f"{self.dropped.total():,} dropped{_each(self.dropped)}"
-        return f"{self.records:,} records: {lost}, {self.documents:,} documents of {self.words:,} words"
+        kept = f"{self.documents:,} documents of {self.words:,} words (about {self.tokens:,} tokens)"
+        return f"{self.records:,} records: {lost}, {kept}"
 
 
 def funnels(documents: Published) -> dict[dt.date, Funnel]:
-    """By day, in order; nothing for documents that were made before there was such a table."""
+    """By day, in order; nothing for documents that were made before there was such a table (of all its columns)."""
     if FILE not in {file["name"] for file in documents.manifest["files"]}:
+        return {}
+    if "tokens" not in pq.read_schema(documents.file(FILE)).names:
         return {}
     found: dict[dt.date, Funnel] = {}
     for row in pq.read_table(documents.file(FILE)).to_pylist():
         day = found.setdefault(row["day"], Funnel())
         if row["outcome"] == "document":
             day.documents, day.words = day.documents + row["pages"], day.words + row["words"]
+            day.tokens += row["tokens"]
         elif row["outcome"] == "dropped":
             day.dropped[row["reason"]] += row["pages"]
             day.lost_words += row["words"]

@@ -164,7 +164,7 @@ def test_pairs_of_standing_texts_are_taken_from_the_latest_documents_of_this_cod
     figures = {tuple(row.values()) for row in pq.read_table(found.file(comparisons.FILE)).to_pylist()}
     known = {(low, high) for low, high, jaccard in figures if jaccard == 0.0}
     assert known == {tuple(row.values())[:2] for row in table.to_pylist()} & texts_compared(found)
-    assert len(known) > 10 and any(jaccard > 0.75 for *_, jaccard in figures)
+    assert len(known) > 5 and any(jaccard > 0.75 for *_, jaccard in figures)
 
     with monkeypatch.context() as patch:
         patch.setattr(documents, "CODE", (*documents.CODE, "plugins/palimpsest/words.py"))

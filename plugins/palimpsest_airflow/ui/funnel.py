@@ -9,7 +9,7 @@ from palimpsest.funnel import Funnel, funnels, together
 from palimpsest.lake import Lake, NotPublished
 from palimpsest_airflow.ui.html import document, figures, number, percent
 
-HEADER = ("day", "records", "quarantined", "dropped", "documents", "words", "of the words of pages")
+HEADER = ("day", "records", "quarantined", "dropped", "documents", "words", "tokens, about", "of the words of pages")
 
 
 def funnel_page(lake: Lake, corpus: str) -> str:
@@ -36,7 +36,7 @@ def funnel_page(lake: Lake, corpus: str) -> str:
 
 
 def _row(name: str, of: Funnel) -> tuple[str, ...]:
-    counts = (of.records, of.quarantined.total(), of.dropped.total(), of.documents, of.words)
+    counts = (of.records, of.quarantined.total(), of.dropped.total(), of.documents, of.words, of.tokens)
     pages = of.words + of.lost_words
     return name, *map(number, counts), percent(of.words / pages if pages else None)
 

@@ -15,7 +15,8 @@ outcomes as (
         coalesce(decided.reason, '') as reason,
         coalesce(decided.rule, '') as rule,
         pages.words,
-        length(pages.text) as characters
+        length(pages.text) as characters,
+        {{ count_bytes('pages.text') }} as bytes
     from pages
     inner join decided on pages.page_id = decided.page_id
     union all
@@ -25,7 +26,8 @@ outcomes as (
         cause as reason,
         '' as rule,
         null as words,
-        null as characters
+        null as characters,
+        null as bytes
     from {{ ref('stg_lake__quarantine') }}
 ),
 
@@ -37,7 +39,8 @@ final as (
         rule,
         count(*) as pages,
         cast(sum(words) as bigint) as words,
-        cast(sum(characters) as bigint) as characters
+        cast(sum(characters) as bigint) as characters,
+        cast(round(sum(bytes) / 4) as bigint) as tokens
     from outcomes
     group by day, outcome, reason, rule
     order by day, outcome, reason, rule
