@@ -6,6 +6,7 @@ stream counts what it brings over a window of waiting.
 
 from __future__ import annotations
 
+import math
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -27,18 +28,24 @@ MOVED = (301, 302, 303, 307, 308)
 SAFE = "/:?#[]@!$&'()*+,;=%~-._"
 """What an address may hold beside letters and digits (RFC 3986, section 2); everything else is percent-encoded."""
 Headers = Mapping[str, str]
+Choose = Callable[[str, int], list[str]]
 
 
 class Paced(httpcore.NetworkStream):
-    """A stream that brings 1 KiB/s over every ``window_s`` seconds of waiting, or raises `httpcore.ReadTimeout`."""
+    """A stream that brings 1 KiB/s over every ``window_s`` seconds of waiting, and what was asked for within
+    ``longest_s``, or raises `httpcore.ReadTimeout`.
+    """
 
-    def __init__(self, stream: httpcore.NetworkStream, window_s: float) -> None:
-        self._stream, self._window_s = stream, window_s
-        self._waited, self._brought = 0.0, 0
+    def __init__(self, stream: httpcore.NetworkStream, window_s: float, longest_s: float) -> None:
+        self._stream, self._window_s, self._longest_s = stream, window_s, longest_s
+        self._waited, self._brought, self._until = 0.0, 0, math.inf
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         started = time.monotonic()
-        data = self._stream.read(max_bytes, max(self._window_s - self._waited, 0.001))
+        if started > self._until:
+            raise httpcore.ReadTimeout(f"not whole after {self._longest_s:g} s")
+        patience = min(self._window_s - self._waited, self._until - started)
+        data = self._stream.read(max_bytes, max(patience, 0.001))
         self._waited += time.monotonic() - started
         self._brought += len(data)
         if self._waited >= self._window_s:
@@ -48,30 +55,40 @@ class Paced(httpcore.NetworkStream):
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._waited, self._brought = 0.0, 0
+        self._waited, self._brought, self._until = 0.0, 0, time.monotonic() + self._longest_s
         self._stream.write(buffer, self._window_s)
 
     def close(self) -> None:
         self._stream.close()
 
     def start_tls(self, ssl_context, server_hostname=None, timeout=None) -> Paced:
-        return Paced(self._stream.start_tls(ssl_context, server_hostname, self._window_s), self._window_s)
+        stream = self._stream.start_tls(ssl_context, server_hostname, self._window_s)
+        return Paced(stream, self._window_s, self._longest_s)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
 
 
 class Backend(httpcore.NetworkBackend):
-    """Connections of paced streams; ``choose(host, port)`` gives the address to connect to, or raises."""
+    """Connections of paced streams; ``choose(host, port)`` gives the addresses to connect to, or raises."""
 
-    def __init__(self, window_s: float, choose: Callable[[str, int], str] | None) -> None:
-        self._plain, self._window_s, self._choose = httpcore.SyncBackend(), window_s, choose
+    def __init__(self, window_s: float, longest_s: float, choose: Choose | None) -> None:
+        self._plain, self._choose = httpcore.SyncBackend(), choose
+        self._bounds = window_s, longest_s
 
     def connect_tcp(self, host, port, timeout=None, local_address=None, socket_options=None) -> Paced:
-        if self._choose:
-            host = self._choose(host, port)
-        stream = self._plain.connect_tcp(host, port, CONNECT_S, local_address, socket_options)
-        return Paced(stream, self._window_s)
+        """The first address that answers; all of them together have `CONNECT_S`."""
+        left = self._choose(host, port) if self._choose else [host]
+        until = time.monotonic() + CONNECT_S
+        while True:
+            address, *left = left
+            patience = max((until - time.monotonic()) / (1 + len(left)), 0.001)
+            try:
+                stream = self._plain.connect_tcp(address, port, patience, local_address, socket_options)
+                return Paced(stream, *self._bounds)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                if not left:
+                    raise
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -80,8 +97,9 @@ class Backend(httpcore.NetworkBackend):
 class Client:
     """Connections to any number of hosts, for any number of threads.
 
-    With ``choose`` the address connected to is the one it gave, whatever the name resolves to a moment later, and the
-    proxies of the environment are not used: they would resolve names themselves. ``tokens``: Authorization headers by
+    With ``choose`` the address connected to is one that it gave, whatever the name resolves to a moment later, and the
+    proxies of the environment are not used: they would resolve names themselves. No answer takes more than
+    ``longest_s``, however steadily it comes. ``tokens``: Authorization headers by
     `origin`; where a server redirects to gets its own or none.
     """
 
@@ -89,9 +107,10 @@ class Client:
         self,
         connections: int,
         stall_s: float,
-        choose: Callable[[str, int], str] | None = None,
+        choose: Choose | None = None,
         tokens: Mapping[str, str] | None = None,
         agent: str = AGENT,
+        longest_s: float = math.inf,
     ) -> None:
         self._tokens, self._agent = tokens or {}, agent
         options = {
@@ -99,7 +118,7 @@ class Client:
             "max_connections": None,
             "max_keepalive_connections": connections,
             "keepalive_expiry": 30.0,
-            "network_backend": Backend(stall_s, choose),
+            "network_backend": Backend(stall_s, longest_s, choose),
         }
         self._direct = httpcore.ConnectionPool(**options)
         proxies = {} if choose else urllib.request.getproxies()

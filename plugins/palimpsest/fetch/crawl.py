@@ -7,6 +7,7 @@ whenever the answers are.
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import time
 from collections import Counter
 
@@ -18,17 +19,19 @@ from palimpsest.fetch.addresses import PrivateAddress
 from palimpsest.fetch.connection import MOVED, Client, header, headers_of, location
 from palimpsest.fetch.opening import Opening
 from palimpsest.fetch.part import Busy
-from palimpsest.fetch.site import PAGE_S, Site, token_of
+from palimpsest.fetch.site import MOST_SILENT, PAGE_S, PATIENCE_PAGE_S, PATIENCE_S, Site, token_of
 from palimpsest.fetch.transfer import LONGEST_ASKED_S
 from palimpsest.fetch.visits import KEPT, Journal, Link, Visit
 from palimpsest.fetch.warcfile import PROFILE, message, record, sha1
 from palimpsest.ingest.http import read_message
 from palimpsest.ingest.records import Record
 from palimpsest.ingest.worker import Poisoned, Worker
+from palimpsest.lake import LakeError
 
 HTML = ("text/html", "application/xhtml+xml", "")
 UNWANTED = {"noindex", "noarchive", "none", "noai"}  # what a page says of itself that keeps it out of an archive
 MOST_REDIRECTS = 5
+log = logging.getLogger(__name__)
 
 
 class Crawler:
@@ -48,7 +51,9 @@ class Crawler:
         self.opening = Opening(corpus, client, journal, self.seen, self._add, sitemaps)
 
     def run(self) -> None:
-        """Every address that can be reached ends as a visit of the journal."""
+        """Every address that can be reached ends as a visit of the journal. Raises `LakeError` if all sites are at
+        private addresses.
+        """
         if self.journal.is_new:
             about = f"software: palimpsest\r\nhttp-header-user-agent: {self.wanted.agent}\r\nrobots: RFC 9309\r\n"
             self.journal.write(record("warcinfo", "", _now(), about.encode(), "application/warc-fields"))
@@ -61,16 +66,21 @@ class Crawler:
                 site.sitemaps_done += visit.outcome in ("sitemap", "bad_sitemap")
         for site in self.sites.values():
             self._open(site)
+        refused = [site.refused for site in self.sites.values() if site.refused]
+        if [outcome for outcome, _ in refused] == ["private_address"] * len(self.sites):
+            raise LakeError(f"{self.corpus.path}: source.crawl.sites: {refused[0][1]}")
         for site in self.sites.values():  # once every site has named its own: none can take another's for a page
             self.opening.sitemaps(site)
         self._add(self.journal.found)
         while waiting := [site for site in self.sites.values() if site.queue]:
             site = min(waiting, key=lambda one: one.next_at)
-            if site.robots is None or site.pages >= self.wanted.max_pages or site.bytes >= self.wanted.max_bytes:
-                self._close(site)
+            if ended := self._ended(site):
+                self._close(site, *ended)
                 continue
             time.sleep(max(0.0, site.next_at - time.monotonic()))
+            started = time.monotonic()
             self._visit(site, *site.queue.popleft())
+            site.held_s += time.monotonic() - started
         self.opening.leave()
 
     def _open(self, site: Site) -> None:
@@ -97,12 +107,23 @@ class Crawler:
             added.append((url, depth, hops))
         return added
 
-    def _close(self, site: Site) -> None:
-        """What is left of a site when its budget is spent, or where it never said what may be asked."""
-        why = "over_budget" if site.robots else "robots_unavailable"
+    def _ended(self, site: Site) -> tuple[str, str] | None:
+        """Outcome and detail of what is left of the site, if nothing more of it is asked for."""
+        if site.refused:
+            return site.refused
+        if site.pages >= self.wanted.max_pages or site.bytes >= self.wanted.max_bytes:
+            return "over_budget", ""
+        if site.silent >= MOST_SILENT:
+            return "no_answer", f"not asked for any more: {site.silent} tries of the site in a row had no answer"
+        if site.held_s > PATIENCE_S + PATIENCE_PAGE_S * site.pages:
+            return "over_budget", f"not asked for: {site.pages} pages of the site took {site.held_s:.0f} s"
+        return None
+
+    def _close(self, site: Site, outcome: str, detail: str) -> None:
+        log.info("%s: %d addresses are left: %s %s", site.base, len(site.queue), outcome, detail)
         while site.queue:
             url, depth, _ = site.queue.popleft()
-            self.journal.add(Visit(url, depth, why))
+            self.journal.add(Visit(url, depth, outcome, detail[:500]))
 
     def _visit(self, site: Site, url: str, depth: int, hops: int) -> None:
         if not site.robots.can_fetch(url, self.token):
@@ -113,13 +134,16 @@ class Crawler:
         try:
             with self.client.once(url, {**http.PLAIN, **self._conditions(url)}) as response:
                 self._take(site, visit, hops, response)
+            site.silent = 0
         except PrivateAddress as error:
             visit.outcome, visit.detail = "private_address", str(error)
             self.journal.add(visit)
         except (ConnectionError, TimeoutError) as error:
             asked = error.after_s if isinstance(error, Busy) else None
             self.tries[url] += 1
-            pause = max(pause, min(asked or self.how.backoff_s * 2 ** self.tries[url], LONGEST_ASKED_S))
+            site.silent += 1
+            failures = max(self.tries[url], site.silent)
+            pause = max(pause, min(asked or self.how.backoff_s * 2**failures, LONGEST_ASKED_S))
             if self.tries[url] < self.how.attempts:
                 site.pages -= 1
                 site.queue.append((url, depth, hops))
@@ -197,17 +221,18 @@ class Crawler:
         """The body; None, and the visit's end, for more than a page may have."""
         limit, started = self.corpus.limits.max_page_bytes, time.monotonic()
         parts = []
-        for part in response.iter_stream():
-            parts.append(part)
-            visit.bytes += len(part)
-            if visit.bytes > limit or time.monotonic() - started > PAGE_S:
-                site.bytes += visit.bytes
-                visit.outcome, visit.detail = "too_large", f"more than {limit} bytes (limits.max_page_bytes)"
-                if visit.bytes <= limit:
-                    visit.outcome, visit.detail = "no_answer", f"not whole after {PAGE_S:g} s"
-                self.journal.add(visit)
-                return None
-        site.bytes += visit.bytes
+        try:
+            for part in response.iter_stream():
+                parts.append(part)
+                visit.bytes += len(part)
+                if visit.bytes > limit or time.monotonic() - started > PAGE_S:
+                    visit.outcome, visit.detail = "too_large", f"more than {limit} bytes (limits.max_page_bytes)"
+                    if visit.bytes <= limit:
+                        visit.outcome, visit.detail = "no_answer", f"not whole after {PAGE_S:g} s"
+                    self.journal.add(visit)
+                    return None
+        finally:
+            site.bytes += visit.bytes  # also of a transfer that broke off
         return b"".join(parts)
 
     def _look(self, visit: Visit, block: bytes) -> tuple[dict, list[Link]]:

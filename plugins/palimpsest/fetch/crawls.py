@@ -13,6 +13,7 @@ from palimpsest.durable import lock
 from palimpsest.fetch.addresses import chooser
 from palimpsest.fetch.connection import Client
 from palimpsest.fetch.links import read_page, read_sitemap
+from palimpsest.fetch.site import FILE_S
 from palimpsest.fetch.verify import check_warc
 from palimpsest.fetch.visits import KEPT, Journal, known_pages, rows_of, write_tables
 from palimpsest.ingest.records import SourceFile
@@ -44,7 +45,7 @@ def crawl_corpus(corpus: Corpus, lake: Lake) -> Published:
         how, bounds = corpus.source.transfer, (corpus.limits.page_timeout_s, corpus.limits.page_memory_mb)
         try:
             with (
-                Client(8, how.stall_s, chooser(wanted.private_networks), agent=wanted.agent) as client,
+                Client(8, how.stall_s, chooser(wanted.private_networks), None, wanted.agent, FILE_S) as client,
                 Worker(read_page, *bounds) as pages,
                 Worker(read_sitemap, *bounds) as sitemaps,
             ):

@@ -14,7 +14,7 @@ from palimpsest.fetch import links
 from palimpsest.fetch.addresses import PrivateAddress
 from palimpsest.fetch.connection import Client
 from palimpsest.fetch.part import Refused
-from palimpsest.fetch.site import PAGE_S, Site, token_of
+from palimpsest.fetch.site import FILE_S, Site, token_of
 from palimpsest.fetch.transfer import LONGEST_PAUSE_S, fetch_small
 from palimpsest.fetch.visits import Journal, Link, Visit
 from palimpsest.ingest.worker import Poisoned, Worker
@@ -49,31 +49,29 @@ class Opening:
         self.foreign: dict[str, None] = {}
 
     def robots(self, site: Site) -> bytes | None:
-        """Ask what the site allows: ``site.robots``, its pace, the sitemaps that it names. The file, if there is one.
-
-        Raises `LakeError` for a site at a private address.
+        """Ask what the site allows: ``site.robots``, its pace, the sitemaps that it names; or why nothing of it may be
+        asked for. The file, if there is one.
         """
         url, body, declared, started = f"{site.base}/robots.txt", None, [], time.monotonic()
         try:
-            body, _ = fetch_small(url, self.client, self.hasty, MOST_ROBOTS, PAGE_S, LONGEST_PAUSE_S)
+            body, _ = fetch_small(url, self.client, self.hasty, MOST_ROBOTS, FILE_S, LONGEST_PAUSE_S)
             site.robots = Protego.parse(body.decode("utf-8", "replace"))
             declared = list(site.robots.sitemaps)
-        except (ConnectionError, TimeoutError) as error:
-            log.warning("%s: nothing of the site is asked for: %s", url, error)
-        except PrivateAddress as error:
-            if error.host == urlsplit(url).hostname:
-                raise LakeError(f"{self.corpus.path}: source.crawl.sites: {error}") from None
-            log.warning(
-                "%s: it redirects to %s; nothing of the site is asked for", url, error
-            )  # one site's own trouble
         except Refused:  # no such file: everything is allowed (RFC 9309, section 2.3.1.3)
             site.robots = Protego.parse("")
-        except LakeError as error:  # one that cannot be read allows nothing
-            log.warning("%s: nothing of the site is asked for: %s", url, error)
+        except PrivateAddress as error:
+            own = error.host == urlsplit(url).hostname  # or that of a redirect
+            site.refused = ("private_address" if own else "robots_unavailable", str(error))
+        except (ConnectionError, TimeoutError, LakeError) as error:  # one that cannot be read allows nothing
+            site.refused = ("robots_unavailable", str(error))
         if site.robots:
-            rate = site.robots.request_rate(self.token)
-            asked = [site.robots.crawl_delay(self.token) or 0.0, rate.seconds / rate.requests if rate else 0.0]
-            site.delay_s = max(site.delay_s, *asked)
+            site.delay_s = max(site.delay_s, asked := self._pause_asked(site.robots))
+            if asked > max(LONGEST_PAUSE_S, self.wanted.delay_s):
+                said = f"its robots.txt asks for {asked:g} s between requests, more than {LONGEST_PAUSE_S:g}"
+                site.refused = ("crawl_delay", said)
+        if site.refused:
+            log.warning("%s: nothing of the site is asked for: %s", url, site.refused[1])
+        else:
             if self.wanted.sitemaps:
                 site.declares = bool(self._name(site, [links.joined(f"{site.base}/", one) for one in declared]))
                 if not site.declares:
@@ -82,6 +80,12 @@ class Opening:
         site.next_at = time.monotonic() + site.delay_s
         site.opening_s = OPENING_S - (time.monotonic() - started)
         return body
+
+    def _pause_asked(self, robots: Protego) -> float:
+        """Seconds between two requests."""
+        rate = robots.request_rate(self.token)
+        asked = min(rate.seconds, 10**9) / rate.requests if rate else 0.0  # of any number of digits
+        return max(robots.crawl_delay(self.token) or 0.0, asked)
 
     def sitemaps(self, site: Site) -> None:
         """Read the sitemaps that the site and their indexes name. What is left of them ends as ``over_budget``."""
@@ -93,7 +97,7 @@ class Opening:
             site.sitemaps_done += 1
             if site.robots.can_fetch(url, self.token):
                 time.sleep(max(0.0, site.next_at - time.monotonic()))
-                silent = not self._sitemap(site, url, min(PAGE_S, until - time.monotonic()))
+                silent = not self._sitemap(site, url, min(FILE_S, until - time.monotonic()))
                 site.next_at = time.monotonic() + site.delay_s
             else:
                 self.journal.add(Visit(url, 0, "robots"))

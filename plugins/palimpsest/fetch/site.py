@@ -9,7 +9,14 @@ from protego import Protego
 
 from palimpsest.fetch.visits import Link
 
-PAGE_S = 300.0  # that a page may take, however steadily it comes, or robots.txt or a sitemap with all its tries
+PAGE_S = 60.0
+"""That the body of a page may take, however steadily it comes."""
+FILE_S = 300.0
+"""That robots.txt or a sitemap may take with all its tries, and any one answer with its headers."""
+MOST_SILENT = 10
+"""Tries of a site's pages in a row without an answer; then the site is left alone."""
+PATIENCE_S, PATIENCE_PAGE_S = 600.0, 5.0
+"""A site's requests for pages may hold the others up for so long, and for so much longer with each page."""
 
 
 def token_of(agent: str) -> str:
@@ -23,12 +30,18 @@ class Site:
 
     base: str
     robots: Protego | None = None
+    refused: tuple[str, str] | None = None
+    """Outcome and detail of all its addresses, where nothing of it may be asked for."""
     delay_s: float = 0.0
     next_at: float = 0.0
     queue: deque[Link] = field(default_factory=deque)
     pages: int = 0
     bytes: int = 0
-    """Of pages and sitemaps."""
+    """Of pages and sitemaps, also of those that did not come whole."""
+    silent: int = 0
+    """Tries of its pages in a row without an answer."""
+    held_s: float = 0.0
+    """Time that its addresses took, all tries together, the pauses between them apart."""
     sitemaps: deque[str] = field(default_factory=deque)
     """To be read."""
     sitemaps_done: int = 0

@@ -19,7 +19,8 @@ from palimpsest.lake import Published, Rows
 KEPT = "captured"
 DROPPED = ("unchanged", "identical", "redirect", "other_site", "robots", "robots_meta", "not_html", "too_deep",
            "over_budget", "sitemap")  # fmt: skip
-QUARANTINED = ("http_status", "no_answer", "private_address", "too_large", "bad_sitemap", "robots_unavailable")
+QUARANTINED = ("http_status", "no_answer", "private_address", "too_large", "bad_sitemap", "robots_unavailable",
+               "crawl_delay")  # fmt: skip
 Link = tuple[str, int, int]
 """An address, its depth (links from a start or a sitemap) and the redirects that led to it."""
 

@@ -36,6 +36,8 @@ class Fault:
     change: Callable[[bytes], bytes] | None = None
     drip: str = ""
     """'headers' or 'body' comes a byte at a time."""
+    hints: int = 0
+    """Interim answers that come before the answer."""
     ranges: bool = True
     plain: bool = False
     """An answer without ETag, whatever was asked."""
@@ -122,6 +124,10 @@ class Site:
     def _send(self, request, status: int, headers, body: bytes, fault: Fault) -> None:
         head = f"HTTP/1.1 {status} x\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers) + "\r\n"
         part = body if fault.cut is None else body[: fault.cut]
+        for _ in range(fault.hints):
+            request.wfile.write(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n")
+            if self.stopping.wait(0.02):
+                return
         if fault.drip:
             self._write(request, head.encode("latin-1"), fault.drip == "headers")
             self._write(request, part, fault.drip == "body")

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from palimpsest.config import ConfigError, Corpus, load_corpus
+from palimpsest.fetch import crawl as crawl_module
 from palimpsest.fetch import opening
 from palimpsest.fetch.addresses import PrivateAddress, chooser, is_public
 from palimpsest.fetch.crawls import crawl_corpus, crawled_days
@@ -153,6 +154,75 @@ def test_the_pace_of_robots_txt_goes_first(web, corpus, lake):
     assert all(0.5 <= pause < 5 for pause in pauses)
 
 
+@pytest.mark.parametrize(
+    "rule", ["Crawl-delay: 61", "Crawl-delay: 1e300", "Request-rate: 1/2m", f"Request-rate: 1/{'9' * 400}h"]
+)
+def test_a_site_that_asks_for_too_long_pauses_is_left_alone(web, other, corpus, lake, rule):
+    other.files["robots.txt"] = f"User-agent: *\n{rule}\n".encode()
+    crawl = crawl_corpus(corpus(sites=[other.url, web.url]), lake)
+    assert outcomes(crawl, web)["a"] == "captured"
+    assert crawl.manifest["rows"]["quarantined"] == {"crawl_delay": 1}
+    assert paths(other) == ["robots.txt"]
+    [told] = [row for row in pq.read_table(crawl.file("visits.parquet")).to_pylist() if row["url"] == other.url]
+    assert "between requests, more than 60" in told["detail"]
+
+
+def test_a_site_that_dies_is_given_up(web, other, corpus, lake, monkeypatch):
+    monkeypatch.setattr(crawl_module, "MOST_SILENT", 4)
+    names = [f"p{n}" for n in range(30)]
+    other.files |= {"": html("start", "late", *names), "late": html("late"), **{name: html(name) for name in names}}
+    for name in names:
+        other.faults[name] = [Fault(cut=0), Fault(status=503)]
+    other.faults["late"] = [Fault(cut=0)] * 2
+    crawl = crawl_corpus(corpus(sites=[other.url, web.url], sitemaps=False), lake)
+    rows = {row["url"]: row for row in pq.read_table(crawl.file("visits.parquet")).to_pylist()}
+    assert rows[f"{web.url}a"]["outcome"] == rows[other.url]["outcome"] == "captured"
+    assert paths(other) == ["robots.txt", "", "late", "p0", "p1", "p2"]
+    for name in ("late", *names):
+        told = rows[other.url + name]
+        assert (told["outcome"], told["detail"]) == (
+            "no_answer", "not asked for any more: 4 tries of the site in a row had no answer"
+        )  # fmt: skip
+
+
+def test_a_site_that_answers_now_and_then_is_not_given_up(web, corpus, lake, monkeypatch):
+    monkeypatch.setattr(crawl_module, "MOST_SILENT", 3)
+    names = [f"p{n}" for n in range(12)]
+    web.files = {"": html("start", *names), **{name: html(name) for name in names}}
+    for n, name in enumerate(names):
+        web.faults[name] = [Fault(status=503)] if n % 3 else []
+    found = outcomes(crawl_corpus(corpus(sitemaps=False), lake), web)
+    assert found == dict.fromkeys(["", *names], "captured")
+
+
+def test_a_site_that_drips_does_not_hold_the_others_up_for_long(web, other, corpus, lake, monkeypatch):
+    monkeypatch.setattr(crawl_module, "PAGE_S", 0.8)
+    monkeypatch.setattr(crawl_module, "PATIENCE_S", 1.5)
+    monkeypatch.setattr(crawl_module, "PATIENCE_PAGE_S", 0.2)
+    names = [f"p{n}" for n in range(30)]
+    other.files = {"": html("start", "huge", *names), "huge": b"a" * 200, **dict.fromkeys(names, b"<p>slow</p>" * 2)}
+    for name in ("huge", *names):
+        other.faults[name] = [Fault(drip="body")]
+    crawl = crawl_corpus(corpus(sites=[other.url, web.url], sitemaps=False), lake)
+    rows = {row["url"]: row for row in pq.read_table(crawl.file("visits.parquet")).to_pylist()}
+    assert rows[f"{web.url}a"]["outcome"] == "captured"
+    assert (rows[f"{other.url}huge"]["outcome"], rows[f"{other.url}huge"]["detail"]) == (
+        "no_answer", "not whole after 0.8 s"
+    )  # fmt: skip
+    assert paths(other).count("huge") == 1
+    assert rows[f"{other.url}p0"]["outcome"] == "captured"
+    assert rows[f"{other.url}p29"]["outcome"] == "over_budget"
+    assert "pages of the site took" in rows[f"{other.url}p29"]["detail"]
+    assert len(paths(other)) < 20
+
+
+def test_a_page_that_is_not_had_whole_is_paid_for(web, corpus, lake):
+    web.files = {"": html("start", "cut", "fine"), "cut": b"x" * 20_000, "fine": html("fine")}
+    web.faults["cut"] = [Fault(cut=15_000)] * 2
+    found = outcomes(crawl_corpus(corpus(sitemaps=False, max_bytes=10_000), lake), web)
+    assert found == {"": "captured", "cut": "over_budget", "fine": "over_budget"}
+
+
 def test_a_site_that_never_answers_does_not_hold_the_others_up_for_long(web, other, corpus, lake):
     other.faults["robots.txt"] = [Fault(status=503)] * 9
     wanted = corpus(sites=[other.url, web.url])
@@ -248,6 +318,15 @@ def test_private_addresses_are_never_asked(web, corpus, lake):
     with pytest.raises(LakeError, match=r"source\.crawl\.sites: 127\.0\.0\.1 is 127\.0\.0\.1, not a public address"):
         crawl_corpus(corpus(private_networks=["10.0.0.0/8"]), lake)
     assert web.asked == []
+
+
+def test_one_site_at_a_private_address_stops_no_other(web, corpus, lake):
+    crawl = crawl_corpus(corpus(sites=["http://10.0.0.1/", web.url]), lake)
+    found = outcomes(crawl, web)
+    assert found["http://10.0.0.1/"] == "private_address"
+    assert found["a"] == "captured"
+    rows = {row["url"]: row for row in pq.read_table(crawl.file("visits.parquet")).to_pylist()}
+    assert "10.0.0.1 is 10.0.0.1, not a public address" in rows["http://10.0.0.1/"]["detail"]
 
 
 def test_the_address_that_was_checked_is_the_one_connected_to(web, corpus, lake, monkeypatch):
@@ -376,7 +455,10 @@ def test_a_damaged_sitemap_is_one_bad_sitemap(web, corpus, lake):
         ("192.168.0.1", False), ("172.16.9.9", False), ("169.254.169.254", False), ("100.64.0.1", False),
         ("0.0.0.0", False), ("224.0.0.1", False), ("255.255.255.255", False), ("::1", False), ("fe80::1", False),
         ("fc00::1", False), ("::ffff:10.0.0.1", False), ("64:ff9b::a00:1", False), ("2002:a00:1::", False),
-        ("::", False), ("ff02::1", False),
+        ("::", False), ("ff02::1", False), ("::127.0.0.1", False), ("::10.0.0.1", False), ("fec0::1", False),
+        ("64:ff9b:1::a00:1", False), ("64:ff9b::5db8:d822", True), ("::ffff:0:10.0.0.1", False), ("5f00::1", False),
+        ("3fff::1", False), ("2001:20::1", False), ("2001:4860:4860::8888", True), ("192.0.0.8", False),
+        ("192.88.99.1", False), ("::ffff:192.0.0.8", False),
     ],
 )  # fmt: skip
 def test_what_counts_as_public(address, public):
@@ -384,7 +466,7 @@ def test_what_counts_as_public(address, public):
 
 
 def test_a_network_that_is_allowed_is_no_other():
-    assert chooser(["127.0.0.0/8", "fd00::/8"])("127.0.0.1", 80) == "127.0.0.1"
+    assert chooser(["127.0.0.0/8", "fd00::/8"])("127.0.0.1", 80) == ["127.0.0.1"]
     with pytest.raises(PrivateAddress, match=r"169\.254\.169\.254.*private_networks"):
         chooser(["127.0.0.0/8"])("169.254.169.254", 80)
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import socket
 import time
 
 import pytest
 
+from palimpsest.fetch.addresses import chooser
+from palimpsest.fetch.connection import Client
 from palimpsest.fetch.transfer import fetch_file, fetch_range, fetch_small
 from palimpsest.fetch.verify import check_table, check_warc
 from palimpsest.lake import LakeError
@@ -198,6 +201,30 @@ def test_a_small_answer_that_comes_steadily_for_ever_is_given_up(site, serve, cl
     assert fetch_small(site.url + LARGE, client, how)[0] == content
     with pytest.raises(LakeError, match="bytes came in 0 s, and more are to come"):
         fetch_small(site.url + LARGE, client, how, longest_s=0)
+
+
+def test_an_answer_that_is_always_about_to_come_is_given_up(site, how):
+    site.files["page"] = b"hello"
+    site.faults["page"] = [Fault(hints=500)] * how.attempts
+    with Client(1, 2.0, longest_s=0.5) as client, pytest.raises(TimeoutError, match="no answer, or too slow a one"):
+        fetch_small(site.url + "page", client, how)
+
+
+def test_a_host_is_tried_at_its_other_addresses(site, how, monkeypatch):
+    """Nobody listens at the first."""
+    real = socket.getaddrinfo
+
+    def resolve(host, port, *rest, **options):
+        hosts = ["127.0.0.2", "127.0.0.1"] if host == "two.example" else [host]
+        return [entry for one in hosts for entry in real(one, port, *rest, **options)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    site.files["page"] = b"hello"
+    url = f"http://two.example:{site.server.server_port}/page"
+    with Client(1, 2.0, chooser(["127.0.0.0/8"])) as client:
+        assert fetch_small(url, client, how)[0] == b"hello"
+    with Client(1, 2.0, chooser(["127.0.0.2/32"])) as client, pytest.raises(ConnectionError, match="refused"):
+        fetch_small(url, client, how)
 
 
 @pytest.mark.parametrize(("ending", "pack"), [("gz", gzip.compress), ("bz2", bz2.compress)])
