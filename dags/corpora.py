@@ -22,9 +22,7 @@ them, and publishes them for the studies. File: `dags/corpora/{name}.yaml`.
 **Summary** Tab *Funnel*: each day's records, what was quarantined and dropped, documents, words; and the reasons. The
 log of `documents` ends with the same for the run's days.
 
-**Run** A data interval's run takes its days. Trigger by hand with `from` and `to` to take a range in one run, or
-without them for {start} to {end}. Backfill: in the UI, or `airflow backfill create --dag-id corpus_{name} --from-date
-{start} --to-date {end}` (locally `make airflow ARGS="backfill create …"`). Days already extracted cost nothing.
+**Run** {run}
 
 **When it is red** Open the failed task's log; its last line names the file and the fix.
 `fetch` (of a corpus whose files lie elsewhere): the log names each file that is missing or damaged, and where. What
@@ -35,13 +33,23 @@ came is kept: clear the task and it goes on from there.
 Clear the failed task to go on: what is published already is not made again.
 """
 
+RUN = """A data interval's run takes its days. Trigger by hand with `from` and `to` to take a range in one run, or
+without them for {start} to {end}. Backfill: in the UI, or `airflow backfill create --dag-id corpus_{name} --from-date
+{start} --to-date {end}` (locally `make airflow ARGS="backfill create …"`). Days already extracted cost nothing."""
+RUN_CRAWL = """Every run makes a crawl of its own, now, whatever its data interval, and takes all days of which a crawl
+captured pages: what an earlier run did not get to is caught up on, days already extracted are not extracted again.
+Trigger by hand with `from` and `to` to take only pages captured in that range. A backfill would only crawl again."""
+
 
 def build(c):
     midnight = dt.time(tzinfo=dt.UTC)
+    run = (RUN_CRAWL if c.source.kind == "crawl" else RUN).format(name=c.name, start=c.start, end=c.end)
     doc = DOC.format(
-        **c.model_dump(include={"name", "description", "start", "end"}),
+        **c.model_dump(include={"name", "description"}),
+        run=run,
         files=", ".join(c.source.files) or c.source.kind,
     )
+    own = "all days crawled" if c.source.kind == "crawl" else "the run's own interval"
     day = {"type": ["null", "string"], "format": "date"}
 
     @dag(
@@ -54,7 +62,7 @@ def build(c):
         catchup=False,
         max_active_runs=1,
         params={
-            "from": Param(None, **day, description="First day to take; empty: the run's own interval"),
+            "from": Param(None, **day, description=f"First day to take; empty: {own}"),
             "to": Param(None, **day, description="Last day to take, inclusive"),
         },
         default_args={**common.DEFAULTS, "owner": c.owner},

@@ -15,6 +15,7 @@ from palimpsest.lake import REPOSITORY
 
 EXAMPLE = REPOSITORY / "docs" / "examples" / "rephrase_vllm.yaml"
 REMOTE = REPOSITORY / "docs" / "examples" / "commoncrawl.yaml"
+CRAWL = REPOSITORY / "docs" / "examples" / "crawl.yaml"
 PARSE = """
 import json, sys
 from airflow.dag_processing.dagbag import DagBag
@@ -55,11 +56,11 @@ def parsed(parse) -> dict:
 
 @pytest.fixture(scope="session")
 def served(parse, tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """The demo study, the example of a study with a model server, and that of a corpus whose files are fetched."""
+    """The demo study, the example of a study with a model server, and those of corpora whose files are fetched."""
     folder, corpora = tmp_path_factory.mktemp("studies"), tmp_path_factory.mktemp("corpora")
     for file in (REPOSITORY / "dags" / "studies" / "demo.yaml", EXAMPLE):
         (folder / file.name).write_text(file.read_text())
-    for file in (*(REPOSITORY / "dags" / "corpora").glob("*.yaml"), REMOTE):
+    for file in (*(REPOSITORY / "dags" / "corpora").glob("*.yaml"), REMOTE, CRAWL):
         (corpora / file.name).write_text(file.read_text())
     return parse(PALIMPSEST_STUDIES=str(folder), PALIMPSEST_CORPORA=str(corpora))
 

@@ -67,6 +67,12 @@ def test_a_corpus_whose_files_lie_elsewhere_fetches_them_first(served):
     assert found["extract"] == plain["extract"]
 
 
+def test_a_crawled_corpus_says_that_its_runs_take_all_days_crawled(served):
+    crawl, fetched = (served["dags"][f"corpus_{name}"]["doc_md"] for name in ("crawl", "commoncrawl"))
+    assert "makes a crawl of its own" in crawl and "interval's run takes its days" not in crawl
+    assert "makes a crawl of its own" not in fetched and "interval's run takes its days" in fetched
+
+
 def test_a_study_with_model_servers_asks_starts_and_stops_around_its_generation(served):
     assert served["errors"] == {}
     found, plain = (picture(served["dags"][f"study_{name}"]) for name in ("rephrase_vllm", "demo"))

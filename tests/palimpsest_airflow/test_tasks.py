@@ -51,6 +51,61 @@ def test_a_range_without_a_day_of_the_corpus_is_refused():
         days("manual", {"from": "2026-11-05", "to": "2026-11-06"})
 
 
+@pytest.fixture
+def crawled(lake, tmp_path, monkeypatch):
+    """A corpus file, and what makes a crawl of one page on a day of October."""
+    from palimpsest.catalog import Catalog
+    from palimpsest.fetch.verify import check_warc
+    from palimpsest.fetch.visits import Visit, rows_of
+    from palimpsest.fetch.warcfile import message, record, sha1
+    from palimpsest.lake import Facts
+
+    crawl = '{sites: ["https://a.example/"], agent: "tests/1 (+mail@host)"}'
+    source = f"source: {{kind: crawl, crawl: {crawl}}}"
+    (tmp_path / "site.yaml").write_text(f"name: site\ndescription: x\n{source}\nstart: {START}\nend: {END}\n")
+    monkeypatch.setenv("PALIMPSEST_CORPORA", str(tmp_path))
+    Catalog.from_env().migrate()
+
+    def make(number: int):
+        url, body = f"https://a.example/{number}", b"<p>The harbour wall was finished in the spring.</p>"
+        when = dt.datetime(2026, 10, number, 5, tzinfo=dt.UTC)
+        block = message(200, "OK", [(b"Content-Type", b"text/html")], body)
+
+        def write(directory) -> Facts:
+            content = record("response", url, when, block, WARC_Payload_Digest=sha1(body))
+            (directory / "pages.warc.gz").write_bytes(content)
+            return Facts(rows_of([Visit(url, 0, "captured")]), check_warc(directory / "pages.warc.gz"))
+
+        return lake.publish(f"corpora/site/crawls/{when:%Y%m%dT%H%M%S%fZ}", write)
+
+    return make
+
+
+def extracted(crawl, monkeypatch, **params) -> list[str]:
+    """Days that the task has extracted of a run that has made this crawl."""
+    from palimpsest_airflow.tasks import common, corpus
+
+    asked = context("scheduled", params, ("2026-10-02T00:00:00", "2026-10-03T00:00:00"))
+    asked["ti"] = SimpleNamespace(xcom_push=lambda *pushed: None)
+    for module in (common, corpus):
+        monkeypatch.setattr(module, "get_current_context", lambda: asked)
+    refs = corpus.extract.function("site", crawl.ref)
+    return [ref["uri"].split("/")[3] for ref in refs]
+
+
+def test_a_run_of_a_crawled_corpus_catches_up_on_what_earlier_ones_left(crawled, monkeypatch):
+    crawled(3)  # its run failed before it was extracted
+    assert extracted(crawled(10), monkeypatch) == ["2026-10-03", "2026-10-10"]
+    assert extracted(crawled(17), monkeypatch, **{"from": "2026-10-10", "to": None}) == ["2026-10-10", "2026-10-17"]
+    with pytest.raises(ValueError, match="no crawl captured pages from 2026-10-04 to 2026-10-05; trigger again"):
+        extracted(crawled(20), monkeypatch, **{"from": "2026-10-04", "to": "2026-10-05"})
+
+
+def test_a_crawl_outside_the_days_of_its_corpus_is_an_error(crawled, monkeypatch):
+    with pytest.raises(ValueError, match="2026-10-30 is outside the corpus' days 2026-10-01 to 2026-10-28"):
+        extracted(crawled(30), monkeypatch)
+
+
 @pytest.mark.parametrize(
     ("error", "again"),
     [

@@ -26,13 +26,13 @@ def _fetch(options) -> None:
 
 
 def _ingest(options) -> None:
-    from palimpsest.fetch.crawls import crawled_days, crawls
+    from palimpsest.fetch.crawls import all_crawled_days
     from palimpsest.ingest.stage import extract_days
 
     corpus, lake = load_corpus(options.corpus), Lake.from_env()
     days = days_between(corpus, options.start, options.end)
     if corpus.source.kind == "crawl":  # its range is open: days without a crawl are no days without pages
-        crawled = {day for crawl in crawls(corpus, lake) for day in crawled_days(crawl)}
+        crawled = set(all_crawled_days(corpus, lake))
         days = [day for day in days if day in crawled]
     for day in extract_days(corpus, days, lake):
         print(summary(day))

@@ -107,7 +107,8 @@ class Crawl(Strict):
     max_depth: int = Field(default=5, ge=0)
     """Links from a start or a page of the sitemap."""
     delay_s: float = Field(default=1.0, ge=0)
-    """Pause between two requests to a site; a longer one in robots.txt (Crawl-delay, Request-rate) goes first."""
+    """Pause between two requests to a site; a longer one in robots.txt (Crawl-delay, Request-rate) goes first, but
+    a site that asks for more than a minute is left alone."""
     sitemaps: bool = True
     follow_links: bool = True
     private_networks: list[str] = []

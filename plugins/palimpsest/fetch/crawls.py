@@ -103,3 +103,8 @@ def crawled_files(corpus: Corpus, lake: Lake) -> list[SourceFile]:
 def crawled_days(crawl: Published) -> list[dt.date]:
     """Days of which a crawl captured pages, in order."""
     return sorted(dt.date.fromisoformat(day) for day in crawl.extra["days"])
+
+
+def all_crawled_days(corpus: Corpus, lake: Lake) -> list[dt.date]:
+    """Days of which any crawl of the corpus captured pages, in order."""
+    return sorted({day for crawl in crawls(corpus, lake) for day in crawled_days(crawl)})

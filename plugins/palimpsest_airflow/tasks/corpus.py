@@ -24,17 +24,23 @@ def fetch(corpus: str) -> Ref:
 
 @stage()
 def extract(corpus: str, fetched: Ref | None = None) -> list[Ref]:
-    """Pages of the run's days, parsed, repaired, redacted and scored: one dataset per day."""
+    """Pages of the run's days, parsed, repaired, redacted and scored: one dataset per day.
+
+    A crawl is made after its interval has ended: a run of a crawled corpus takes every day of which a crawl captured
+    pages, so that what an earlier run did not get to is caught up on.
+    """
     from palimpsest.config import load_corpus
-    from palimpsest.fetch.crawls import crawled_days
+    from palimpsest.fetch.crawls import all_crawled_days, crawled_days
     from palimpsest.ingest.stage import extract_days
 
     loaded = load_corpus(corpus)
     with work() as lake:
-        if loaded.source.kind == "crawl":  # made after its interval has ended
-            days = crawled_days(opened(lake, fetched))
+        context = get_current_context()
+        if loaded.source.kind == "crawl":
+            own, crawled = crawled_days(opened(lake, fetched)), all_crawled_days(loaded, lake)
+            days = crawl_days(context, loaded.start, loaded.end, own, crawled)
         else:
-            days = run_days(get_current_context(), loaded.start, loaded.end)
+            days = run_days(context, loaded.start, loaded.end)
         return [published.ref for published in extract_days(loaded, days, lake)]
 
 
@@ -104,3 +110,19 @@ def run_days(context, start: dt.date, end: dt.date) -> list[dt.date]:
         last = (context["data_interval_end"] - dt.timedelta(microseconds=1)).date()
     first, last = max(first, start), min(last, end)
     return [first + dt.timedelta(days=n) for n in range((last - first).days + 1)]
+
+
+def crawl_days(context, start: dt.date, end: dt.date, own: list[dt.date], crawled: list[dt.date]) -> list[dt.date]:
+    """The days of capture that a run of a crawled corpus takes: those that its params 'from' and 'to' name, else all.
+
+    ``own`` are those of the run's crawl, which are never left out in silence; ``crawled`` of all crawls, ``start`` and
+    ``end`` as for `run_days`. What was extracted before is not extracted again.
+    """
+    params = context["params"]
+    if not (params.get("from") or params.get("to")):
+        return sorted({*own, *(day for day in crawled if start <= day <= end)})
+    asked = run_days(context, start, end)
+    found = sorted(set(asked) & set(crawled))
+    if not found:
+        raise ValueError(f"params: no crawl captured pages from {asked[0]} to {asked[-1]}; trigger again without them")
+    return found
