@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from palimpsest.config import Limits
-from palimpsest.ingest import pages, profiles
+from palimpsest.ingest import identifiers, pages, profiles, tokens
 from palimpsest.ingest.records import SourceFile
 from palimpsest.ingest.salvage import salvage_records
 from palimpsest.ingest.worker import Poisoned
@@ -37,19 +37,25 @@ TOKENS = (
     b"Content-Encoding: gzip\r\n", b"\x1f\x8b\x08", b"<div>" * 300, b"<table><tr><td>", b"<![CDATA[", b"<!--", b"</p>",
     b"<pre>", b"<li>", b"&#xD800;", b"&amp;", b"\xff\xfe", b"\xef\xbb\xbf", b"\0", b"<meta charset=utf-16>", b"<svg>",
     b"charset=x-user-defined", b"-1", b"99999999999", b"<noscript>", b"\xed\xa0\x80",
+    b"DE89 3704 0044 0532 0130 00", b"4111 1111 1111 1111", b"https://u:word@a.example/", b"eyJhbGciOiJIUzI1NiJ9.e30.",
+    b"-----BEGIN RSA PRIVATE KEY-----\n", b"AKIAIOSFODNN7EXAMPLE", b"192.0.2.1", b"+44 1632 960571", b"a.b@c.example",
+    b"{ lorem ipsum ... \xe2\x80\xa6 \xe2\x80\xa2 ", b"[edit]", "Слово за словом. 文字。 ".encode(),
 )  # fmt: skip
 
 
 def run(seconds: float, seed: int, most: int = sys.maxsize) -> tuple[int, int]:
-    """Inputs tried, at most ``most``, and lines reached. Raises what an input raised, after keeping the input."""
+    """Inputs tried and lines reached: the damaged files as they are, then at most ``most`` that are changed at random.
+    Raises what an input raised, after keeping the input.
+    """
     chance = random.Random(seed)
     profiles.load("best")
+    tokens.load()
     known = [content for content in damaged_files(response, record).values() if len(content) < LARGEST]
     reached: set[tuple[str, int]] = set()
-    tried, end = 0, time.monotonic() + seconds
+    tried, fixed, end = 0, len(known), time.monotonic() + seconds
     with tempfile.TemporaryDirectory(prefix="palimpsest-fuzz-") as folder:
-        while time.monotonic() < end and tried < most:
-            first = tried < len(known)
+        while time.monotonic() < end and tried < fixed + most:
+            first = tried < fixed
             content = known[tried] if first else _changed(chance, known)
             lines = _lines_reached(content, Path(folder), chance.choice(("resiliparse", "fast", "best")))
             if not first and lines - reached and len(content) < LARGEST:
@@ -66,7 +72,8 @@ def examine_all(path: Path, profile: profiles.Profile) -> None:
             continue
         try:
             pages.check(found, Limits(max_page_bytes=LIMIT))
-            pages.examine(found.payload, found.charset, 5, found.title, profile)
+            asked = {"personal": identifiers.KINDS, "by_paragraph": True, "definitions": "datatrove"}
+            pages.examine(found.payload, found.charset, 5, found.title, profile, **asked)
         except (pages.Quarantined, Poisoned):
             continue
 
