@@ -7,6 +7,11 @@ import platform
 from pathlib import Path
 
 
+def cores() -> int:
+    """Logical CPUs that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def hardware() -> str:
     """Processor, its logical CPUs, memory, and the GPUs its driver lists."""
     lines = _lines(Path("/proc/cpuinfo")) or [f"model name: {platform.processor() or platform.machine()}"]

@@ -24,7 +24,7 @@ from palimpsest.ingest import (
     scores,
 )
 from palimpsest.ingest.records import Record
-from palimpsest.ingest.worker import Poisoned, Worker
+from palimpsest.ingest.worker import Poisoned
 
 PAYLOAD_CAP = 65_536  # bytes of a quarantined payload kept, as captured (not redacted); the rest lies in the WARC
 HTML = ("text/html", "application/xhtml+xml")
@@ -143,17 +143,19 @@ def examine(
     }
 
 
-def page_row(record: Record, warc_file: str, corpus: Corpus, worker: Worker) -> dict[str, Any]:
-    """The row of ``pages``. Raises `Quarantined`."""
+def questions(record: Record, corpus: Corpus) -> tuple:
+    """What `examine` is to be called with. Raises `Quarantined` for what must not reach it."""
     check(record, corpus.limits)
     rules, cleaning = corpus.documents, corpus.cleaning
     asked = (record.charset, rules.shingle_words, record.title, corpus.extraction.profile, rules.near_duplicate_jaccard)
     asked += (cleaning.personal, cleaning.paragraph_languages, rules.definitions, corpus.scoring.models)
-    asked += (corpus.limits.max_depth,)
-    try:
-        examined = worker(record.payload, *asked)
-    except Poisoned as poison:
-        raise Quarantined(poison.cause, str(poison)) from None
+    return (record.payload, *asked, corpus.limits.max_depth)
+
+
+def page_row(record: Record, warc_file: str, examined: dict[str, Any] | Poisoned) -> dict[str, Any]:
+    """The row of ``pages``. Raises `Quarantined`."""
+    if isinstance(examined, Poisoned):
+        raise Quarantined(examined.cause, str(examined))
     if not examined["text"].strip():
         raise Quarantined("no_text", "the page holds no main text")
     date = record.date.isoformat().replace("+00:00", "Z")

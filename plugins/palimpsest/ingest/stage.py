@@ -11,20 +11,30 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from palimpsest.config import Corpus
 from palimpsest.ingest import datatrove, minhash, models, tokens
 from palimpsest.ingest.day import Day
-from palimpsest.ingest.pages import Quarantined, examine, page_row, pages_schema, quarantine_row, withheld_row
+from palimpsest.ingest.pages import (
+    Quarantined,
+    examine,
+    page_row,
+    pages_schema,
+    quarantine_row,
+    questions,
+    withheld_row,
+)
 from palimpsest.ingest.profiles import load
 from palimpsest.ingest.records import PAGE_KINDS, Record, SourceFile
 from palimpsest.ingest.rows import read_rows
 from palimpsest.ingest.salvage import salvage_records
 from palimpsest.ingest.sources import source_files
 from palimpsest.ingest.warc import read_records
-from palimpsest.ingest.worker import Worker
+from palimpsest.ingest.worker import Poisoned
+from palimpsest.ingest.workers import Workers, processes
 from palimpsest.lake import Facts, Lake, LakeError, Published, Rows
 from palimpsest.takedown import tombstones
 
@@ -137,43 +147,64 @@ class _Spool:
         if corpus.documents.definitions == "datatrove":
             tokens.load()
         models.load(corpus)
-        before, started, reported = 0, time.monotonic(), time.monotonic()
-        with Worker(examine, corpus.limits.page_timeout_s, corpus.limits.page_memory_mb) as worker:
-            for file in files:
-                with file.at_hand():
-                    for record in _records(file, corpus):
-                        self._take(record, file.name, corpus, worker)
-                        if time.monotonic() - reported > REPORT_S:
-                            reported = time.monotonic()
-                            at = record.offset if record.position is None else record.position
-                            _report(before + at, total, reported - started, progress)
-                before += file.size
+        bounds = corpus.limits.page_timeout_s, corpus.limits.page_memory_mb
+        with Workers(processes(), examine, *bounds) as workers:
+            for (record, file, why), examined in workers.each(self._asked(corpus, files, total, progress)):
+                self._put(record, file, _date_of(record, corpus), why, examined)
         for day in self.days.values():
             day.close()
         self._check_range(corpus)
         if progress:
             progress(total, total)
 
-    def _take(self, record: Record, file: str, corpus: Corpus, worker: Worker) -> None:
-        date = record.date.date() if record.date else corpus.start
+    def _asked(
+        self, corpus: Corpus, files: Sequence[SourceFile], total: int, progress: Progress | None
+    ) -> Iterator[tuple[tuple[Record, str, Quarantined | None], tuple | None]]:
+        """Every record that is to be a row, with its file and what to examine it by, or why it is not examined."""
+        before, started, reported = 0, time.monotonic(), time.monotonic()
+        for file in files:
+            with file.at_hand():
+                for record in _records(file, corpus):
+                    if self._is_wanted(record, corpus):
+                        try:
+                            yield (record, file.name, None), self._questions(record, corpus)
+                        except Quarantined as why:
+                            yield (record, file.name, why), None
+                    if time.monotonic() - reported > REPORT_S:
+                        reported = time.monotonic()
+                        at = record.offset if record.position is None else record.position
+                        _report(before + at, total, reported - started, progress)
+            before += file.size
+
+    def _is_wanted(self, record: Record, corpus: Corpus) -> bool:
+        """Whether it becomes a row of one of the days; it is counted either way."""
+        date = _date_of(record, corpus)
         self.captured[date] += record.is_page
-        day = self.days.get(date)
-        if day is None:
-            return
-        day.kinds[record.kind] += 1
-        if not record.is_page:
-            return
+        if date not in self.days:
+            return False
+        self.days[date].kinds[record.kind] += 1
+        return record.is_page
+
+    def _questions(self, record: Record, corpus: Corpus) -> tuple:
         if grave := self.taken_down.get(record.url):
-            why = Quarantined(tombstones.CAUSE, f"see {grave.order} of the lake")
-            day.quarantine(withheld_row(quarantine_row(record, file, date, why), why.cause, str(why)))
-            return
+            raise Quarantined(tombstones.CAUSE, f"see {grave.order} of the lake")
+        return questions(record, corpus)
+
+    def _put(
+        self, record: Record, file: str, date: dt.date, why: Quarantined | None, examined: dict[str, Any] | Poisoned
+    ) -> None:
+        """The row of a wanted record into its day."""
+        day = self.days[date]
         try:
-            row = page_row(record, file, corpus, worker)
+            if why:
+                raise why
+            row = page_row(record, file, examined)
             if row["page_id"] in day.ids:
                 raise Quarantined("duplicate_record", f"page {row['page_id']} was captured twice at this very time")
             day.keep(row)
-        except Quarantined as why:
-            day.quarantine(quarantine_row(record, file, date, why))
+        except Quarantined as cause:
+            row = quarantine_row(record, file, date, cause)
+            day.quarantine(withheld_row(row, cause.cause, str(cause)) if cause.cause == tombstones.CAUSE else row)
 
     def _check_range(self, corpus: Corpus) -> None:
         """Refuse a corpus whose days cannot have a page: its start and end were not set for these files."""
@@ -195,6 +226,11 @@ class _Spool:
         pages = sum(found.kinds[kind] for kind in PAGE_KINDS)
         rows = Rows(pages, found.kept, quarantined=dict(sorted(found.causes.items())))
         return Facts(rows, {"day": day.isoformat(), "records": dict(sorted(found.kinds.items()))})
+
+
+def _date_of(record: Record, corpus: Corpus) -> dt.date:
+    """The day that counts it: one without a date is the corpus' first day's."""
+    return record.date.date() if record.date else corpus.start
 
 
 def _records(file: SourceFile, corpus: Corpus) -> Iterator[Record]:

@@ -10,6 +10,7 @@ the clock.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import multiprocessing
 import resource
@@ -46,7 +47,10 @@ class Worker:
         self._timeout_s = timeout_s
         self._memory_mb = memory_mb
         self._child: multiprocessing.process.BaseProcess | None = None
-        self._pipe: Connection | None = None
+        self.pipe: Connection | None = None
+        self.look_s = min(LOOK_S, timeout_s / 4)
+        self._asleep: tuple[float, float] | None = None
+        """Processor seconds of the child when it was first seen asleep, and that moment."""
 
     def __enter__(self) -> Worker:
         return self
@@ -55,12 +59,35 @@ class Worker:
         self._end()
 
     def __call__(self, *arguments: object) -> Any:
+        """What the function returns. Raises `Poisoned`."""
+        self.ask(*arguments)
+        while not self.pipe.poll(self.look_s):
+            self.look()
+        return self.answer()
+
+    def ask(self, *arguments: object) -> None:
+        """Begin a call; ``pipe`` can be read when the child has answered, or died."""
         if self._child is None:
             self._start()
+        self._asleep = None
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # which its answer tells
+            self.pipe.send(arguments)
+
+    def look(self) -> None:
+        """Raise `Poisoned` for a child that has not answered and slept for the whole of the timeout; to be called every
+        ``look_s`` seconds or so.
+        """
+        spent = _spent_asleep(self._child.pid)
+        if spent is None or self._asleep is None or spent != self._asleep[0]:
+            self._asleep = None if spent is None else (spent, time.monotonic())
+        elif time.monotonic() - self._asleep[1] > self._timeout_s:
+            self._end()
+            raise Poisoned("timeout", f"asleep for {self._timeout_s:g} s (limits.page_timeout_s)")
+
+    def answer(self) -> Any:
+        """What the function returned. Raises `Poisoned`."""
         try:
-            self._pipe.send(arguments)
-            self._wait()
-            result = self._pipe.recv()
+            result = self.pipe.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError):
             child = self._child
             child.join(5)
@@ -78,39 +105,30 @@ class Worker:
             raise Poisoned("crashed", f"{type(result).__name__}: {result}"[:500])
         return result
 
-    def _wait(self) -> None:
-        """Until the child has answered or died. Raises `Poisoned` if it sleeps for the whole of the timeout."""
-        asleep_since = None
-        while not self._pipe.poll(min(LOOK_S, self._timeout_s / 4)):
-            if not _is_asleep(self._child.pid):
-                asleep_since = None
-            elif asleep_since is None:
-                asleep_since = time.monotonic()
-            elif time.monotonic() - asleep_since > self._timeout_s:
-                self._end()
-                raise Poisoned("timeout", f"asleep for {self._timeout_s:g} s (limits.page_timeout_s)")
-
     def _start(self) -> None:
         context = multiprocessing.get_context("fork")
-        self._pipe, theirs = context.Pipe()
+        self.pipe, theirs = context.Pipe()
         bounds = (self._timeout_s, self._memory_mb)
-        self._child = context.Process(target=_serve, args=(theirs, self._pipe, self._function, *bounds), daemon=True)
+        self._child = context.Process(target=_serve, args=(theirs, self.pipe, self._function, *bounds), daemon=True)
         self._child.start()
         theirs.close()
 
     def _end(self) -> None:
         if self._child is not None:
-            self._pipe.close()
+            self.pipe.close()
             self._child.kill()
             self._child.join()
-            self._child = self._pipe = None
+            self._child = self.pipe = None
 
 
-def _is_asleep(pid: int) -> bool:
+def _spent_asleep(pid: int) -> float | None:
+    """Processor seconds of a process that sleeps; None for one that does not."""
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_SLEEPING
+        child = psutil.Process(pid)
+        with child.oneshot():
+            return sum(child.cpu_times()[:2]) if child.status() == psutil.STATUS_SLEEPING else None
     except psutil.NoSuchProcess:
-        return False
+        return None
 
 
 def _serve(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from palimpsest.machine import cores
 from palimpsest_airflow.local.api import Api
-from palimpsest_airflow.local.settings import cores
 
 GPUS = Path("/proc/driver/nvidia/gpus")
 

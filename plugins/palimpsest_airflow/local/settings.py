@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from palimpsest.lake import REPOSITORY
+from palimpsest.machine import cores
 from palimpsest.state import state_dir
 
 NO_TELEMETRY = {
@@ -150,10 +151,6 @@ class Settings:
             "PALIMPSEST_DATA_DOCS_URL": f"{self.airflow_url}/palimpsest/data-docs",
             "MLFLOW_TRACKING_URI": self.tracking_uri,
         }
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _port(name: str, default: int) -> int:

@@ -97,6 +97,30 @@ def test_every_record_that_is_no_page_is_quarantined_with_its_cause(lake, write_
     assert found["http_status"]["http_status"] == 404
 
 
+def test_the_bytes_are_the_same_however_many_processes_examine_the_pages(
+    tmp_path, write_warc, make_corpus, response, monkeypatch
+):
+    examine = stage.examine
+
+    def poisoned(payload, *rest):
+        if b"poison" in payload:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.2 if b"Page 3" in payload else 0)  # the others overtake it
+        return examine(payload, *rest)
+
+    monkeypatch.setattr(stage, "examine", poisoned)
+    bodies = [PAGE.replace(b"A page", b"Page %d" % n) if n % 7 else b"<p>poison</p>" for n in range(24)]
+    warc = write_warc([response(f"https://a.example/{n % 20}", body) for n, body in enumerate(bodies)])
+    found = {}
+    for count in (1, 3):
+        monkeypatch.setenv("PALIMPSEST_EXTRACTION_PROCESSES", str(count))
+        (published,) = extract_days(make_corpus(warc), DAYS[:1], Lake(tmp_path / f"lake-{count}"))
+        files = {table: published.file(f"{table}.parquet").read_bytes() for table in ("pages", "quarantine")}
+        found[count] = published.manifest, files
+    assert found[1] == found[3]
+    assert found[1][0]["rows"]["quarantined"] == {"crashed": 4, "duplicate_record": 2}
+
+
 @pytest.mark.parametrize(("poison", "cause"), [("sleep", "timeout"), ("kill", "crashed"), ("raise", "crashed")])
 def test_a_poison_page_neither_hangs_nor_kills_the_stage(
     lake, write_warc, make_corpus, response, monkeypatch, poison, cause
