@@ -35,12 +35,19 @@ log = logging.getLogger(__name__)
 
 
 class Crawler:
-    """One crawl; ``known``: pages of earlier crawls, by address. ``pages`` and ``sitemaps`` read what their servers
-    sent (`links.read_page`, `links.read_sitemap`) where it can do no harm.
+    """One crawl; ``known``: pages of earlier crawls, by address. ``pages``, ``robots`` and ``sitemaps`` read what their
+    servers sent (`links.read_page`, `opening.read_robots`, `links.read_sitemap`) where it can do no harm.
     """
 
     def __init__(
-        self, corpus: Corpus, client: Client, journal: Journal, known: dict[str, Visit], pages: Worker, sitemaps: Worker
+        self,
+        corpus: Corpus,
+        client: Client,
+        journal: Journal,
+        known: dict[str, Visit],
+        pages: Worker,
+        robots: Worker,
+        sitemaps: Worker,
     ) -> None:
         self.corpus, self.wanted, self.how = corpus, corpus.source.crawl, corpus.source.transfer
         self.client, self.journal, self.known = client, journal, known
@@ -48,7 +55,7 @@ class Crawler:
         self.sites: dict[str, Site] = {}
         self.seen: set[str] = {visit.url for visit in journal.visits}
         self.tries: Counter[str] = Counter()
-        self.opening = Opening(corpus, client, journal, self.seen, self._add, sitemaps)
+        self.opening = Opening(corpus, client, journal, self.seen, self._add, robots, sitemaps)
 
     def run(self) -> None:
         """Every address that can be reached ends as a visit of the journal. Raises `LakeError` if all sites are at

@@ -32,6 +32,7 @@ def crawl_corpus(corpus: Corpus, lake: Lake) -> Published:
     A crawl that was killed is gone on from. Raises `ConnectionError` if not one site answered.
     """
     from palimpsest.fetch.crawl import Crawler  # with a parser that reading a corpus does not need
+    from palimpsest.fetch.opening import read_robots
 
     wanted = corpus.source.crawl
     asked = wanted.model_dump(mode="json") | {"max_page_bytes": corpus.limits.max_page_bytes}
@@ -47,9 +48,10 @@ def crawl_corpus(corpus: Corpus, lake: Lake) -> Published:
             with (
                 Client(8, how.stall_s, chooser(wanted.private_networks), None, wanted.agent, FILE_S) as client,
                 Worker(read_page, *bounds) as pages,
+                Worker(read_robots, *bounds) as robots,
                 Worker(read_sitemap, *bounds) as sitemaps,
             ):
-                crawler = Crawler(corpus, client, journal, known, pages, sitemaps)
+                crawler = Crawler(corpus, client, journal, known, pages, robots, sitemaps)
                 crawler.seen.update(standing(lake))  # what was taken down is not asked for
                 crawler.run()
         finally:

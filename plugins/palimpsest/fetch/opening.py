@@ -28,9 +28,14 @@ MOST_TRIES = 3  # of robots.txt and a sitemap, in a row
 log = logging.getLogger(__name__)
 
 
+def read_robots(body: bytes) -> Protego:
+    """The rules of a robots.txt. They take as much memory as its user agents times its lines."""
+    return Protego.parse(body.decode("utf-8", "replace"))
+
+
 class Opening:
     """``seen``: addresses that have a visit or wait for one, shared with the crawl; ``add`` queues pages and says which
-    of them were new; ``read`` is `links.read_sitemap` where it can do no harm.
+    of them were new; ``rules`` and ``read`` are `read_robots` and `links.read_sitemap` where they can do no harm.
     """
 
     def __init__(
@@ -40,12 +45,14 @@ class Opening:
         journal: Journal,
         seen: set[str],
         add: Callable[[list[Link]], list[Link]],
+        rules: Worker,
         read: Worker,
     ) -> None:
         self.corpus, self.wanted, how = corpus, corpus.source.crawl, corpus.source.transfer
         self.token = token_of(self.wanted.agent)
         self.hasty = how.model_copy(update={"attempts": min(how.attempts, MOST_TRIES)})
-        self.client, self.journal, self.seen, self.add, self.read = client, journal, seen, add, read
+        self.client, self.journal, self.seen, self.add = client, journal, seen, add
+        self.rules, self.read = rules, read
         self.foreign: dict[str, None] = {}
 
     def robots(self, site: Site) -> bytes | None:
@@ -55,14 +62,14 @@ class Opening:
         url, body, declared, started = f"{site.base}/robots.txt", None, [], time.monotonic()
         try:
             body, _ = fetch_small(url, self.client, self.hasty, MOST_ROBOTS, FILE_S, LONGEST_PAUSE_S)
-            site.robots = Protego.parse(body.decode("utf-8", "replace"))
+            site.robots = self.rules(body)
             declared = list(site.robots.sitemaps)
         except Refused:  # no such file: everything is allowed (RFC 9309, section 2.3.1.3)
             site.robots = Protego.parse("")
         except PrivateAddress as error:
             own = error.host == urlsplit(url).hostname  # or that of a redirect
             site.refused = ("private_address" if own else "robots_unavailable", str(error))
-        except (ConnectionError, TimeoutError, LakeError) as error:  # one that cannot be read allows nothing
+        except (ConnectionError, TimeoutError, LakeError, Poisoned) as error:  # one that cannot be read allows nothing
             site.refused = ("robots_unavailable", str(error))
         if site.robots:
             site.delay_s = max(site.delay_s, asked := self._pause_asked(site.robots))

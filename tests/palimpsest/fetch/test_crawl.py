@@ -430,6 +430,16 @@ def test_an_index_of_what_may_not_be_asked_does_not_fill_the_journal(web, corpus
     assert sum(path.startswith("https://h.example/") for path in found) == opening.MOST_NAMED - 101
 
 
+def test_a_robots_txt_that_would_fill_the_memory_closes_its_site_alone(web, other, corpus, lake):
+    agents = "".join(f"User-agent: a{n}\n" for n in range(4_000))
+    other.files["robots.txt"] = (agents + "Disallow: /x\n" * 4_000).encode()
+    crawl = crawl_corpus(corpus({"page_memory_mb": 100}, sites=[other.url, web.url]), lake)
+    found = outcomes(crawl, web)
+    assert (found[other.url], found["a"]) == ("robots_unavailable", "captured")
+    [told] = [row for row in pq.read_table(crawl.file("visits.parquet")).to_pylist() if row["url"] == other.url]
+    assert "more than 100 MB" in told["detail"]
+
+
 def test_a_sitemap_that_would_fill_the_memory_is_one_bad_sitemap(web, corpus, lake):
     web.files["robots.txt"] = f"Sitemap: {web.url}sitemap.xml\n".encode()
     web.files["sitemap.xml"] = b"<urlset>" + b"<a>" * 4_000_000
