@@ -126,7 +126,7 @@ class Site:
         part = body if fault.cut is None else body[: fault.cut]
         for _ in range(fault.hints):
             request.wfile.write(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n")
-            if self.stopping.wait(0.02):
+            if self.stopping.is_set():
                 return
         if fault.drip:
             self._write(request, head.encode("latin-1"), fault.drip == "headers")

@@ -205,7 +205,7 @@ def test_a_small_answer_that_comes_steadily_for_ever_is_given_up(site, serve, cl
 
 def test_an_answer_that_is_always_about_to_come_is_given_up(site, how):
     site.files["page"] = b"hello"
-    site.faults["page"] = [Fault(hints=500)] * how.attempts
+    site.faults["page"] = [Fault(hints=100_000)] * how.attempts
     with Client(1, 2.0, longest_s=0.5) as client, pytest.raises(TimeoutError, match="no answer, or too slow a one"):
         fetch_small(site.url + "page", client, how)
 
