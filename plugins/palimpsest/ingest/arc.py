@@ -47,6 +47,8 @@ def read_arc(stream: BinaryIO, limit: int) -> Iterator[Record]:
             raise OSError(f"no ARC record at offset {offset}: {line[:60]!r}")
         length = int(parts[-1])
         block = members.read(length, limit + HEADERS)
+        if members.spans_more():
+            raise OSError(f"the length of the record at offset {offset} spans another one")
         url = parts[0].decode(errors="replace")
         if line.startswith(MAGIC):
             version = block.split(b" ", 1)[0]

@@ -121,7 +121,8 @@ class Members:
         stream.seek(0)
         self._plain, self._from, self._raw, self._came = b"", 0, b"", 0
         self._member = None
-        self._start = 0
+        self._start, self._given = 0, 0
+        self._begins = False
         self.offset = 0
         """Of the line read last: where a reader can start, a byte of a plain file, else of its gzip member."""
 
@@ -130,6 +131,7 @@ class Members:
         if not self._fill():
             return b""
         self.offset = self._start if self._gzipped else self._came - (len(self._plain) - self._from)
+        self._begins = self._gzipped and not self._given
         found = b""
         while len(found) < LINE and self._fill():
             end = self._plain.find(b"\n", self._from) + 1
@@ -150,9 +152,14 @@ class Members:
             keep -= len(parts[-1])
         return b"".join(parts)
 
+    def spans_more(self) -> bool:
+        """Whether the line read last began a gzip member, and what was read since goes on in another."""
+        return self._begins and self._start != self.offset
+
     def _take(self, size: int) -> bytes:
         found = self._plain[self._from : self._from + size]
         self._from += size
+        self._given += size
         return found
 
     def _fill(self) -> bool:
@@ -174,7 +181,7 @@ class Members:
 
     def _inflate(self) -> None:
         if self._member is None:
-            self._start = self._came - len(self._raw)
+            self._start, self._given = self._came - len(self._raw), 0
             self._member = zlib.decompressobj(wbits=31)
         try:
             self._plain = self._member.decompress(self._raw, CHUNK)

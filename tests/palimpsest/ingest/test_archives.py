@@ -146,6 +146,19 @@ def test_an_arc_file_cut_off_anywhere_is_an_error(tmp_path, form):
             read(path)
 
 
+def test_an_arc_record_whose_length_spans_the_next_one_is_an_error(tmp_path):
+    records = arc(1)
+    line, block = records[2].split(b"\n", 1)
+    more = len(block) - 1 + len(records[3])
+    records[2] = line.rsplit(b" ", 1)[0] + b" %d\n" % more + block
+    path = tmp_path / "long.arc.gz"
+    path.write_bytes(packed(records, "gzip"))
+    with pytest.raises(
+        LakeError, match=r"long\.arc\.gz: damaged .*the length of the record at offset \d+ spans another"
+    ):
+        read(path)
+
+
 def test_an_arc_file_with_a_bad_line_says_where(tmp_path):
     records = arc(1)
     path = tmp_path / "bad.arc"
