@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.benchmarks import fuzz as bench
 from tests.palimpsest.ingest import fuzz
 
 
@@ -29,3 +30,5 @@ def test_the_fuzz_keeps_what_it_finds(tmp_path, monkeypatch):
     with pytest.raises(AssertionError, match="KeyError: 'broken on purpose'"):
         fuzz.run(seconds=60, seed=1)
     assert len(list(tmp_path.glob("*.warc.gz"))) == 1
+    [row] = bench.run(seconds=60)
+    assert (row["ours"], row["unit"]) == (1, "findings")

@@ -107,9 +107,10 @@ def test_rows_go_to_their_days_and_every_row_is_kept_or_quarantined(lake, make_t
 @pytest.mark.parametrize("template", ["{url}", "https://h.example/{url}"])
 def test_half_a_character_in_an_address_costs_that_row_alone(lake, make_table_corpus, write_lines, address, template):
     file = write_lines(
-        {"url": "https://a.example/1", "text": PROSE.format(n=1)}, {"url": address, "text": PROSE.format(n=2)}
+        {"url": "https://a.example/1", "t": "half \ud800", "text": PROSE.format(n=1)},
+        {"url": address, "t": "whole", "text": PROSE.format(n=2)},
     )
-    (published,) = extract_days(make_table_corpus(file, columns=Columns(url=template)), [DAY], lake)
+    (published,) = extract_days(make_table_corpus(file, columns=Columns(url=template, title="t")), [DAY], lake)
     assert published.manifest["rows"] == {"input": 2, "kept": 1, "dropped": {}, "quarantined": {"bad_url": 1}}
     (row,) = rows(published, "quarantine")
     assert row["payload"] == PROSE.format(n=2).encode()
