@@ -50,8 +50,11 @@ def test_a_funnel_is_a_sentence_for_each_day_and_for_all(documents):
 
 def test_the_page_has_every_day_and_every_reason(documents):
     page = funnel_page(documents.lake, "sample")
-    for row in (("2026-10-01", 8, 2, 3, 3, "1,200", "1,600", "66.7%"), ("2026-10-02", 7, 5, 0, 2, "1,000", "1,300", "100.0%"),
-                ("all", 15, 7, 3, 5, "2,200", "2,900", "78.6%")):  # fmt: skip
+    for row in (
+        ("2026-10-01", 8, 2, 3, 3, "1,200", "1,600", "66.7%"),
+        ("2026-10-02", 7, 5, 0, 2, "1,000", "1,300", "100.0%"),
+        ("all", 15, 7, 3, 5, "2,200", "2,900", "78.6%"),
+    ):
         cells = "".join(f"<td class=number>{cell}</td>" for cell in row[1:])
         assert f"<td>{row[0]}</td>{cells}" in page
     assert "<td>symbol_noise</td><td class=number>2</td><td class=number>13.3%</td>" in page
