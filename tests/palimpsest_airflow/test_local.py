@@ -16,13 +16,15 @@ from pathlib import Path
 import psutil
 import pytest
 from rich.console import Console
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
 
 from palimpsest import serve
 from palimpsest.config import load_corpus, load_study
 from palimpsest.lake import REPOSITORY, Facts, Lake
 from palimpsest.serve import leftovers
 from palimpsest_airflow.__main__ import main
-from palimpsest_airflow.local import stack, unchanged
+from palimpsest_airflow.local import command, stack, unchanged
 from palimpsest_airflow.local.demo import show_failure
 from palimpsest_airflow.local.processes import Processes, alone, need_port
 from palimpsest_airflow.local.progress import Display
@@ -175,29 +177,44 @@ def test_airflows_command_line_gets_the_environment_of_this_stack(settings, monk
         stack.airflow(settings, ["dags", "list"])
     monkeypatch.setattr(stack.databases, "ready", lambda _: True)
     code = "import os, sys; sys.exit(len(sys.argv) + (os.environ['AIRFLOW_HOME'] == sys.argv[1]))"
-    monkeypatch.setattr(stack, "AIRFLOW", [sys.executable, "-c", code])
+    monkeypatch.setattr(stack, "COMMAND", [sys.executable, "-c", code])
     assert stack.airflow(settings, [str(settings.home), "--two"]) == 4
 
 
-@pytest.mark.parametrize(("said", "times", "code"), [("database is locked", 3, 0), ("no such Dag", 1, 1)])
-def test_a_command_that_sqlite_refused_is_run_again(settings, monkeypatch, capfd, said, times, code):
-    settings.home.mkdir(parents=True, exist_ok=True)
-    calls = settings.home / "calls"
-    script = """
-import sys
-from pathlib import Path
-calls = Path(sys.argv[1])
-with calls.open("a") as noted:
-    noted.write("x")
-if len(calls.read_text()) < 3:
-    sys.exit("OperationalError: " + sys.argv[2])
-"""
-    monkeypatch.setattr(stack, "AIRFLOW", [sys.executable, "-c", script])
-    monkeypatch.setattr(stack, "BUSY_S", (0, 0, 0))
-    monkeypatch.setattr(stack.databases, "ready", lambda settings: True)
-    assert stack.airflow(settings, [str(calls), said]) == code
-    assert len(calls.read_text()) == times
-    assert capfd.readouterr().err.count(said) == min(times, 2)
+def test_a_command_that_sqlite_refused_is_run_again(tmp_path, monkeypatch):
+    """It reads, another process writes, and it writes: refused at once, twice."""
+    monkeypatch.setattr(command, "PAUSE_S", 0)
+    file, seen = f"sqlite:///{tmp_path / 'airflow.db'}", []
+    ours, other = create_engine(file), create_engine(file)
+    with other.begin() as writing:
+        writing.execute(text("pragma journal_mode = wal"))
+        writing.execute(text("create table runs (name text)"))
+
+    def run():
+        with ours.begin() as session, session.begin_nested():
+            seen.append(session.scalar(text("select count(*) from runs")))
+            if len(seen) < 3:
+                with other.begin() as writing:
+                    writing.execute(text("insert into runs values ('theirs')"))
+            session.execute(text("insert into runs values ('ours')"))
+
+    command.until_free(run)
+    with other.connect() as reading:
+        assert list(reading.scalars(text("select name from runs"))) == ["theirs", "theirs", "ours"]
+    assert seen == [0, 1, 2]
+
+
+def test_another_error_of_the_database_is_raised_at_once(tmp_path):
+    calls = []
+
+    def run():
+        calls.append(1)
+        with create_engine(f"sqlite:///{tmp_path / 'airflow.db'}").begin() as session:
+            session.execute(text("insert into runs values ('ours')"))
+
+    with pytest.raises(OperationalError, match="no such table"):
+        command.until_free(run)
+    assert len(calls) == 1
 
 
 def test_a_wrong_study_file_is_one_message(settings, tmp_path, monkeypatch, capsys):

@@ -21,6 +21,7 @@ from palimpsest_airflow.local.processes import Processes, alone, need_port
 from palimpsest_airflow.local.settings import USER, Refused, Settings
 
 AIRFLOW = [sys.executable, "-m", "airflow"]
+COMMAND = [sys.executable, "-m", "palimpsest_airflow.local.command"]
 COMPONENTS = {
     "scheduler": [sys.executable, "-m", "palimpsest_airflow.local.warm"],
     "api-server": [*AIRFLOW, "api-server"],
@@ -29,8 +30,6 @@ COMPONENTS = {
 STATE_ENTRIES = ("airflow", "catalog.db*", "mlflow.db*", "*.lock", "demo.json", "home", "logs")
 STATE_ENTRIES += ("data_docs", "dbt", "dbt_docs", "gx", "mlartifacts", "models", "servers")
 LAKE_ENTRIES = ("corpora", "ledger", "studies")
-BUSY_S = (1, 2, 4)
-"""Pauses before Airflow's command line is run again."""
 PATIENCE = 180.0
 """Seconds a component may take to answer; a cold start on a busy two-core machine takes a third of it."""
 
@@ -135,30 +134,10 @@ def stop_model_servers(settings: Settings) -> None:
 
 
 def airflow(settings: Settings, arguments: list[str]) -> int:
-    """Airflow's own command line, with the databases, secrets and folders of this stack.
-
-    What read before another process wrote, and then writes, is refused by SQLite at once, however long it would wait.
-    Nothing of it was kept, and it is run again.
-    """
+    """Airflow's own command line, with the databases, secrets and folders of this stack."""
     if not databases.ready(settings):
         raise Refused(f"no Airflow database in {settings.home} yet; `make demo` or `make up` makes it")
-    for pause in (*BUSY_S, None):
-        code, busy = _called([*AIRFLOW, *arguments], settings)
-        if pause is None or code == 0 or not busy:
-            return code
-        print("SQLite was busy with another writer; running the command again", file=sys.stderr)
-        time.sleep(pause)
-
-
-def _called(command: list[str], settings: Settings) -> tuple[int, bool]:
-    """Exit status, and whether the database was locked; what it says is passed on as it comes."""
-    busy = False
-    with subprocess.Popen(command, env=settings.environment(), cwd=REPOSITORY, stderr=subprocess.PIPE) as process:
-        for line in process.stderr:
-            busy = busy or b"database is locked" in line
-            sys.stderr.buffer.write(line)
-            sys.stderr.flush()
-    return process.returncode, busy
+    return subprocess.call([*COMMAND, *arguments], env=settings.environment(), cwd=REPOSITORY)
 
 
 def status(settings: Settings) -> bool:

@@ -433,7 +433,8 @@ def test_an_index_of_what_may_not_be_asked_does_not_fill_the_journal(web, corpus
 def test_a_robots_txt_that_would_fill_the_memory_closes_its_site_alone(web, other, corpus, lake):
     agents = "".join(f"User-agent: a{n}\n" for n in range(4_000))
     other.files["robots.txt"] = (agents + "Disallow: /x\n" * 4_000).encode()
-    crawl = crawl_corpus(corpus({"page_memory_mb": 100}, sites=[other.url, web.url]), lake)
+    limits = {"page_memory_mb": 100, "page_timeout_s": 300}
+    crawl = crawl_corpus(corpus(limits, sites=[other.url, web.url]), lake)
     found = outcomes(crawl, web)
     assert (found[other.url], found["a"]) == ("robots_unavailable", "captured")
     [told] = [row for row in pq.read_table(crawl.file("visits.parquet")).to_pylist() if row["url"] == other.url]
