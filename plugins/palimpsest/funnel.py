@@ -50,10 +50,11 @@ def funnels(documents: Published) -> dict[dt.date, Funnel]:
     """By day, in order; nothing for documents that were made before there was such a table (of all its columns)."""
     if FILE not in {file["name"] for file in documents.manifest["files"]}:
         return {}
-    if "tokens" not in pq.read_schema(documents.file(FILE)).names:
+    table = pq.read_table(documents.file(FILE))
+    if "tokens" not in table.column_names:
         return {}
     found: dict[dt.date, Funnel] = {}
-    for row in pq.read_table(documents.file(FILE)).to_pylist():
+    for row in table.to_pylist():
         day = found.setdefault(row["day"], Funnel())
         if row["outcome"] == "document":
             day.documents, day.words = day.documents + row["pages"], day.words + row["words"]

@@ -1,4 +1,4 @@
-"""The machine that something was measured on, in words."""
+"""The machine: what this process may use of it, and what something was measured on, in words."""
 
 from __future__ import annotations
 

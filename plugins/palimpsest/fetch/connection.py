@@ -99,8 +99,8 @@ class Client:
 
     With ``choose`` the address connected to is one that it gave, whatever the name resolves to a moment later, and the
     proxies of the environment are not used: they would resolve names themselves. No answer takes more than
-    ``longest_s``, however steadily it comes. ``tokens``: Authorization headers by
-    `origin`; where a server redirects to gets its own or none.
+    ``longest_s``, however steadily it comes. ``tokens``: Authorization headers by `origin`; where a server redirects to
+    gets its own or none.
     """
 
     def __init__(

@@ -43,10 +43,11 @@ def crawl_corpus(corpus: Corpus, lake: Lake) -> Published:
         earlier = crawls(corpus, lake)
         known = known_pages(earlier[-1] if earlier else None)
         journal = Journal(folder, dt.datetime.now(dt.UTC))
-        how, bounds = corpus.source.transfer, (corpus.limits.page_timeout_s, corpus.limits.page_memory_mb)
+        bounds = (corpus.limits.page_timeout_s, corpus.limits.page_memory_mb)
+        allowed, stall_s = chooser(wanted.private_networks), corpus.source.transfer.stall_s
         try:
             with (
-                Client(8, how.stall_s, chooser(wanted.private_networks), None, wanted.agent, FILE_S) as client,
+                Client(8, stall_s, allowed, agent=wanted.agent, longest_s=FILE_S) as client,
                 Worker(read_page, *bounds) as pages,
                 Worker(read_robots, *bounds) as robots,
                 Worker(read_sitemap, *bounds) as sitemaps,

@@ -9,7 +9,8 @@ from __future__ import annotations
 import mmap
 import zlib
 
-CHUNK = 1 << 20
+from palimpsest.ingest.blocks import CHUNK
+
 GZIP = b"\x1f\x8b\x08"  # with its one method of compression: two bytes stand in any compressed data
 ZSTD = b"\x28\xb5\x2f\xfd"
 LZ4 = b"\x04\x22\x4d\x18"

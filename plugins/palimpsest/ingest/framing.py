@@ -15,8 +15,9 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from palimpsest.ingest.blocks import CHUNK, LINE, Head, NotSound, check_block, pass_block, read_head
+from palimpsest.ingest.frames import LZ4, ZSTD
 
-CODECS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\x04\x22\x4d\x18": "lz4"}
+CODECS = {b"\x1f\x8b": "gzip", ZSTD: "zstd", LZ4: "lz4"}
 PLAIN_RECORD = b"WARC/"
 HEADER = re.compile(rb"WARC/1\.[01]\r\n[A-Za-z-]+:")
 

@@ -3,10 +3,7 @@
 -- page keeps it: of each address the latest capture, for an older one gives way to it. Code and lines without a letter
 -- or digit are nobody's furniture. Scores were taken of the whole page; of a text that loses something, words are
 -- counted and near duplicates sought by what is left.
-{%- set sites_matter -%}
-count(distinct url) >= {{ threshold('site_line_pages') }}
-{%- if threshold('site_repeat_pages') %} or count(distinct url) >= {{ threshold('site_repeat_pages') }}{% endif %}
-{%- endset %}
+{%- set fewest = [threshold('site_line_pages'), threshold('site_repeat_pages') or threshold('site_line_pages')] | min %}
 with pages as (
     select * from {{ ref('int_pages_in_language') }}
 ),
@@ -17,7 +14,7 @@ sites as (
         count(distinct url) as addresses
     from pages
     group by site
-    having {{ sites_matter }}
+    having count(distinct url) >= {{ fewest }}
 ),
 
 lines as (
@@ -26,6 +23,7 @@ lines as (
         pages.site,
         pages.url,
         pages.fetched_at,
+        sites.addresses,
         {{ has_fences('pages.text') }} as has_fences,
         {{ each_of(lines_of('pages.text')) }} as line,
         {{ position_in(lines_of('pages.text')) }} as position
@@ -52,13 +50,12 @@ prose as (
 
 furniture as (
     select
-        prose.site,
-        prose.line
+        site,
+        line
     from prose
-    inner join sites on prose.site = sites.site
-    where sites.addresses >= {{ threshold('site_line_pages') }}
-    group by prose.site, prose.line, sites.addresses
-    having count(distinct prose.url) >= {{ threshold('site_line_share') }} * sites.addresses
+    where addresses >= {{ threshold('site_line_pages') }}
+    group by site, line, addresses
+    having count(distinct url) >= {{ threshold('site_line_share') }} * addresses
 ),
 
 {% if threshold('site_repeat_pages') -%}
