@@ -63,7 +63,8 @@ def split(study: Study, lake: Lake, *, documents: Sequence[Published]) -> Publis
             train, first, others = _of_round(study, train)
             drops = pa.concat_tables([drops, others])
         dropped = {"held_out": validation.num_rows, **Counter(drops["reason"].to_pylist())}
-        used = slices.first_share(train["document_id"].to_pylist(), study.real_share)
+        salt = f"reserve {study.sampling_seed}" if study.sampling_seed else "reserve"
+        used = slices.first_share(train["document_id"].to_pylist(), study.real_share, salt)
         reserve = [one not in used for one in train["document_id"].to_pylist()]
         train = train.append_column("is_reserve", pa.array(reserve, pa.bool_()))
         spoken = train.filter(pc.invert(train["is_reserve"])) if first is None else first
@@ -92,7 +93,7 @@ def split(study: Study, lake: Lake, *, documents: Sequence[Published]) -> Publis
         )
 
     config = {"validation": study.validation.model_dump(exclude={"sets"}), "tokenizer": study.tokenizer.model_dump()}
-    config["real_share"] = study.real_share
+    config |= study.model_dump(include={"real_share", "sampling_seed"})
     if study.slice:
         config["slice"] = study.slice.model_dump()
     for key, file in (("validation.urls_file", study.validation.urls_file), ("tokenizer.path", study.tokenizer.path)):

@@ -175,6 +175,18 @@ def test_a_reserve_is_marked_and_the_tokenizer_never_sees_it(lake, make_study, d
     assert {row["url"] for row in used} < {row["url"] for row in rows if not row["is_reserve"]}
 
 
+def test_another_sampling_seed_draws_as_many_other_documents(lake, make_study, documents):
+    drawn = []
+    for seed in (0, 1, 2):
+        found = split(make_study(real_share=0.35, sampling_seed=seed), lake, documents=[documents])
+        rows = pq.read_table(found.file("train.parquet")).to_pylist()
+        drawn.append(frozenset(row["url"] for row in rows if not row["is_reserve"]))
+    assert [len(urls) for urls in drawn] == [7, 7, 7]
+    assert len(set(drawn)) == 3
+    with pytest.raises(ValueError, match="sampling_seed draws the documents of 'real_share'"):
+        make_study(sampling_seed=1)
+
+
 def test_training_documents_that_quote_held_out_ones_are_left_out_and_counted(lake, make_study):
     shared = "one Two three four five six seven, eight nine"
     texts = {"held": f"Before. {shared} ten.", "quotes": f"{shared.upper()} and more", "own": "not of this kind " * 9}

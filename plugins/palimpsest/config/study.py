@@ -126,6 +126,9 @@ class Study(Strict):
     """Share of the training documents that mixes may use: data made scarce on purpose. The rest is only for the
     reference, whose 'reference_shares' (of all training documents) can then go beyond it and what a mix is worth is
     measured, not extrapolated. Tokenizer and generations see nothing of the rest."""
+    sampling_seed: Seed = Field(default=0, exclude_if=lambda found: found == 0)
+    """Another one draws other documents for 'real_share': what a figure owes to the documents that happened to be
+    drawn shows in a study that differs in this alone."""
     slice: Slice | None = None
     """Only one part of the training documents, and some of the parts before it: a round of a continual loop."""
     shards: int = Field(default=2, ge=1, le=1000)
@@ -208,6 +211,8 @@ class Study(Strict):
                 )
         if "suffix" in self.selects and not self.selection.suffix:
             raise ValueError("selection.suffix: selecting by 'suffix' reads with a model; name a run as 'model' there")
+        if self.sampling_seed and self.real_share == 1:
+            raise ValueError("sampling_seed draws the documents of 'real_share', which is 1: all; lower it")
         if not any(layout.kind == "real" for layout in self.layouts.values()):
             raise ValueError("layouts: one of kind 'real' is needed; every mix draws on it")
         for name, mix in self.mixes.items():
