@@ -21,7 +21,7 @@ from palimpsest.fetch.opening import Opening
 from palimpsest.fetch.part import Busy
 from palimpsest.fetch.site import MOST_SILENT, PAGE_S, PATIENCE_PAGE_S, PATIENCE_S, Site, token_of
 from palimpsest.fetch.transfer import LONGEST_ASKED_S
-from palimpsest.fetch.visits import KEPT, Journal, Link, Visit
+from palimpsest.fetch.visits import KEPT, Journal, Known, Link, Visit
 from palimpsest.fetch.warcfile import PROFILE, message, record, sha1
 from palimpsest.ingest.http import read_message
 from palimpsest.ingest.records import Record
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class Crawler:
-    """One crawl; ``known``: pages of earlier crawls, by address. ``pages``, ``robots`` and ``sitemaps`` read what their
+    """One crawl; ``known``: what earlier crawls found, by address. ``pages``, ``robots`` and ``sitemaps`` read what their
     servers sent (`links.read_page`, `opening.read_robots`, `links.read_sitemap`) where it can do no harm.
     """
 
@@ -44,7 +44,7 @@ class Crawler:
         corpus: Corpus,
         client: Client,
         journal: Journal,
-        known: dict[str, Visit],
+        known: dict[str, Known],
         pages: Worker,
         robots: Worker,
         sitemaps: Worker,
@@ -91,7 +91,7 @@ class Crawler:
         self.opening.leave()
 
     def _open(self, site: Site) -> None:
-        """Its robots.txt, and where to begin: the starts, the pages known of it."""
+        """Its robots.txt, and where to begin: the starts, then what is known of it."""
         site.delay_s = self.wanted.delay_s
         starts = map(links.canonical, self.wanted.sites)
         self._add([(url, 0, 0) for url in starts if links.site_of(url) == site.base])
@@ -159,8 +159,12 @@ class Crawler:
                 self.journal.add(visit)
         site.next_at = time.monotonic() + pause
 
-    def _conditions(self, url: str) -> dict[str, str]:
+    def _captured(self, url: str) -> Known | None:
         known = self.known.get(url)
+        return known if known and known.payload_sha1 else None
+
+    def _conditions(self, url: str) -> dict[str, str]:
+        known = self._captured(url)
         if known is None:
             return {}
         sent = {"If-None-Match": known.etag, "If-Modified-Since": known.last_modified}
@@ -171,7 +175,7 @@ class Crawler:
         visit.status = response.status
         visit.etag, visit.last_modified = header(response, "etag"), header(response, "last-modified")
         media = header(response, "content-type").split(";")[0].strip().lower()
-        if response.status == 304 and visit.url in self.known:
+        if response.status == 304 and self._captured(visit.url):
             visit.outcome = "unchanged"
             self.journal.add(visit, record=self._revisit(visit, response, "server-not-modified"))
         elif response.status in MOVED:
@@ -215,7 +219,7 @@ class Crawler:
             return
         if words & {"nofollow"}:
             found = []
-        known = self.known.get(visit.url)
+        known = self._captured(visit.url)
         if known and known.payload_sha1 == visit.payload_sha1:
             visit.outcome = "identical"
             entry = self._revisit(visit, response, "identical-payload-digest")

@@ -15,7 +15,7 @@ from palimpsest.fetch.connection import Client
 from palimpsest.fetch.links import read_page, read_sitemap
 from palimpsest.fetch.site import FILE_S
 from palimpsest.fetch.verify import check_warc
-from palimpsest.fetch.visits import KEPT, Journal, known_pages, rows_of, write_tables
+from palimpsest.fetch.visits import KEPT, Journal, begun_at, clear, known_pages, rows_of, write_tables
 from palimpsest.ingest.records import SourceFile
 from palimpsest.ingest.worker import Worker
 from palimpsest.lake import Facts, Lake, LakeError, NotPublished, Published, digest_json
@@ -41,6 +41,9 @@ def crawl_corpus(corpus: Corpus, lake: Lake) -> Published:
     held = _alone(folder, corpus)
     try:
         earlier = crawls(corpus, lake)
+        begun = begun_at(folder)
+        if begun and _name(corpus, begun) in {crawl.dataset for crawl in earlier}:
+            clear(folder)  # its process ended between publishing it and here
         known = known_pages(earlier[-1] if earlier else None)
         journal = Journal(folder, dt.datetime.now(dt.UTC))
         bounds = (corpus.limits.page_timeout_s, corpus.limits.page_memory_mb)
@@ -59,20 +62,24 @@ def crawl_corpus(corpus: Corpus, lake: Lake) -> Published:
             journal.close()
         if not any(visit.outcome in (KEPT, "unchanged", "identical", "redirect") for visit in journal.visits):
             said = "; ".join(f"{v.url}: {v.outcome} {v.detail or v.status or ''}".strip() for v in journal.visits[:5])
-            shutil.rmtree(folder)  # or the next crawl would go on from failures
+            clear(folder)  # or the next crawl would go on from failures
             raise ConnectionError(f"{corpus.path}: not one page of source.crawl.sites could be had: {said}")
 
         def write(directory: Path) -> Facts:
             shutil.copyfile(journal.warc, directory / "pages.warc.gz")
-            write_tables(directory, journal.visits, known)
+            write_tables(directory, journal.visits, known, wanted.max_pages)
             return Facts(rows_of(journal.visits), check_warc(directory / "pages.warc.gz"))
 
-        name = f"corpora/{corpus.name}/crawls/{journal.begun.strftime(NAME)}"
+        name = _name(corpus, journal.begun)
         published = lake.publish(name, write, config=asked, parents=earlier[-1:])
-        shutil.rmtree(folder)
+        clear(folder)
         return published
     finally:
         os.close(held)
+
+
+def _name(corpus: Corpus, begun: dt.datetime) -> str:
+    return f"corpora/{corpus.name}/crawls/{begun.strftime(NAME)}"
 
 
 def _alone(folder: Path, corpus: Corpus) -> int:

@@ -14,13 +14,21 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from palimpsest.durable import move_durably, partial_beside
+from palimpsest.fetch.links import site_of
 from palimpsest.lake import Published, Rows
 
+BEGUN = "begun"
 KEPT = "captured"
 DROPPED = ("unchanged", "identical", "redirect", "other_site", "robots", "robots_meta", "not_html", "too_deep",
            "over_budget", "sitemap")  # fmt: skip
 QUARANTINED = ("http_status", "no_answer", "private_address", "too_large", "bad_sitemap", "robots_unavailable",
                "crawl_delay")  # fmt: skip
+AGAIN = ("no_answer", "over_budget", "http_status", "private_address", "robots", "robots_meta", "robots_unavailable",
+         "crawl_delay", "too_deep")  # fmt: skip
+"""What may be otherwise another time: 304 says nothing of the links of a page, so the next crawl has to know of it."""
+CRAWLS_AHEAD = 10
+"""How many crawls' worth of a site's addresses that were never had are known for each reason: a calendar has no end."""
 Link = tuple[str, int, int]
 """An address, its depth (links from a start or a sitemap) and the redirects that led to it."""
 
@@ -45,9 +53,26 @@ FIELDS = [field.name for field in dataclasses.fields(Visit)]
 SCHEMA = pa.schema(
     [(name, {"depth": pa.int32(), "status": pa.int32(), "bytes": pa.int64()}.get(name, pa.string())) for name in FIELDS]
 )
-KNOWN = pa.schema([("url", pa.string()), ("depth", pa.int32())] + [
-    (name, pa.string()) for name in ("etag", "last_modified", "payload_sha1", "fetched_at")
-])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Known:
+    """An address that earlier crawls found: of a page that was captured, with what tells whether it has changed."""
+
+    url: str
+    depth: int
+    etag: str = ""
+    last_modified: str = ""
+    payload_sha1: str = ""
+    """Empty: it never was."""
+    fetched_at: str = ""
+    """When it was captured."""
+    asked_at: str = ""
+
+
+KNOWN = pa.schema(
+    [(field.name, pa.int32() if field.name == "depth" else pa.string()) for field in dataclasses.fields(Known)]
+)
 
 
 class Journal:
@@ -57,10 +82,12 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.warc = folder, folder / "pages.warc.gz"
         self._lines = folder / "visits.jsonl"
-        started = folder / "begun"
-        if not started.exists():
-            started.write_text(begun.isoformat())
-        self.begun = dt.datetime.fromisoformat(started.read_text())
+        self.begun = begun_at(folder)
+        if self.begun is None:
+            self.begun = begun
+            partial = partial_beside(folder / BEGUN)
+            partial.write_text(begun.isoformat())
+            move_durably(partial, folder / BEGUN)
         self.visits: list[Visit] = []
         self.found: list[Link] = []
         self.sitemaps: list[tuple[str, str]] = []
@@ -114,6 +141,18 @@ class Journal:
         return end
 
 
+def begun_at(folder: Path) -> dt.datetime | None:
+    """When the crawl in the folder was begun; None where there is none."""
+    started = folder / BEGUN
+    return dt.datetime.fromisoformat(started.read_text()) if started.exists() else None
+
+
+def clear(folder: Path) -> None:
+    """Remove a crawl from its folder; last of all what says which one it is, so that it can be told and cleared."""
+    for file in sorted(folder.iterdir(), key=lambda one: one.name == BEGUN):
+        file.unlink()
+
+
 def rows_of(visits: list[Visit]) -> Rows:
     """Every address is captured, dropped for a reason or quarantined for a cause."""
     counts = Counter(visit.outcome for visit in visits)
@@ -125,22 +164,32 @@ def rows_of(visits: list[Visit]) -> Rows:
     )
 
 
-def write_tables(directory: Path, visits: list[Visit], known: Mapping[str, Visit]) -> None:
+def write_tables(directory: Path, visits: list[Visit], known: Mapping[str, Known], max_pages: int) -> None:
     """visits.parquet, and known.parquet: what the next crawl asks the servers about."""
     pq.write_table(pa.Table.from_pylist([dataclasses.asdict(v) for v in visits], SCHEMA), directory / "visits.parquet")
-    now = dict(known)
-    for visit in visits:
-        if visit.outcome in (KEPT, "identical"):
-            now[visit.url] = visit
+    now, waiting = dict(known), Counter()
+    for visit in sorted(visits, key=lambda one: one.depth):
+        before = now.get(visit.url)
+        if visit.outcome == KEPT or visit.outcome == "identical":
+            since = before.fetched_at if before and visit.outcome == "identical" else visit.fetched_at
+            told = (visit.etag, visit.last_modified, visit.payload_sha1)
+            now[visit.url] = Known(visit.url, visit.depth, *told, since, visit.fetched_at)
         elif visit.status in (404, 410):
             now.pop(visit.url, None)
-    rows = [{name: getattr(visit, name) for name in KNOWN.names} for _, visit in sorted(now.items())]
+        elif before:
+            now[visit.url] = dataclasses.replace(before, asked_at=visit.fetched_at or before.asked_at)
+        elif visit.outcome in AGAIN:
+            kind = (site_of(visit.url), visit.outcome)
+            waiting[kind] += 1
+            if waiting[kind] <= CRAWLS_AHEAD * max_pages:
+                now[visit.url] = Known(visit.url, visit.depth, asked_at=visit.fetched_at)
+    rows = [dataclasses.asdict(one) for _, one in sorted(now.items())]
     pq.write_table(pa.Table.from_pylist(rows, KNOWN), directory / "known.parquet")
 
 
-def known_pages(crawl: Published | None) -> dict[str, Visit]:
-    """Pages that earlier crawls captured, with what tells whether they have changed."""
+def known_pages(crawl: Published | None) -> dict[str, Known]:
+    """What earlier crawls found, by address; what was asked for longest ago first, what never was before it."""
     if crawl is None:
         return {}
-    rows = pq.read_table(crawl.file("known.parquet")).to_pylist()
-    return {row["url"]: Visit(outcome="known", **row) for row in rows}
+    found = [Known(**row) for row in pq.read_table(crawl.file("known.parquet")).to_pylist()]
+    return {one.url: one for one in sorted(found, key=lambda one: (one.asked_at, one.depth, one.url))}

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -19,7 +20,7 @@ from palimpsest.config import ConfigError, Corpus, load_corpus
 from palimpsest.fetch import crawl as crawl_module
 from palimpsest.fetch import opening
 from palimpsest.fetch.addresses import PrivateAddress, chooser, is_public
-from palimpsest.fetch.crawls import crawl_corpus, crawled_days
+from palimpsest.fetch.crawls import crawl_corpus, crawled_days, crawls
 from palimpsest.fetch.links import canonical, read_page, read_sitemap
 from palimpsest.ingest.stage import extract_days
 from palimpsest.lake import REPOSITORY, Lake, LakeError
@@ -133,6 +134,65 @@ def test_the_next_crawl_asks_only_whether_pages_have_changed(web, corpus, lake):
     again = extract_days(corpus(), crawled_days(second), lake)
     assert sum(day.manifest["rows"]["kept"] for day in again) == sum(d.manifest["rows"]["kept"] for d in days) + 2
     assert [parent["uri"] for parent in second.manifest["parents"]] == [first.uri]
+
+
+def test_what_an_unchanged_page_links_to_is_asked_for_until_it_is_had(web, corpus, lake):
+    web.faults["b"] = [Fault(status=503)] * 2
+    web.files["robots.txt"] = b"User-agent: *\nDisallow: /secret/\n"
+    first = outcomes(crawl_corpus(corpus(), lake), web)
+    assert (first["b"], first["secret/x"]) == ("no_answer", "robots")
+    web.files["robots.txt"] = b""
+    second = outcomes(crawl_corpus(corpus(), lake), web)
+    assert (second[""], second["b"], second["secret/x"]) == ("unchanged", "captured", "captured")
+
+
+def test_a_site_of_more_pages_than_a_crawl_may_have_is_gone_through_in_turns(site, corpus, lake):
+    site.types = True
+    site.files |= {"": html("start", *"/a /b /c /d /e /f".split()), **{name: html(name) for name in "abcdef"}}
+    asked = []
+    for _ in range(7):
+        site.asked.clear()
+        crawl = outcomes(crawl_corpus(corpus(max_pages=3, sitemaps=False), lake), site)
+        assert len(crawl) == 7
+        asked.append({path.removeprefix("/") for path in paths(site)} - {"robots.txt", ""})
+    assert [len(names) for names in asked] == [2] * 7
+    assert set.union(*asked[:3]) == set("abcdef"), "all are had before one is asked for again"
+    assert asked[3:6] == asked[:3], "and then in the same order"
+
+
+def test_of_a_site_without_end_so_many_addresses_are_kept(site, corpus, lake, monkeypatch):
+    monkeypatch.setattr("palimpsest.fetch.visits.CRAWLS_AHEAD", 2)
+    site.types = True
+    site.files |= {"": html("start", *(f"/{n}" for n in range(9)))}
+    crawl = crawl_corpus(corpus(max_pages=1, sitemaps=False), lake)
+    assert crawl.manifest["rows"]["dropped"] == {"over_budget": 9}
+    assert len(pq.read_table(crawl.file("known.parquet"))) == 3
+
+
+@pytest.mark.parametrize("removed", range(3))
+def test_a_crawl_that_was_killed_once_it_was_published_is_left_as_it_is(web, corpus, lake, monkeypatch, removed):
+    """Killed with so many files of its journal removed: the next crawl is another one."""
+    left, dying, unlink = [removed], [], Path.unlink
+
+    def dies(path, *args, **options):
+        if dying and path.name in ("begun", "visits.jsonl", "pages.warc.gz"):
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
+        unlink(path, *args, **options)
+
+    dying.append(True)
+    monkeypatch.setattr(Path, "unlink", dies)
+    with pytest.raises(KeyboardInterrupt):
+        crawl_corpus(corpus(), lake)
+    dying.clear()
+    [first] = crawls(corpus(), lake)
+    web.files["a"] = html("a, mended")
+    second = crawl_corpus(corpus(), lake)
+    assert [crawl.dataset for crawl in crawls(corpus(), lake)] == [first.dataset, second.dataset]
+    assert [parent["uri"] for parent in second.manifest["parents"]] == [first.uri]
+    assert outcomes(second, web)["a"] == "captured"
+    assert crawls(corpus(), lake)[0].manifest == first.manifest
 
 
 def test_budgets_end_a_crawl_and_say_what_was_left(web, corpus, lake):
