@@ -51,6 +51,8 @@ class Transfer(Strict):
     """Pause before the second try; doubled with each further one up to a minute. A server's Retry-After goes first."""
     stall_s: float = Field(default=60.0, gt=0)
     """A connection that brings less than 1 KiB/s over this time is cut; what it brought is kept."""
+    max_file_bytes: int = Field(default=20_000_000_000, gt=0)
+    """A larger file is an error: a server may send without end."""
 
 
 class Segments(Strict):

@@ -101,15 +101,27 @@ def _ask(wanted: CommonCrawl, crawl: str, domain: str, client: Client, how: Tran
     asked = [("url", domain), ("matchType", "domain"), ("output", "json"), *filters]
     try:
         pages = _small(base + urlencode([*asked, ("showNumPages", "true")]), client, how, _page_count)
-    except Missing:  # the index says so of a domain it has nothing of
+    except Missing as missing:
+        _nothing(missing)  # of a domain that the crawl has no capture of
         return
     for page in range(pages):
         url = base + urlencode([*asked, ("page", page)])
         try:
             found = _small(url, client, how, lambda body: _captures(body, wanted.query, domain))
-        except Missing:  # and of a page none of whose captures are as asked: pages are counted before they are filtered
+        except Missing as missing:
+            _nothing(missing)  # none of the page's captures is as asked: pages are counted before they are filtered
             continue
         yield from found
+
+
+def _nothing(missing: Missing) -> None:
+    """Raise, unless it is the index's answer for no capture: other 404s are of a wrong address, or of a proxy."""
+    try:
+        says = str(json.loads(missing.said)["message"])
+    except (ValueError, KeyError, TypeError):
+        says = ""
+    if not says.lower().startswith("no captures found"):
+        raise missing
 
 
 def _conditions(query: Query) -> dict[str, str]:

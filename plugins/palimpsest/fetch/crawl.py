@@ -21,7 +21,7 @@ from palimpsest.fetch.opening import Opening
 from palimpsest.fetch.part import Busy
 from palimpsest.fetch.site import MOST_SILENT, PAGE_S, PATIENCE_PAGE_S, PATIENCE_S, Site, token_of
 from palimpsest.fetch.transfer import LONGEST_ASKED_S
-from palimpsest.fetch.visits import KEPT, Journal, Known, Link, Visit
+from palimpsest.fetch.visits import CRAWLS_AHEAD, KEPT, Journal, Known, Link, Visit
 from palimpsest.fetch.warcfile import PROFILE, message, record, sha1
 from palimpsest.ingest.http import read_message
 from palimpsest.ingest.records import Record
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class Crawler:
-    """One crawl; ``known``: what earlier crawls found, by address. ``pages``, ``robots`` and ``sitemaps`` read what their
+    """One crawl; ``known``: what earlier crawls found, by address. ``pages``, ``robots`` and ``sitemaps`` read what
     servers sent (`links.read_page`, `opening.read_robots`, `links.read_sitemap`) where it can do no harm.
     """
 
@@ -89,6 +89,10 @@ class Crawler:
             self._visit(site, *site.queue.popleft())
             site.held_s += time.monotonic() - started
         self.opening.leave()
+        for site in self.sites.values():
+            if site.has_more:
+                most = CRAWLS_AHEAD * self.wanted.max_pages
+                log.warning("%s: more than %d addresses were found; the others are not counted", site.base, most)
 
     def _open(self, site: Site) -> None:
         """Its robots.txt, and where to begin: the starts, then what is known of it."""
@@ -106,6 +110,11 @@ class Crawler:
             site = self.sites.get(links.site_of(url))
             if site is None or url in self.seen:
                 continue
+            if url not in self.known:
+                if site.added >= CRAWLS_AHEAD * self.wanted.max_pages:
+                    site.has_more = True
+                    continue
+                site.added += 1
             self.seen.add(url)
             if depth > self.wanted.max_depth:
                 self.journal.add(Visit(url, depth, "too_deep"))

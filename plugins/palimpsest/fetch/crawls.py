@@ -58,6 +58,7 @@ def crawl_corpus(corpus: Corpus, lake: Lake) -> Published:
                 crawler = Crawler(corpus, client, journal, known, pages, robots, sitemaps)
                 crawler.seen.update(standing(lake))  # what was taken down is not asked for
                 crawler.run()
+                more = {"sites_with_more": [site.base for site in crawler.sites.values() if site.has_more]}
         finally:
             journal.close()
         if not any(visit.outcome in (KEPT, "unchanged", "identical", "redirect") for visit in journal.visits):
@@ -68,7 +69,7 @@ def crawl_corpus(corpus: Corpus, lake: Lake) -> Published:
         def write(directory: Path) -> Facts:
             shutil.copyfile(journal.warc, directory / "pages.warc.gz")
             write_tables(directory, journal.visits, known, wanted.max_pages)
-            return Facts(rows_of(journal.visits), check_warc(directory / "pages.warc.gz"))
+            return Facts(rows_of(journal.visits), check_warc(directory / "pages.warc.gz") | more)
 
         name = _name(corpus, journal.begun)
         published = lake.publish(name, write, config=asked, parents=earlier[-1:])

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpcore
 
 from palimpsest.fetch.connection import Client, header
-from palimpsest.fetch.part import Busy, Missing, Note, Refused, forget, notes_of, read_notes, size_of
+from palimpsest.fetch.part import Busy, Missing, Note, Refused, check_size, forget, notes_of, read_notes, size_of
 from palimpsest.lake import LakeError
 
 PLAIN = {"Accept-Encoding": "identity"}
@@ -20,8 +20,10 @@ GONE = (400, 401, 403, 404, 405, 410, 414, 451)
 RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 
 
-def go_on(url: str, target: Path, client: Client, note: Note) -> None:
-    """Bring the rest of the file. What came stays where the connection ends early."""
+def go_on(url: str, target: Path, client: Client, note: Note, most: int) -> None:
+    """Bring the rest of the file. What came stays where the connection ends early. Raises `LakeError` for a file of
+    more than ``most`` bytes, which is not kept.
+    """
     have, known = size_of(target), read_notes(target)
     if have and known and have == known["total"]:
         return
@@ -43,12 +45,15 @@ def go_on(url: str, target: Path, client: Client, note: Note) -> None:
         strong = etag and etag.isascii() and not etag.startswith("W/")
         validator = etag if strong else header(response, "last-modified")
         if response.status == 200:
+            forget(target)  # before anything is noted: what lies there is of another version
             notes_of(target).write_text(json.dumps({"url": url, "validator": validator, "total": total}))
+        check_size(url, total or 0, most, target)
         with target.open("r+b" if have else "wb") as out:
             out.seek(have)
             for part in response.iter_stream():
                 out.write(part)
                 note(len(part))
+                check_size(url, out.tell(), most, target)
     if total is not None and size_of(target) != total:
         size = size_of(target)
         if size > total:
@@ -89,9 +94,11 @@ def refuse(url: str, response: httpcore.Response) -> None:
         return
     said = f"{url}: HTTP {response.status}"
     if response.status in GONE:
-        kind = Missing if response.status in (404, 410) else Refused
         asked = "; HF_TOKEN is for datasets behind a licence click" if response.status in (401, 403) else ""
-        raise kind(f"{said}: the server does not give it out; correct the corpus file or the server's address{asked}")
+        said += f": the server does not give it out; correct the corpus file or the server's address{asked}"
+        if response.status in (404, 410):
+            raise Missing(said, next(response.iter_stream(), b""))
+        raise Refused(said)
     raise Busy(said, retry_after(header(response, "retry-after")))
 
 

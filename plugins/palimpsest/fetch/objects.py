@@ -9,16 +9,19 @@ from typing import TypeVar
 
 import fsspec
 
-from palimpsest.fetch.part import Missing, Note, forget, notes_of, read_notes, size_of
+from palimpsest.fetch.part import Missing, Note, check_size, forget, notes_of, read_notes, size_of
 from palimpsest.lake import LakeError
 
 BLOCK = 8 << 20
 T = TypeVar("T")
 
 
-def go_on(url: str, target: Path, note: Note) -> None:
-    """Bring the rest of the file; it is begun again where it has changed."""
+def go_on(url: str, target: Path, note: Note, most: int) -> None:
+    """Bring the rest of the file; it is begun again where it has changed. Raises `LakeError` for one of more than
+    ``most`` bytes.
+    """
     info = ask(url, lambda fs, path: fs.info(path))
+    check_size(url, info["size"], most, target)
     stamp = str(info.get("ETag") or info.get("LastModified") or info.get("mtime") or "")
     have, known = size_of(target), read_notes(target)
     now = {"url": url, "validator": stamp, "total": info["size"]}

@@ -20,7 +20,11 @@ class Refused(LakeError):
 
 
 class Missing(Refused):
-    """The server does not have it."""
+    """The server does not have it. ``said``: how its answer begins."""
+
+    def __init__(self, message: str, said: bytes = b"") -> None:
+        super().__init__(message)
+        self.said = said
 
 
 class Busy(ConnectionError):
@@ -35,6 +39,15 @@ def forget(target: Path) -> None:
     """Remove a part and what was noted of it."""
     target.unlink(missing_ok=True)
     notes_of(target).unlink(missing_ok=True)
+
+
+def check_size(url: str, size: int, most: int, target: Path) -> None:
+    """Raise `LakeError` for more than ``most`` bytes, and forget what came of them."""
+    if size > most:
+        forget(target)
+        raise LakeError(
+            f"{url}: more than {most} bytes (source.transfer.max_file_bytes); raise it if the file is to be larger"
+        )
 
 
 def size_of(path: Path) -> int:

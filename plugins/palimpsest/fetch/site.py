@@ -35,6 +35,10 @@ class Site:
     delay_s: float = 0.0
     next_at: float = 0.0
     queue: deque[Link] = field(default_factory=deque)
+    added: int = 0
+    """Addresses that no earlier crawl had found."""
+    has_more: bool = False
+    """Whether there were more than are taken up."""
     pages: int = 0
     bytes: int = 0
     """Of pages and sitemaps, also of those that did not come whole."""

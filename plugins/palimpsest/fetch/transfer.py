@@ -19,7 +19,7 @@ from palimpsest.fetch.part import Busy, Damaged, Note, forget, size_of
 from palimpsest.lake import LakeError
 
 ENOUGH = 1 << 16
-"""Bytes a try must have brought to count as progress: a server that cuts after each megabyte still serves a file."""
+"""Bytes beyond all earlier tries that count as progress: a server that cuts after each megabyte still serves a file."""
 DAMAGED_TRIES = 2
 """A file that came whole and is damaged is fetched once more; the same again lies with the server."""
 LONGEST_PAUSE_S = 60.0
@@ -42,9 +42,9 @@ def fetch_file(
 
     def once() -> T:
         if is_http(url):
-            http.go_on(url, target, client, note)
+            http.go_on(url, target, client, note, how.max_file_bytes)
         else:
-            objects.go_on(url, target, note)
+            objects.go_on(url, target, note, how.max_file_bytes)
         try:
             return check(target)
         except LakeError as error:
@@ -124,18 +124,18 @@ def _persist(
     until: float = math.inf,
     longest_pause_s: float = LONGEST_ASKED_S,
 ) -> T:
-    failures, damaged = 0, 0
+    failures, damaged, most = 0, 0, brought()
     while True:
-        before = brought()
         try:
             return once()
         except Damaged as error:
-            damaged += 1
+            damaged, most = damaged + 1, 0
             if damaged == DAMAGED_TRIES:
                 raise LakeError(f"{error}; it came {damaged} times and was damaged each time") from None
             pause, why = 0.0, error
         except (ConnectionError, TimeoutError) as error:
-            failures = 0 if brought() - before >= ENOUGH else failures + 1
+            failures = 0 if brought() - most >= ENOUGH else failures + 1
+            most = max(most, brought())
             pause = min(how.backoff_s * 2 ** max(failures - 1, 0), LONGEST_PAUSE_S) * random.uniform(0.5, 1)
             asked = error.after_s if isinstance(error, Busy) else None
             pause, why = pause if asked is None else min(asked, LONGEST_ASKED_S), error

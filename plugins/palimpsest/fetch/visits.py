@@ -28,7 +28,8 @@ AGAIN = ("no_answer", "over_budget", "http_status", "private_address", "robots",
          "crawl_delay", "too_deep")  # fmt: skip
 """What may be otherwise another time: 304 says nothing of the links of a page, so the next crawl has to know of it."""
 CRAWLS_AHEAD = 10
-"""How many crawls' worth of a site's addresses that were never had are known for each reason: a calendar has no end."""
+"""How many crawls' worth (``max_pages``) of a site's addresses a crawl takes up that no earlier one had found, and how
+many it leaves to the next of those that it did not have, for each reason: a calendar has no end."""
 Link = tuple[str, int, int]
 """An address, its depth (links from a start or a sitemap) and the redirects that led to it."""
 

@@ -196,6 +196,16 @@ def withheld_row(of: Mapping[str, Any], cause: str, detail: str) -> dict[str, An
     return dict.fromkeys(QUARANTINE.names) | row | {"cause": cause, "detail": detail}
 
 
+def holds_unnamed(row: Mapping[str, Any]) -> bool:
+    """Whether the bytes of a row of ``quarantine`` may be of any page: a damaged stretch, or a line without address."""
+    return row["payload"] is not None and (row["cause"] == "damaged" or not row["url"])
+
+
+def without_bytes(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of such bytes in a lake from which a page was taken down, which might be among them."""
+    return {**row, "payload": None, "detail": f"{row['detail']}; its bytes are not kept: a page has been taken down"}
+
+
 def check(record: Record, limits: Limits) -> None:
     """Raise `Quarantined` for what must not reach the worker; cheapest look first."""
     payload, media = record.payload, record.content_type.split(";")[0].strip()

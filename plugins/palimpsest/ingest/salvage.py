@@ -17,7 +17,7 @@ from typing import BinaryIO
 from palimpsest.ingest.arc import is_arc
 from palimpsest.ingest.framing import begins, mark_of
 from palimpsest.ingest.records import Record, SourceFile
-from palimpsest.ingest.warc import read_records
+from palimpsest.ingest.warc import Unreadable, read_records
 from palimpsest.lake import LakeError
 
 SHOWN = 1 << 16  # bytes of a damaged stretch that its record carries
@@ -27,10 +27,17 @@ of it is one stretch. Each costs what it takes to look for the end of its header
 """
 
 
+REREAD = 100
+"""How many times its size (at least `SMALL`) is read of a file in vain: a record whose length reaches to the end of the
+file costs all of it. What is left behind so many of them is one stretch.
+"""
+SMALL = 1 << 22
+
+
 def salvage_records(file: SourceFile, limit: int) -> Iterator[Record]:
     """Every readable record in file order, and the damage. Never raises for what the file holds."""
     start: int | None = 0
-    fruitless = 0
+    fruitless, again, most = 0, 0, REREAD * max(file.path.stat().st_size, SMALL)
     while start is not None:
         held: Record | None = None
         fruitless += 1
@@ -42,7 +49,11 @@ def salvage_records(file: SourceFile, limit: int) -> Iterator[Record]:
             start = None
         except LakeError as error:
             suspect = held or Record("damage", start, "", None)
-            start = _next_record(file.path, suspect.offset + 1) if fruitless < FRUITLESS else None
+            reached = error.reached if isinstance(error, Unreadable) else suspect.offset
+            start = None
+            if fruitless < FRUITLESS and again <= most:
+                start = _next_record(file.path, suspect.offset + 1)
+                again += max(0, reached - (start or reached))
             yield _damage(file, suspect, start, str(error))
         else:
             if held:

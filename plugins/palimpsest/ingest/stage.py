@@ -21,11 +21,13 @@ from palimpsest.ingest.day import Day
 from palimpsest.ingest.pages import (
     Quarantined,
     examine,
+    holds_unnamed,
     page_row,
     pages_schema,
     quarantine_row,
     questions,
     withheld_row,
+    without_bytes,
 )
 from palimpsest.ingest.profiles import load
 from palimpsest.ingest.records import PAGE_KINDS, Record, SourceFile
@@ -204,7 +206,11 @@ class _Spool:
             day.keep(row)
         except Quarantined as cause:
             row = quarantine_row(record, file, date, cause)
-            day.quarantine(withheld_row(row, cause.cause, str(cause)) if cause.cause == tombstones.CAUSE else row)
+            if cause.cause == tombstones.CAUSE:
+                row = withheld_row(row, cause.cause, str(cause))
+            elif self.taken_down and holds_unnamed(row):
+                row = without_bytes(row)
+            day.quarantine(row)
 
     def _check_range(self, corpus: Corpus) -> None:
         """Refuse a corpus whose days cannot have a page: its start and end were not set for these files."""

@@ -25,6 +25,14 @@ TYPES = {int(getattr(WarcRecordType, n)): n for n in (
 )}  # fmt: skip
 
 
+class Unreadable(LakeError):
+    """A file that is damaged or cut off. ``reached``: how far it was read to find that out, a byte of the file."""
+
+    def __init__(self, message: str, reached: int) -> None:
+        super().__init__(message)
+        self.reached = reached
+
+
 def read_records(file: SourceFile, limit: int, start: int = 0) -> Iterator[Record]:
     """Every record in file order. ``offset`` is where a reader can start: a byte of the file as it lies on disk.
 
@@ -48,13 +56,16 @@ def read_records(file: SourceFile, limit: int, start: int = 0) -> Iterator[Recor
                 last, records = record.offset, records + 1
                 yield record
         except OSError as error:
-            raise LakeError(
-                f"{file.name}: damaged after offset {last}: {error}; fetch the file again (nothing of it was published)"
-            ) from None
+            said = f"{file.name}: damaged after offset {last}: {error}"
+            raise Unreadable(f"{said}; fetch the file again (nothing of it was published)", stream.tell()) from None
+        reached = stream.tell()
     if not records and (arc or is_empty(file.path)):
         raise LakeError(f"{file.name}: the file holds no record; fetch it again or remove it from source.files")
     if not arc:
-        check_end(file.name, file.path, last, records, start)
+        try:
+            check_end(file.name, file.path, last, records, start)
+        except LakeError as error:
+            raise Unreadable(str(error), reached) from None
 
 
 def _records(path: Path, stream: BinaryIO, limit: int) -> Iterator[Record]:

@@ -24,7 +24,7 @@ from palimpsest.fetch.visits import Visit, rows_of
 from palimpsest.generate.segments import SCHEMA, Segments, serialized
 from palimpsest.generate.segments import rows_of as rows_in
 from palimpsest.ingest.day import Day
-from palimpsest.ingest.pages import pages_schema, withheld_row
+from palimpsest.ingest.pages import holds_unnamed, pages_schema, withheld_row, without_bytes
 from palimpsest.lake import MANIFEST, Lake, NotPublished, Published, Rows
 from palimpsest.manifest import describe_files
 from palimpsest.takedown import archive, tombstones
@@ -100,6 +100,11 @@ def _day(folder: Path, published: Published, who: Identity) -> Facts:
     def withheld(row: dict) -> dict:
         return withheld_row(row, tombstones.CAUSE, f"see {graves[row['url']].order} of the lake")
 
+    def without(row: dict) -> dict:
+        if row["url"] in who.urls:
+            return withheld(row)
+        return without_bytes(row) if holds_unnamed(row) else row
+
     known = pages_schema("best")
     stored = pq.read_schema(folder / "pages.parquet")  # of another version of the code, perhaps
     schema = pa.schema([known.field(one.name) if one.name in known.names else one for one in stored])
@@ -112,7 +117,7 @@ def _day(folder: Path, published: Published, who: Identity) -> Facts:
             day.keep(row)
         elif _record(row) not in counted:
             gone.append(withheld(row))
-    held = (withheld(row) if row["url"] in who.urls else row for row in _rows(folder / "quarantine.parquet"))
+    held = map(without, _rows(folder / "quarantine.parquet"))
     for row in heapq.merge(held, gone, key=lambda row: _record(row)[:2]):
         day.quarantine(row)
     day.close()

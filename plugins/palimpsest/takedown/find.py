@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from palimpsest.ingest.pages import holds_unnamed
 from palimpsest.lake import MANIFEST, Lake, LakeError, NotPublished, Published
 from palimpsest.takedown import archive, tombstones
 
@@ -179,8 +180,10 @@ def find(lake: Lake, who: Identity) -> Plan:
 
 
 def mentions(version: Published, who: Identity) -> tuple[int, str]:
-    """Rows, records and texts that name the page, and what keeps them from being removed, if anything does."""
+    """Rows, records and texts that name the page, or may hold it without, and what keeps them from being removed."""
     count, kind = 0, kind_of(version.dataset)
+    if kind == "pages":
+        count += sum(map(holds_unnamed, _table(version, "quarantine.parquet", ["url", "cause", "payload"])))
     for name in _files(version):
         if name.endswith(".parquet") and kind != "captures":  # a source's own table: `_sources` names it
             count += _rows_naming(version, name, who)

@@ -32,7 +32,7 @@ class Fault:
     truncate: int | None = None
     """Bytes that are left of the body, with a length that says so."""
     announce: int | None = None
-    """Content-Length that is sent."""
+    """Content-Length that is sent; -1: none, the body ends with the connection."""
     change: Callable[[bytes], bytes] | None = None
     drip: str = ""
     """'headers' or 'body' comes a byte at a time."""
@@ -118,7 +118,9 @@ class Site:
         if fault.status and fault.status != status:
             status, body, headers = fault.status, b"", []
         body = body if fault.truncate is None else body[: fault.truncate]
-        headers += [*fault.headers, ("Content-Length", str(len(body) if fault.announce is None else fault.announce))]
+        headers += fault.headers
+        if fault.announce != -1:
+            headers.append(("Content-Length", str(len(body) if fault.announce is None else fault.announce)))
         self._send(request, status, headers, body, fault)
 
     def _send(self, request, status: int, headers, body: bytes, fault: Fault) -> None:

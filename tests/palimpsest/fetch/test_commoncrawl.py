@@ -278,6 +278,18 @@ def test_a_page_of_the_index_without_a_wanted_capture_does_not_end_its_domain(cr
     assert len(crawl.ranges(f"{CRAWL}-index")) == 3  # how many pages there are, one with nothing but errors, the other
 
 
+@pytest.mark.parametrize("body", [b"<html>404 (nginx)</html>", b'{"message": "no such index"}', b"[]", b""])
+def test_a_404_that_is_not_the_indexs_own_leaves_no_capture_out(crawl, corpus, lake, body):
+    """That of a proxy, for the second of two pages."""
+
+    def index(query):
+        return (404, body) if "page=1" in query else answer(crawl, CRAWL, query)
+
+    crawl.pages[f"{CRAWL}-index"] = index
+    with pytest.raises(LakeError, match=r"page=1: HTTP 404: the server does not give it out"):
+        pages(corpus(segments=None, query=Query(domains=["github.io"])), lake)
+
+
 def test_a_bomb_is_no_list_and_no_capture(crawl, corpus, lake, monkeypatch):
     monkeypatch.setattr("palimpsest.fetch.commoncrawl.LARGEST_LIST", 1_000_000)
     bomb = gzip.compress(bytes(30_000_000))

@@ -148,7 +148,7 @@ def test_what_an_unchanged_page_links_to_is_asked_for_until_it_is_had(web, corpu
 
 def test_a_site_of_more_pages_than_a_crawl_may_have_is_gone_through_in_turns(site, corpus, lake):
     site.types = True
-    site.files |= {"": html("start", *"/a /b /c /d /e /f".split()), **{name: html(name) for name in "abcdef"}}
+    site.files |= {"": html("start", *(f"/{name}" for name in "abcdef")), **{name: html(name) for name in "abcdef"}}
     asked = []
     for _ in range(7):
         site.asked.clear()
@@ -161,11 +161,17 @@ def test_a_site_of_more_pages_than_a_crawl_may_have_is_gone_through_in_turns(sit
 
 
 def test_of_a_site_without_end_so_many_addresses_are_kept(site, corpus, lake, monkeypatch):
-    monkeypatch.setattr("palimpsest.fetch.visits.CRAWLS_AHEAD", 2)
+    for module in ("visits", "crawl"):
+        monkeypatch.setattr(f"palimpsest.fetch.{module}.CRAWLS_AHEAD", 2)
     site.types = True
     site.files |= {"": html("start", *(f"/{n}" for n in range(9)))}
     crawl = crawl_corpus(corpus(max_pages=1, sitemaps=False), lake)
+    assert crawl.manifest["rows"]["dropped"] == {"over_budget": 1}, "the start is one of two"
+    assert crawl.extra["sites_with_more"] == [site.url.rstrip("/")]
+    monkeypatch.setattr("palimpsest.fetch.crawl.CRAWLS_AHEAD", 10)
+    crawl = crawl_corpus(corpus(max_pages=1, sitemaps=False), Lake(f"{lake.root}-other"))
     assert crawl.manifest["rows"]["dropped"] == {"over_budget": 9}
+    assert crawl.extra["sites_with_more"] == []
     assert len(pq.read_table(crawl.file("known.parquet"))) == 3
 
 

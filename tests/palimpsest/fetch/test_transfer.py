@@ -6,6 +6,7 @@ import bz2
 import gzip
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
@@ -147,6 +148,53 @@ def test_a_file_whose_version_cannot_be_asked_for_is_begun_again(site, serve, cl
     site.faults[LARGE] = [dated]
     fetch_file(site.url + LARGE, target.with_name("dated"), client, how, check_warc)
     assert site.ranges(LARGE)[-1] == "bytes=300000-"
+
+
+def test_killed_before_the_part_of_an_older_version_is_cut_the_file_is_of_one_version(
+    site, client, how, target, monkeypatch
+):
+    rows = "".join(f'{{"url": "https://a.example/{n}", "text": "old"}}\n' for n in range(9_000)).encode()
+    site.files["x.jsonl"] = rows
+    site.faults["x.jsonl"] = [Fault(cut=100_000)] + [Fault(status=503)] * 3
+    with pytest.raises(ConnectionError):
+        fetch_file(site.url + "x.jsonl", target, client, how, check_table)
+    site.files["x.jsonl"] = rows.replace(b"old", b"new")
+    opened = Path.open
+
+    def dies(path, mode="r", *args, **options):
+        if path == target and mode == "wb":
+            raise KeyboardInterrupt
+        return opened(path, mode, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", dies)
+        with pytest.raises(KeyboardInterrupt):
+            fetch_file(site.url + "x.jsonl", target, client, how, check_table)
+    fetch_file(site.url + "x.jsonl", target, client, how, check_table)
+    assert target.read_bytes() == site.files["x.jsonl"]
+
+
+def test_cuts_that_bring_the_same_beginning_again_are_no_progress(site, serve, client, how, target):
+    """A server that says nothing of versions: each try begins anew."""
+    serve(LARGE)
+    site.faults[LARGE] = [Fault(cut=n, plain=True) for n in (300_000, 10)] * 9
+    with pytest.raises(ConnectionError, match="tried 3 times"):
+        fetch_file(site.url + LARGE, target, client, how, check_warc)
+    assert len(site.ranges(LARGE)) == 4  # the first, and three that brought no more
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_file_beyond_the_bound_is_an_error_and_not_kept(site, serve, client, how, target, announced):
+    content = serve(LARGE)
+    bounded = how.model_copy(update={"max_file_bytes": len(content) - 1})
+    if not announced:
+        site.faults[LARGE] = [Fault(announce=-1)]
+    with pytest.raises(LakeError, match=r"more than \d+ bytes \(source.transfer.max_file_bytes\); raise it"):
+        fetch_file(site.url + LARGE, target, client, bounded, check_warc)
+    assert len(site.ranges(LARGE)) == 1
+    assert list(target.parent.iterdir()) == []
+    exact = how.model_copy(update={"max_file_bytes": len(content)})
+    fetch_file(site.url + LARGE, target, client, exact, check_warc)
 
 
 def test_a_range_that_was_not_asked_for_is_not_taken(site, serve, client, how, target):

@@ -211,6 +211,24 @@ def test_good_records_between_bad_ones_do_not_end_the_reading(tmp_path, response
     assert [r.url for r in found].count(GOOD) == FRUITLESS + 102
 
 
+def test_records_that_reach_beyond_the_file_cost_so_many_times_its_size(tmp_path, response, monkeypatch):
+    """Each is read to the end of the file before it is known that it has none."""
+    monkeypatch.setattr("palimpsest.ingest.salvage.REREAD", 3)
+    monkeypatch.setattr("palimpsest.ingest.salvage.SMALL", 1)
+    many = 60
+    reaching = response(GOOD, b"<p>x</p>" * 20_000).replace(b"Content-Length: ", b"Content-Length: 9999", 1)
+    content = response(GOOD) * 2 + reaching * many
+    file = tmp_path / "x.warc"
+    file.write_bytes(content)
+    found = []
+    read = _read_by(lambda: found.extend(salvage_records(SourceFile("x.warc", file), 1_000)))
+    assert [r.kind for r in found] == ["response"] * 2 + ["damage"] * (len(found) - 2)
+    assert read < 3 * 10 * len(content), "not the square of what is in it"
+    assert found[-1].offset > 0 and "no record that can be read begins behind it" in found[-1].fault
+    ends = [r.offset for r in found]
+    assert ends == sorted(ends) and len(found) < many
+
+
 def test_only_crawl_files_can_be_salvaged():
     with pytest.raises(ValueError, match="source kind 'table' takes no 'damaged'"):
         Source(kind="table", files=["a.jsonl"], damaged="quarantine")

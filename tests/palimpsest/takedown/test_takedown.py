@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pyarrow.parquet as pq
 import pytest
 
 from palimpsest.cli import main
+from palimpsest.config import Source
 from palimpsest.generate.ledger import Ledger
 from palimpsest.ingest.stage import extract_days
 from palimpsest.lake import Lake, LakeError, NotPublished, Rows
@@ -18,6 +20,7 @@ from tests.palimpsest.takedown.conftest import (
     COPY,
     COPY_URL,
     DAYS,
+    TRACES,
     URL,
     VICTIM,
     WHY,
@@ -142,6 +145,29 @@ def test_a_later_capture_does_not_bring_it_back_and_a_day_done_again_is_the_same
     assert document(VICTIM + 1)["url"] in [row["url"] for row in rows(world.lake, PAGES[1], "pages")]
     assert day.manifest["rows"]["quarantined"] == {"taken_down": 3}
     assert traces(world.lake) == {}
+
+
+def test_the_bytes_of_a_damaged_stretch_go_too_for_it_may_hold_the_page(world):
+    """That of a file without compression, in which the beginning of the page's record is broken."""
+    broken = page(VICTIM).replace(b"WARC/", b"XARC/", 1)
+    (world.folder / "damaged.warc").write_bytes(page(VICTIM + 2) + broken + page(VICTIM + 4) + page(VICTIM + 6))
+    source = Source(files=["$PALIMPSEST_DATA/*.warc.gz", "$PALIMPSEST_DATA/damaged.warc"], damaged="quarantine")
+    corpus = world.corpus.model_copy(update={"source": source})
+    extract_days(corpus, DAYS, world.lake)
+
+    def stretches():
+        found = rows(world.lake, PAGES[0], "quarantine")
+        return [row["payload"] for row in found if row["cause"] == "damaged"]
+
+    assert any(re.search(TRACES.pattern.encode(), payload) for payload in stretches())
+    take_down(world)
+    assert traces(world.lake) == {}
+    assert stretches() == [None] * len(stretches()) != []
+    rewritten = world.lake.latest(PAGES[0]).manifest
+    shutil.rmtree(f"{world.lake.base}/{PAGES[0]}")
+    extract_days(corpus, DAYS, world.lake)
+    assert world.lake.latest(PAGES[0]).manifest == rewritten
+    assert "its bytes are not kept: a page has been taken down" in str(rows(world.lake, PAGES[0], "quarantine"))
 
 
 def test_a_page_that_is_taken_down_while_it_is_extracted_is_not_published(world):
