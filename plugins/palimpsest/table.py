@@ -162,6 +162,8 @@ def _object(line: bytes, name: str, number: int) -> Row:
 
 def _check_columns(found: Collection[str], wanted: Collection[str], name: str) -> None:
     missing = sorted(set(wanted) - set(found) - {ROW, PIECE})
+    if missing and not found:
+        raise LakeError(f"{name}: no row in it, so no column '{missing[0]}'; fetch it again or take it out of 'files'")
     if missing:
         raise LakeError(
             f"{name}: no column '{missing[0]}'; it has {', '.join(sorted(found)) or 'none'}; correct 'columns' or "

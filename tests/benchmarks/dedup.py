@@ -5,11 +5,13 @@ that a corpus does from texts to documents: signatures, the pages' Parquet, and 
 single pages off. Documents are made of pieces of web text, 200 words each; in a hundred 3 are copies, 10 have up to one
 word in sixteen changed, and 2 are of one family of pages that fill in a form.
 
+The real documents, all texts of the data folder's pages and web text, show what is planted nowhere.
+
 Near duplicates are told by exact Jaccard (0.75 of the distinct runs of 5 words, and near duplicates of these):
 recall is the share of what must go that goes, one document of each family staying, precision the share of what goes
 that must: of a family that goes altogether, one document too many went.
 
-``make bench ARGS=dedup`` compares at 10,000 and 50,000. ``PYTHONPATH=plugins:. .venv/bin/python
+``make bench ARGS=dedup`` compares at 10,000 and 50,000, and on the real ones. ``PYTHONPATH=plugins:. .venv/bin/python
 tests/benchmarks/dedup.py 10000 100000 1000000`` prints what ours costs at each count, ``--interval 10000 300`` what the
 documents cost when 300 pages come to 10,000; PALIMPSEST_DUCKDB_MEMORY (here 3GB unless it is set) bounds what the
 tables hold.
@@ -40,6 +42,7 @@ from palimpsest.ingest import minhash
 from palimpsest.ingest.pages import PAGES, QUARANTINE
 from tests.benchmarks.serving import one_core
 from tests.benchmarks.serving.clients import datatrove_python
+from tests.benchmarks.serving.texts import texts_of, web_pages
 
 BASE = Path(__file__).parents[2] / ".bench"
 COUNTS = (10_000, 50_000)
@@ -58,8 +61,11 @@ def run() -> list[dict]:
     rows = []
     with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as folder:
         python = datatrove_python(BASE, "datatrove-dedup", PEER)
-        for count in COUNTS:
-            file = write(Path(folder) / f"{count}.jsonl", count)
+        for kind, texts in [*(("", list(documents(count))) for count in COUNTS), ("real ", real())]:
+            if not texts:
+                continue
+            count, what = len(texts), f"{len(texts):,} {kind}documents"
+            file = write(Path(folder) / f"{count}.jsonl", texts)
             ours = one_core.run([sys.executable, __file__, "--ours", str(file)])
             dropped, theirs = {"ours": set(range(count)) - set(ours.pop("kept"))}, None
             if python:
@@ -69,8 +75,8 @@ def run() -> list[dict]:
                     line for f in Path(f"{folder}/datatrove{count}/kept").iterdir() for line in f.open(encoding="utf-8")
                 ]
                 dropped["peer"] = set(range(count)) - {int(json.loads(line)["id"]) for line in kept}
-            rows += _held_to(families(documents(count)), dropped, count)
-            name = f"dedup: {count:,} documents, against datatrove's four MinHash stages"
+            rows += _held_to(families(texts), dropped, what)
+            name = f"dedup: {what}, against datatrove's four MinHash stages"
             for unit, key in (("documents/s", "seconds"), ("MiB", "memory")):
                 found = [None if side is None else side[key] for side in (ours, theirs)]
                 if key == "seconds":
@@ -79,8 +85,9 @@ def run() -> list[dict]:
     return rows
 
 
-def _held_to(truth: list[int], dropped: dict[str, set[int]], count: int) -> list[dict]:
-    sizes = Counter(truth)
+def _held_to(truth: list[int], dropped: dict[str, set[int]], of: str) -> list[dict]:
+    sizes, count = Counter(truth), len(truth)
+    print(f"dedup: {of}: {count - len(sizes):,} must go, of {sum(n > 1 for n in sizes.values()):,} families")
     rows = []
     for what in ("recall", "precision"):
         found = {"peer": None}
@@ -92,7 +99,7 @@ def _held_to(truth: list[int], dropped: dict[str, set[int]], count: int) -> list
             else:
                 lost = Counter(truth[number] for number in gone)
                 found[side] = sum(min(lost[family], sizes[family] - 1) for family in lost) / len(gone)
-        rows.append({"name": f"dedup: {count:,} documents, {what} by exact Jaccard", **found, "unit": f"{what} rate"})
+        rows.append({"name": f"dedup: {of}, {what} by exact Jaccard", **found, "unit": f"{what} rate"})
     return rows
 
 
@@ -119,10 +126,16 @@ def _root(lowest: list[int], number: int) -> int:
     return number
 
 
-def write(file: Path, count: int) -> Path:
-    """So many documents as JSON lines of id and text."""
+def real() -> list[str]:
+    """Texts as they are: of the crawl files and pages in the data folder, and of its web text."""
+    found = web_pages() + texts_of(sorted((data_dir() / "text").glob("web_*.parquet")))
+    return [text for text in found if len(minhash.WORD.findall(text)) >= 5]
+
+
+def write(file: Path, texts: Iterable[str]) -> Path:
+    """The documents as JSON lines of id and text."""
     with file.open("w", encoding="utf-8") as lines:
-        for number, text in enumerate(documents(count)):
+        for number, text in enumerate(texts):
             lines.write(json.dumps({"id": str(number), "text": text}) + "\n")
     return file
 
@@ -243,7 +256,7 @@ def scaling(counts: list[int]) -> None:
     """What each count costs, printed as it is known."""
     with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as folder:
         for count in counts:
-            file = write(Path(folder) / "documents.jsonl", count)
+            file = write(Path(folder) / "documents.jsonl", documents(count))
             found = one_core.run([sys.executable, __file__, "--ours", str(file)])
             seconds, signed = found["seconds"], found["signatures"]
             print(f"{count:>9,} documents: {seconds:.0f} s of one core, {signed:.0f} of them signatures;", end=" ")

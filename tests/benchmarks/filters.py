@@ -10,8 +10,6 @@ texts get datatrove's decisions and figures anew.
 
 from __future__ import annotations
 
-import contextlib
-import gzip
 import json
 import os
 import shutil
@@ -21,7 +19,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from operator import attrgetter
 from pathlib import Path
 
 import duckdb
@@ -31,15 +28,13 @@ from rich.console import Console
 from rich.table import Table
 
 from palimpsest import comparisons, decontamination, warehouse
-from palimpsest.config import DocumentRules, Limits
+from palimpsest.config import DocumentRules
 from palimpsest.config.files import data_dir
 from palimpsest.documents import SELECT
 from palimpsest.ingest import datatrove, pages, tokens
-from palimpsest.ingest.records import SourceFile
-from palimpsest.ingest.warc import read_records
-from palimpsest.ingest.worker import Poisoned
 from tests.benchmarks.dedup import BASE, PEER
 from tests.benchmarks.serving.clients import datatrove_python
+from tests.benchmarks.serving.texts import texts_of, web_pages
 
 LONG_TEXTS = 200
 PROBED = 4
@@ -59,7 +54,7 @@ def run() -> list[dict]:
     if not long:
         print(f"filters: no texts in {data_dir()}; set PALIMPSEST_DATA to the data folder")
         return []
-    return compare(_web_pages() + _texts([data_dir() / "text" / "web_short.parquet"]) + _texts(long)[:LONG_TEXTS])
+    return compare(web_pages() + texts_of([data_dir() / "text" / "web_short.parquet"]) + texts_of(long)[:LONG_TEXTS])
 
 
 def compare(texts: Sequence[str]) -> list[dict]:
@@ -89,23 +84,6 @@ def compare(texts: Sequence[str]) -> list[dict]:
         equal = _report(texts, ours, theirs)
         rows.append({"name": f"{name}, decided alike by every rule", "ours": equal, "unit": "rate"})
     return rows
-
-
-def _web_pages() -> list[str]:
-    """Main texts of the HTML pages in the data folder."""
-    found = []
-    for file in sorted((data_dir() / "html").rglob("*.html.gz")):
-        found.append(pages.examine(gzip.decompress(file.read_bytes()), "", 5)["text"])
-    for path in sorted((data_dir() / "warc").glob("*.warc.gz")):
-        for record in filter(attrgetter("is_page"), read_records(SourceFile(path.name, path), Limits().max_page_bytes)):
-            with contextlib.suppress(pages.Quarantined, Poisoned):
-                pages.check(record, Limits())
-                found.append(pages.examine(record.payload, record.charset, 5)["text"])
-    return [text for text in found if text.strip()]
-
-
-def _texts(files: Sequence[Path]) -> list[str]:
-    return [text for file in files for text in pq.read_table(file, columns=["text"])["text"].to_pylist()]
 
 
 def written(file: Path, texts: Sequence[str], figures: Sequence[dict]) -> Path:
@@ -192,7 +170,7 @@ def _report(texts: Sequence[str], ours: Sequence[set[str]], theirs: dict) -> flo
 
 def _all() -> None:
     files = sorted((data_dir() / "text").glob("web_train-*.parquet"))
-    for texts in (_web_pages() + _texts([data_dir() / "text" / "web_short.parquet"]), *(_texts([f]) for f in files)):
+    for texts in (web_pages() + texts_of([data_dir() / "text" / "web_short.parquet"]), *(texts_of([f]) for f in files)):
         for row in compare(texts):
             print(row)
 

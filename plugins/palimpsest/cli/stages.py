@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime as dt
 
 from palimpsest.cli.summary import summary
@@ -12,11 +13,18 @@ from palimpsest.lake import Lake
 def register(add) -> None:
     add("fetch", _fetch, "source files that lie elsewhere → the lake", "corpus")
     ingest = add("ingest", _ingest, "crawl records of some days → pages", "corpus")
-    ingest.add_argument("--from", dest="start", type=dt.date.fromisoformat, help="first day (default: the corpus's)")
-    ingest.add_argument("--to", dest="end", type=dt.date.fromisoformat, help="last day, inclusive")
+    ingest.add_argument("--from", dest="start", type=_day, help="first day (default: the corpus's)")
+    ingest.add_argument("--to", dest="end", type=_day, help="last day, inclusive")
     add("documents", _documents, "all published pages → documents and drops (dbt)", "corpus")
     add("split", _split, "documents → training and validation, and the tokenizer", "study")
     add("build", _build, "megadocs and mixes (dbt)", "study")
+
+
+def _day(value: str) -> dt.date:
+    try:
+        return dt.date.fromisoformat(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{value}' is no day; write it like 2026-10-01") from None
 
 
 def _fetch(options) -> None:

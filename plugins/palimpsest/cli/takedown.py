@@ -13,7 +13,7 @@ def register(add) -> None:
         help="its address as it was crawled, or a page_id, document_id or generation_id; without one, all pages that "
         "were ever taken down are looked for again",
     )
-    command.add_argument("--reason", default="", help="why, in a sentence; kept in the lake")
+    command.add_argument("--reason", default="", help="why, in a sentence; kept in the lake, not needed with --dry-run")
     command.add_argument("--copies", action="store_true", help="also the pages with the same or nearly the same text")
     command.add_argument("--models", action="store_true", help="also the models trained on it, and their results")
     command.add_argument("--dry-run", action="store_true", help="only list what would be removed")

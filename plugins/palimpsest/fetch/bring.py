@@ -32,8 +32,13 @@ def bring_all(
     meter = _Meter(len(wanted), progress)
     stop = threading.Event()
 
+    def note(count: int) -> None:
+        if stop.is_set():
+            raise _Stopped  # the part is kept
+        meter.note(count)
+
     def one(item: Wanted) -> Published | None:
-        return None if stop.is_set() else _bring(item, client, lake, meter.note)
+        return None if stop.is_set() else _bring(item, client, lake, note)
 
     found: dict[int, Published] = {}
     failed: dict[int, Exception] = {}
@@ -47,7 +52,7 @@ def bring_all(
                 except (LakeError, ConnectionError, TimeoutError) as error:
                     failed[jobs[job]] = error
         finally:
-            stop.set()  # after an interrupt or a full disk: what has not begun is left
+            stop.set()  # after an interrupt or a full disk: what is under way ends, what has not begun is left
             pool.shutdown(cancel_futures=True)
     if failed:
         raise _failure(corpus, wanted, failed)
@@ -103,6 +108,10 @@ def _place(file: Path, target: Path) -> None:
         os.link(file, target)
     except OSError:  # another file system
         shutil.copyfile(file, target)
+
+
+class _Stopped(Exception):
+    """The run has ended meanwhile: after an interrupt, a full disk."""
 
 
 class _Meter:

@@ -19,6 +19,8 @@ from palimpsest.fetch.part import Missing
 from palimpsest.fetch.transfer import LARGEST_LIST, fetch_small
 from palimpsest.lake import LakeError
 
+MOST_PAGES = 100_000
+"""Of what the index has of one domain, each with some thousand captures; an index that has more never ends."""
 T = TypeVar("T")
 
 
@@ -118,7 +120,7 @@ def _nothing(missing: Missing) -> None:
     """Raise, unless it is the index's answer for no capture: other 404s are of a wrong address, or of a proxy."""
     try:
         says = str(json.loads(missing.said)["message"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         says = ""
     if not says.lower().startswith("no captures found"):
         raise missing
@@ -137,7 +139,7 @@ def _small(url: str, client: Client, how: Transfer, parse: Callable[[bytes], T])
             return parse(body)
         except LakeError:
             raise
-        except (ValueError, KeyError, TypeError, EOFError, OSError, zlib.error) as error:
+        except (ValueError, KeyError, TypeError, EOFError, OSError, RecursionError, zlib.error) as error:
             if last:
                 raise LakeError(f"{url}: no readable list of files or captures, twice: {error}") from None
     raise AssertionError
@@ -155,7 +157,10 @@ def _paths(body: bytes) -> list[str]:
 
 
 def _page_count(body: bytes) -> int:
-    return int(json.loads(body)["pages"])
+    pages = int(json.loads(body)["pages"])
+    if pages > MOST_PAGES:
+        raise ValueError(f"{pages} pages of one domain, more than {MOST_PAGES}")
+    return pages
 
 
 def _captures(body: bytes, query: Query, domain: str) -> list[Capture]:

@@ -6,6 +6,7 @@ stream counts what it brings over a window of waiting.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 import urllib.request
@@ -41,17 +42,20 @@ class Paced(httpcore.NetworkStream):
         self._waited, self._brought, self._until = 0.0, 0, math.inf
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        started = time.monotonic()
-        if started > self._until:
-            raise httpcore.ReadTimeout(f"not whole after {self._longest_s:g} s")
-        patience = min(self._window_s - self._waited, self._until - started)
-        data = self._stream.read(max_bytes, max(patience, 0.001))
-        self._waited += time.monotonic() - started
-        self._brought += len(data)
-        if self._waited >= self._window_s:
-            if data and self._brought < SLOWEST * self._window_s:
-                raise httpcore.ReadTimeout(f"only {self._brought} bytes in {self._waited:.1f} s")
-            self._waited, self._brought = 0.0, 0
+        data = None
+        while data is None:  # nothing came in what was left of the window: it is over, and may have brought enough
+            started = time.monotonic()
+            if started > self._until:
+                raise httpcore.ReadTimeout(f"not whole after {self._longest_s:g} s")
+            patience = min(self._window_s - self._waited, self._until - started)
+            with contextlib.suppress(httpcore.ReadTimeout):
+                data = self._stream.read(max_bytes, max(patience, 0.001))
+            self._waited += time.monotonic() - started
+            self._brought += len(data or b"")
+            if self._waited >= self._window_s:
+                if data != b"" and self._brought < SLOWEST * self._window_s:
+                    raise httpcore.ReadTimeout(f"only {self._brought} bytes in {self._waited:.1f} s")
+                self._waited, self._brought = 0.0, 0
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:

@@ -86,14 +86,26 @@ def file_of(corpus: Corpus, path: str, size: int, sha256: str | None, git_sha1: 
     return HubFile(f"hf://datasets/{wanted.repo}@{wanted.revision}/{path}", path, url, size, sha256, git_sha1)
 
 
+def _entries(body: bytes) -> list[dict]:
+    found = json.loads(body)
+    expected = {"path": str, "type": str, "size": int, "oid": str}
+    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+        raise ValueError(f"a list of files is expected: {body[:100]!r}")
+    for entry in found:
+        for key, kind in expected.items():
+            if not isinstance(entry.get(key), kind) and (key in ("path", "type") or entry["type"] == "file"):
+                raise ValueError(f"an entry without '{key}': {str(entry)[:100]}")
+    return found
+
+
 def _tree(corpus: Corpus, client: Client) -> list[dict]:
     wanted = corpus.source.huggingface
     url, found = f"{endpoint()}/api/datasets/{wanted.repo}/tree/{wanted.revision}?recursive=true", []
     for _ in range(MOST_PAGES):
         body, link = fetch_small(url, client, corpus.source.transfer)
         try:
-            found += json.loads(body)
-        except ValueError as error:
+            found += _entries(body)
+        except (ValueError, RecursionError) as error:
             raise ConnectionError(f"{url}: no list of files: {error}") from None
         following = NEXT.search(link)
         if following is None:

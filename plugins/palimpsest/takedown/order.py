@@ -43,8 +43,11 @@ def take_down(
     """Remove the page ``name`` (an address, or an id of it) and what was made of it, and let nothing bring it back.
 
     ``copies``: also the pages that deduplication took for the same text. ``models``: also the models trained on it,
-    and what was measured of them. Raises `LakeError` for a page that nothing in the lake is of, and without a reason.
+    and what was measured of them. Raises `LakeError` for a page that nothing in the lake is of, and without a reason
+    unless it is a ``dry_run``.
     """
+    if not dry_run and len(reason.strip()) < 3:
+        raise LakeError(f"{name}: say in a few words why it is taken down (--reason): whoever misses the page will ask")
     urls = {resolve(lake, name)}
     while copies and (more := copies_of(lake, urls)):
         urls |= more
@@ -55,8 +58,6 @@ def take_down(
             f"{name}: nothing in lake {lake.root} is of this page; give its address exactly as it was crawled, or the "
             "page_id, document_id or generation_id"
         )
-    if len(reason.strip()) < 3:
-        raise LakeError(f"{name}: say why it is taken down (--reason): whoever misses the page will ask")
     if models:
         plan.removed, plan.trained = plan.trained[::-1] + plan.removed, []
     _name_attempts(lake, plan)

@@ -20,7 +20,9 @@ def funnel_page(lake: Lake, corpus: str) -> str:
         days = {}
     if not days:
         return document(
-            title, f"<h1>{escape(title)}</h1><p>Task documents has not made this corpus' documents yet.</p>"
+            title,
+            f"<h1>{escape(title)}</h1><p>Task documents has not made this corpus' documents yet, or an earlier version "
+            "of the platform has: run it.</p>",
         )
     total = together(days)
     body = [

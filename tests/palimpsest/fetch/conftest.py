@@ -35,7 +35,9 @@ class Fault:
     """Content-Length that is sent; -1: none, the body ends with the connection."""
     change: Callable[[bytes], bytes] | None = None
     drip: str = ""
-    """'headers' or 'body' comes a byte at a time."""
+    """'headers' or 'body' comes ``piece`` bytes at a time, ``pause_s`` apart."""
+    piece: int = 1
+    pause_s: float = 0.02
     hints: int = 0
     """Interim answers that come before the answer."""
     ranges: bool = True
@@ -131,8 +133,8 @@ class Site:
             if self.stopping.is_set():
                 return
         if fault.drip:
-            self._write(request, head.encode("latin-1"), fault.drip == "headers")
-            self._write(request, part, fault.drip == "body")
+            self._write(request, head.encode("latin-1"), fault, fault.drip == "headers")
+            self._write(request, part, fault, fault.drip == "body")
         else:
             request.wfile.write(head.encode("latin-1") + part)  # at once: a second write would wait
         self.sent += len(part)
@@ -140,15 +142,15 @@ class Site:
             request.close_connection = True
             request.connection.shutdown(socket.SHUT_RDWR)
 
-    def _write(self, request, data: bytes, drip: bool) -> None:
+    def _write(self, request, data: bytes, fault: Fault, drip: bool) -> None:
         if not drip:
             request.wfile.write(data)
             return
-        for byte in data:
+        for at in range(0, len(data), fault.piece):
             if self.stopping.is_set():
                 return
-            request.wfile.write(bytes([byte]))
-            time.sleep(0.02)
+            request.wfile.write(data[at : at + fault.piece])
+            time.sleep(fault.pause_s)
 
 
 @pytest.fixture

@@ -290,6 +290,13 @@ def test_a_404_that_is_not_the_indexs_own_leaves_no_capture_out(crawl, corpus, l
         pages(corpus(segments=None, query=Query(domains=["github.io"])), lake)
 
 
+@pytest.mark.parametrize("body", [b'{"pages": 1000000000}', b"[" * 100_000])
+def test_an_index_without_end_is_an_error(crawl, corpus, lake, body):
+    crawl.pages[f"{CRAWL}-index"] = lambda query: (200, body) if "showNumPages" in query else (404, b"{}")
+    with pytest.raises(LakeError, match="no readable list of files or captures, twice"):
+        fetch_corpus(corpus(segments=None, query=Query(domains=["wikipedia.org"])), lake)
+
+
 def test_a_bomb_is_no_list_and_no_capture(crawl, corpus, lake, monkeypatch):
     monkeypatch.setattr("palimpsest.fetch.commoncrawl.LARGEST_LIST", 1_000_000)
     bomb = gzip.compress(bytes(30_000_000))

@@ -217,6 +217,16 @@ def test_a_token_is_for_one_scheme_host_and_port(monkeypatch):
     assert not tokens().keys() & {origin("http://hub.example/"), origin("https://hub.example:8443/")}
 
 
+@pytest.mark.parametrize("body", [b'{"error": "maintenance"}', b'[{"path": 3}]', b"[" * 100_000,
+                                  b'[{"path": "a", "type": "file", "size": "9", "oid": "x"}]'])  # fmt: skip
+def test_what_is_no_list_of_files_is_weather(site, hub, corpus, lake, body):
+    revision = "0123456789" * 4
+    site.pages[f"api/datasets/some/other/tree/{revision}"] = lambda query: (200, body)
+    wanted = {"repo": "some/other", "revision": revision, "files": ["*"]}
+    with pytest.raises(ConnectionError, match="no list of files"):
+        fetch_corpus(corpus(kind="huggingface", huggingface=wanted), lake)
+
+
 def test_a_pattern_without_a_file_says_what_there_is(hub, corpus, lake):
     wanted = {"repo": REPO, "revision": COMMIT, "files": ["data/valid-*"]}
     with pytest.raises(LakeError, match=r"files\[0\]: no file of org/texts .*'data/valid-\*'; it has data/train-0"):

@@ -190,7 +190,7 @@ def test_a_dry_run_lists_the_same_and_changes_nothing_nor_does_a_page_that_nobod
     for name in ("https://site0.example/page/33", "https://site0.example/page/", "0123456789abcdef"):
         with pytest.raises(LakeError, match="address"):
             take_down(world, name)
-    with pytest.raises(LakeError, match="say why it is taken down"):
+    with pytest.raises(LakeError, match="say in a few words why it is taken down"):
         take_down(world, reason=" ")
     dropped = take_down(world, COPY_URL, dry_run=True)  # no document was made of it
     assert of(dropped.plan.removed) == {"corpora/sample/documents", "corpora/sample/gate"}
