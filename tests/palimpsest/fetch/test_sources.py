@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import shutil
+import time
 from pathlib import Path
 
 import fsspec
@@ -69,6 +70,23 @@ def test_tables_of_a_web_server_and_of_the_disk_are_one_corpus(site, corpus, lak
     chosen = pages(corpus(kind="table", files=files, where={"lang": "de"}), lake)  # fetched already
     assert sorted(row["url"][-1] for row in chosen) == ["0", "3", "6"]
     assert len(site.asked) == asked
+
+
+def test_an_interrupt_ends_what_is_under_way_and_keeps_its_part(site, corpus, lake):
+    site.files["small.jsonl"], site.files["large.jsonl"] = lines(ROWS), lines(ROWS * 3_000)
+    site.faults["large.jsonl"] = [Fault(drip="body", piece=10_000, pause_s=0.1)]
+    whole = len(site.files["large.jsonl"])
+    both = corpus(kind="table", files=[site.url + "large.jsonl", site.url + "small.jsonl"])
+
+    def interrupted(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        fetch_corpus(both, lake, interrupted)
+    assert time.monotonic() - began < 0.5 * whole / 10_000 * 0.1
+    fetch_corpus(both, lake)
+    assert site.ranges("large.jsonl")[1].startswith("bytes=")
 
 
 def test_archives_of_a_bucket_are_found_by_a_star(genuine, corpus, lake, s3, monkeypatch):

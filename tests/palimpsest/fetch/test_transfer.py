@@ -88,25 +88,6 @@ def test_a_slow_connection_that_is_steady_is_not_cut(site, serve, client, how, t
     assert len(site.asked) == 1
 
 
-def test_an_interrupt_does_not_wait_for_what_is_under_way(site, serve, how, target):
-    """As `bring.bring_all` ends its downloads; the part stays."""
-    content = serve(LARGE)
-    site.faults[LARGE] = [Fault(drip="body", piece=10_000, pause_s=0.1)]
-
-    class Stopped(Exception):
-        pass
-
-    def note(count: int) -> None:
-        raise Stopped
-
-    with Client(1, how.stall_s) as client, pytest.raises(Stopped):
-        fetch_file(site.url + LARGE, target, client, how, check_warc, note)
-    assert 0 < target.stat().st_size < len(content)
-    with Client(1, how.stall_s) as client:
-        fetch_file(site.url + LARGE, target, client, how, check_warc)
-    assert target.read_bytes() == content and site.ranges(LARGE)[1].startswith("bytes=")
-
-
 def test_a_server_that_always_drips_is_given_up(site, serve, client, how, target):
     serve(SMALL)
     site.faults[SMALL] = [Fault(drip="headers")] * 3
