@@ -81,8 +81,10 @@ def is_utf16(payload: bytes) -> bool:
 
 
 def decode(payload: bytes, name: str) -> str:
-    """The text; bytes that are none in this charset become U+FFFD."""
-    return payload.decode(_codec(name), errors="replace")
+    """The text, which a byte order mark is no part of (text before the first tag would open the page's body, and its
+    title would be read as a line of it); bytes that are none in this charset become U+FFFD.
+    """
+    return payload.decode(_codec(name), errors="replace").lstrip("\ufeff")
 
 
 def _by_bytes(payload: bytes) -> str:

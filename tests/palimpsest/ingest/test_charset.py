@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import time
 
 import pytest
@@ -98,6 +99,25 @@ def test_a_page_in_utf16_without_a_mark_is_no_binary():
     payload = page(TEXTS["ru"], "utf-16-be")
     assert not is_binary(payload)
     assert extract(payload, "").text.startswith(TEXTS["ru"][:20])
+
+
+@pytest.mark.parametrize("profile", ["resiliparse", "fast", "best"])
+@pytest.mark.parametrize(
+    ("mark", "encoding"),
+    [
+        (codecs.BOM_UTF8, "utf-8"),
+        (codecs.BOM_UTF8 * 2, "utf-8"),
+        (codecs.BOM_UTF16_LE, "utf-16-le"),
+        (codecs.BOM_UTF16_BE, "utf-16-be"),
+    ],
+)
+def test_a_byte_order_mark_is_no_part_of_the_page(mark, encoding, profile):
+    payload = page(TEXTS["de"], encoding, "<title>Vom Kap</title>")
+    found, without = extract(mark + payload, "", profile), extract(payload, "", profile)
+    assert (found.title, found.text) == (without.title, without.text)
+    assert found.title == "Vom Kap"
+    assert "Vom Kap" not in found.text
+    assert (found.charset, found.charset_from) == (encoding, "bom")
 
 
 @pytest.mark.parametrize("unit", ["Ã©Â€Â™ ", "\x80", "â€", "Ïðèâåò", "a¿"])
