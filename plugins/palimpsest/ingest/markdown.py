@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 TAG = re.compile(r"<(/?(?:h[1-6]|p|ul|ol|li|pre|br))\b[^>]*>")
 ROW = re.compile(r"^\|(.*)\|\s*$")
 RULE = re.compile(r"^\|(?:\s*:?-{3,}:?\s*\|)+\s*$")
+MARK = re.compile(r"^ *(?:#{1,6}|-|\d{1,3}\.)(?: +|$)")
+BLANK_LINES = re.compile(r"\n\n\n+")
 FENCE = "```"
 MARKS = {f"h{level}": f"\n\n{'#' * level} " for level in range(1, 7)}
 MARKS |= {f"/h{level}": "\n\n" for level in range(1, 7)} | dict.fromkeys(("/li", "br", "/br"), "")
@@ -82,6 +84,25 @@ def from_justext(paragraphs: Iterable[Paragraph]) -> str:
         text = f"- {paragraph.text}" if item else f"{'#' * int(level)} {paragraph.text}" if level else paragraph.text
         written.append(text if item and written and written[-1].startswith("- ") else f"\n{text}")
     return _tidy("\n".join(written))
+
+
+def unmarked(text: str) -> str:
+    """The text without what this module writes into one: heading and item marks, lines that are fences.
+
+    Quality rules are about what the page says, and count a mark as a symbol, a bullet or a word without a letter. What
+    stands between fences or is a table's row has no marks; a line that the page itself begins as a mark does loses that
+    beginning too. A text of nothing but marks is left as it is.
+    """
+    kept: list[str] = []
+    code = False
+    for line in text.split("\n"):
+        if line.strip() == FENCE:
+            code = not code
+        elif code or "\t" in line:
+            kept.append(line)
+        elif (said := MARK.sub("", line)) or not line:
+            kept.append(said)
+    return BLANK_LINES.sub("\n\n", "\n".join(kept)).strip("\n") or text
 
 
 def _text(piece: str, code: bool) -> str:

@@ -16,6 +16,7 @@ from palimpsest.ingest import (
     extract,
     identifiers,
     langid,
+    markdown,
     minhash,
     models,
     paragraphs,
@@ -110,7 +111,8 @@ def examine(
 ) -> dict[str, Any]:  # fmt: skip
     """Everything that takes looking at the page; runs in the worker. With a ``title`` the payload is its text.
 
-    Raises `Poisoned` for a page that is nested too deep.
+    The figures of the quality rules are of the text without the marks that the profile put into it. Raises `Poisoned`
+    for a page that is nested too deep.
     """
     if title is None:
         check_depth(payload, max_depth, charset)
@@ -119,11 +121,11 @@ def examine(
         found = extract.plain(payload, charset, title)
     rest, numbers = identifiers.redact(found.text, personal)  # first: parts of an account number look like telephones
     redacted, counts = pii.redact(rest)
-    title, _ = pii.redact(identifiers.redact(found.title, personal)[0])
-    language, confidence = langid.identify(redacted)
+    measured = markdown.unmarked(redacted) if title is None and profile != "resiliparse" else redacted
+    language, confidence = langid.identify(measured)
     text = extract.table_cells(redacted)
     return {
-        "title": title,
+        "title": pii.redact(identifiers.redact(found.title, personal)[0])[0],
         "text": text,
         "charset": found.charset,
         "charset_from": found.charset_from,
@@ -134,8 +136,8 @@ def examine(
         "language_score": confidence,
         **{f"pii_{kind}": count for kind, count in (counts | numbers).items()},
         **({"paragraph_languages": paragraphs.languages(text)} if by_paragraph else {}),
-        **scores.score(redacted),
-        **(datatrove.measure(text) if definitions == "datatrove" and text.strip() else {}),
+        **scores.score(measured),
+        **(datatrove.measure(extract.table_cells(measured)) if definitions == "datatrove" and text.strip() else {}),
         **models.score(redacted, scored_by or {}),
         "minhash_bands": minhash.bands(redacted, shingle_words, jaccard),
         "extractor": found.extractor,

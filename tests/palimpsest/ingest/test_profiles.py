@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from resiliparse.parse.html import HTMLTree
 
-from palimpsest.config import Corpus, Extraction, Source
-from palimpsest.ingest import extract
+from palimpsest.config import Corpus, DocumentRules, Extraction, Source
+from palimpsest.documents import build_documents
+from palimpsest.ingest import datatrove, extract, markdown, pages, scores
 from palimpsest.ingest.profiles import Candidates, choose
 from palimpsest.ingest.stage import extract_days
 
@@ -28,6 +29,37 @@ STRUCTURED = f"""<html><head><title>Ports</title></head><body><nav><a href="/">H
 </code></pre>
 <table><tr><th>Star</th><th>Magnitude</th></tr><tr><td>Vega</td><td>0.0</td></tr></table><p>{SENTENCE * 2}</p>
 </article></main></body></html>"""
+
+
+PARAGRAPHS = {
+    "Arden": "Farmers who lost their fields to the sea built the first wall of stone.",
+    "Brill": "A second one was paid for by monks, and nobody knows how much it cost them.",
+    "Corby": "Iron rings that smiths have hammered into these rocks still hold small boats.",
+    "Dunmore": "When the pilots moved south, their houses were taken down and sold to be rebuilt.",
+    "Eastry": "The lamp on this pier burned oil until somebody thought of gas in 1871.",
+    "Fowey": "Nets dry here from May to August with weights of lead along every edge.",
+    "Girvan": "Its basin fills at high water and lies empty for half of each day.",
+    "Hythe": "Coopers made barrels in long sheds behind it, and salt came by cart.",
+    "Inver": "What remains is a row of posts that divers count again each spring.",
+}
+HEADED = "".join(
+    f"<h{level}>{town}</h{level}><p>{text}</p>"
+    for level, (town, text) in zip([2, 3, 4] * 3, PARAGRAPHS.items(), strict=True)
+)
+MARKED = f"""<html><head><title>Ports</title></head><body><main><article><h1>Ports</h1>{HEADED}
+<ol><li>Stones from the old quarry behind the church.</li><li>Ropes from the long shed.</li></ol>
+<pre><code># how deep it is
+def depth(tide):
+    return tide
+</code></pre><p>{SENTENCE}</p>
+<table><tr><th>Port</th><th>Boats</th></tr><tr><td>Arden</td><td>#12</td></tr></table></article></main></body></html>"""
+SAID = (
+    "Ports\n\n"
+    + "\n\n".join(f"{town}\n\n{text}" for town, text in PARAGRAPHS.items())
+    + "\n\nStones from the old quarry behind the church.\nRopes from the long shed.\n\n"
+    + f"# how deep it is\ndef depth(tide):\n    return tide\n\n{SENTENCE.strip()}\n\nPort\t\tBoats\nArden\t\t#12"
+)
+"""What the page says, without the marks of a profile."""
 
 
 def found_on(page: str, profile: str):
@@ -111,6 +143,38 @@ def test_columns_say_who_was_chosen_and_what_the_others_found(lake, write_warc, 
         assert "Vega | 0.0" in rows[0]["text"]
         assert rows[0]["table_rows"] == 2
     logging.getLogger("trafilatura").setLevel(logging.NOTSET)
+
+
+def test_rules_measure_a_text_without_the_marks_of_its_profile():
+    found = pages.examine(MARKED.encode(), "utf-8", 5, profile="fast", definitions="datatrove")
+    lines = found["text"].split("\n")
+    assert {"# Ports", "## Arden", "### Brill", "#### Corby", "2. Ropes from the long shed.", "```"} <= set(lines)
+    figures = scores.score(SAID) | datatrove.measure(extract.table_cells(SAID))
+    assert {name: found[name] for name in figures} == figures
+
+
+def test_marks_are_taken_where_the_profiles_write_them_and_nowhere_else():
+    text = "## Costs\n\nIssue #4 - 2. of 3\n  - nested\n-\n-5 degrees\n1.5 m\n#tag\n\n```\n# a\n- b\n```\n\n#\tTeam"
+    said = "Costs\n\nIssue #4 - 2. of 3\nnested\n-5 degrees\n1.5 m\n#tag\n\n# a\n- b\n\n#\tTeam"
+    assert markdown.unmarked(text) == said
+    assert markdown.unmarked(said.replace("# a\n- b\n\n", "")) == said.replace("# a\n- b\n\n", "")
+    assert markdown.unmarked("1.\n-") == "1.\n-"
+
+
+@pytest.mark.parametrize("definitions", ["palimpsest", "datatrove"])
+def test_a_page_with_a_heading_for_each_paragraph_is_kept_in_every_profile(
+    definitions, lake, write_warc, make_corpus, response
+):
+    # the three marks of an h3 for some fourteen words: more symbols than Gopher's rule allows, were they counted
+    blocks = "".join(f"<h3>{town}</h3><p>{text}</p>" for town, text in PARAGRAPHS.items())
+    page = f"<html><body><main><article>{blocks}<p>{SENTENCE}</p></article></main></body></html>"
+    rules = DocumentRules(definitions=definitions)
+    plain = make_corpus(write_warc([response("https://a.example/ports", page.encode())]))
+    for profile in ("resiliparse", "fast", "best"):
+        corpus = plain.model_copy(update={"documents": rules, "extraction": Extraction(profile=profile)})
+        extract_days(corpus, [DAY], lake)
+        drops = pq.read_table(build_documents(corpus, lake).file("document_drops.parquet")).to_pylist()
+        assert [(row["rule"], row["value"]) for row in drops] == []
 
 
 def of_crawl(records: str) -> Source:
