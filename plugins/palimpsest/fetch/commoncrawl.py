@@ -17,6 +17,7 @@ from palimpsest.config import CommonCrawl, Corpus, Query, Transfer
 from palimpsest.fetch.connection import Client
 from palimpsest.fetch.part import Missing
 from palimpsest.fetch.transfer import LARGEST_LIST, fetch_small
+from palimpsest.ingest.warc import record_url
 from palimpsest.lake import LakeError
 
 MOST_PAGES = 100_000
@@ -48,7 +49,7 @@ class Capture:
             raise LakeError("not one whole gzip member")
         try:
             [record] = [
-                ((r.headers.get("WARC-Target-URI") or "").strip("<> "), r.headers.get("WARC-Payload-Digest"), _holds(r))
+                (record_url(r), r.headers.get("WARC-Payload-Digest"), _holds(r))
                 for r in ArchiveIterator(io.BytesIO(plain), parse_http=False)
             ]
         except (OSError, ValueError) as error:

@@ -54,19 +54,28 @@ def check_block(content: BinaryIO, head: Head) -> None:
     """`pass_block`, and raise `NotSound` for a block that has not the digest that its record gives, or where it gives
     none that can be checked, for one that ends as a whole record would: its length spans the next one.
     """
-    algorithm, _, said = head.digest.partition(":")
-    said = said.strip().upper().rstrip("=")
-    digest = hashlib.new(algorithm.lower()) if algorithm.lower() in ALGORITHMS else None
-    if digest and len(said) in map(len, _written(digest.digest())):
-        for part in _parts(content, head):
-            digest.update(part)
-        if said not in _written(digest.digest()):
-            raise NotSound(f"its block has not the WARC-Block-Digest {head.digest} that it names")
+    if check_digest(content, head):
         return
     inner = _Inner(head.length or 0)
     for part in _parts(content, head):
         if inner.ends_with(part):
             raise NotSound("its Content-Length spans another whole record")
+
+
+def check_digest(content: BinaryIO, head: Head) -> bool:
+    """`pass_block` if the record gives a digest that can be checked, else False, and nothing is read. Raises `NotSound`
+    for a block that has not that digest.
+    """
+    algorithm, _, said = head.digest.partition(":")
+    said = said.strip().upper().rstrip("=")
+    digest = hashlib.new(algorithm.lower()) if algorithm.lower() in ALGORITHMS else None
+    if not digest or len(said) not in map(len, _written(digest.digest())):
+        return False
+    for part in _parts(content, head):
+        digest.update(part)
+    if said not in _written(digest.digest()):
+        raise NotSound(f"its block has not the WARC-Block-Digest {head.digest} that it names")
+    return True
 
 
 def _parts(content: BinaryIO, head: Head) -> Iterator[bytes]:

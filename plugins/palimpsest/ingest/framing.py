@@ -19,6 +19,8 @@ from palimpsest.ingest.frames import LZ4, ZSTD
 
 CODECS = {b"\x1f\x8b": "gzip", ZSTD: "zstd", LZ4: "lz4"}
 PLAIN_RECORD = b"WARC/"
+MARKS = (*CODECS, PLAIN_RECORD)
+"""What a record, or the frame around it, can begin with."""
 HEADER = re.compile(rb"WARC/1\.[01]\r\n[A-Za-z-]+:")
 
 
@@ -36,14 +38,14 @@ def ends_whole(path: Path, last: int, records: int, start: int = 0) -> bool:
     """
     if last > start and _ends_behind(path, last, 1, pass_block):
         return True
-    one_stream = last == start or codec(_head(path)) is not None
+    one_stream = last == start or codec(_head(path, start)) is not None
     return records > 0 and one_stream and _ends_behind(path, start, records, check_block)
 
 
 def is_empty(path: Path) -> bool:
     """Whether a compressed file is whole and holds nothing."""
     with path.open("rb") as stream:
-        head = _head(path)
+        head = _head(path, 0)
         try:
             return bool(codec(head)) and not decompressed(stream, head).read(1)
         except OSError:
@@ -90,8 +92,9 @@ def passes(content: BinaryIO, go_past: Callable[[BinaryIO, Head], None]) -> bool
     return True
 
 
-def _head(path: Path) -> bytes:
+def _head(path: Path, start: int) -> bytes:
     with path.open("rb") as stream:
+        stream.seek(start)
         return stream.read(4)
 
 

@@ -2,21 +2,23 @@
 
 Reading takes up again at the next place that begins a WARC record: its header, or a gzip member, zstd or LZ4 frame that
 holds one. Behind the damage of an ARC file, or of one compressed as one stream, nothing marks a record: the stretch is
-the rest of it. The record before the damage is not trusted, since a reader notices a cut only after it: it comes as
-damage with its bytes. So a file ends in pages and in quarantine, and what the quarantine names can be looked at,
-whatever happened to the file.
+the rest of it. A reader notices a cut only behind it, so the record before the damage is trusted only where its own
+frame, or its digest, shows that it is whole; else it comes as damage with its bytes. So a file ends in pages and in
+quarantine, and what the quarantine names can be looked at, whatever happened to the file.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from palimpsest.ingest.arc import is_arc
-from palimpsest.ingest.framing import begins, mark_of
+from palimpsest.ingest.framing import MARKS, begins
 from palimpsest.ingest.records import Record, SourceFile
+from palimpsest.ingest.spans import own_end
 from palimpsest.ingest.warc import Unreadable, read_records
 from palimpsest.lake import LakeError
 
@@ -50,6 +52,10 @@ def salvage_records(file: SourceFile, limit: int) -> Iterator[Record]:
         except LakeError as error:
             suspect = held or Record("damage", start, "", None)
             reached = error.reached if isinstance(error, Unreadable) else suspect.offset
+            end = own_end(file.path, held.offset, reached) if held else None
+            if held and end and end < file.path.stat().st_size:
+                yield held
+                suspect = Record("damage", end, "", None)
             start = None
             if fruitless < FRUITLESS and again <= most:
                 start = _next_record(file.path, suspect.offset + 1)
@@ -61,7 +67,7 @@ def salvage_records(file: SourceFile, limit: int) -> Iterator[Record]:
 
 
 def _damage(file: SourceFile, suspect: Record, end: int | None, error: str) -> Record:
-    """The stretch from the record that is not trusted to where reading takes up again."""
+    """The stretch from the damage, or the record before it that is not trusted, to where reading takes up again."""
     said = error.removeprefix(f"{file.name}: ").split(";")[0]
     said += "" if end else "; no record that can be read begins behind it"
     with file.path.open("rb") as stream:
@@ -75,18 +81,19 @@ def _next_record(path: Path, start: int) -> int | None:
     with path.open("rb") as stream:
         if is_arc(stream):
             return None
-        head = stream.read(4)
-        mark = mark_of(head)
+        head = stream.read(max(map(len, MARKS)))
+        marks = [mark for mark in MARKS if head.startswith(mark)] or MARKS  # all, where the head itself is damaged
+        looked_for = re.compile(b"|".join(map(re.escape, marks)))
         at, kept = start, b""
         while block := _block(stream, at):
             window = kept + block
-            found = window.find(mark)
-            while found >= 0:
-                if begins(stream, at - len(kept) + found, mark):
-                    return at - len(kept) + found
-                found = window.find(mark, found + 1)
+            found = looked_for.search(window)
+            while found:
+                if begins(stream, at - len(kept) + found.start(), found[0]):
+                    return at - len(kept) + found.start()
+                found = looked_for.search(window, found.start() + 1)
             at += len(block)
-            kept = window[-len(mark) + 1 :]
+            kept = window[-max(map(len, marks)) + 1 :]
     return None
 
 

@@ -23,6 +23,8 @@ from palimpsest.lake import LakeError
 TYPES = {int(getattr(WarcRecordType, n)): n for n in (
     "warcinfo", "response", "resource", "request", "metadata", "revisit", "conversion", "continuation", "unknown",
 )}  # fmt: skip
+AGAIN = "fetch the file again (nothing of it was published)"
+OR_KEEP = ", or set source.damaged: quarantine to keep what can be read of it"
 
 
 class Unreadable(LakeError):
@@ -50,14 +52,15 @@ def read_records(file: SourceFile, limit: int, start: int = 0) -> Iterator[Recor
             raise LakeError(
                 f"{file.name}: not a WARC file: it begins with {head!r} at offset {start}, expected 'WARC/', "
                 "'filedesc://' (ARC), gzip, zstd or LZ4; convert it (warcio recompress) or remove it from source.files"
+                + OR_KEEP
             )
         try:
             for record in read_arc(stream, limit) if arc else _records(file.path, stream, limit):
                 last, records = record.offset, records + 1
                 yield record
         except OSError as error:
-            said = f"{file.name}: damaged after offset {last}: {error}"
-            raise Unreadable(f"{said}; fetch the file again (nothing of it was published)", stream.tell()) from None
+            said = f"{file.name}: damaged after offset {last}: {error}; {AGAIN}{OR_KEEP}"
+            raise Unreadable(said, stream.tell()) from None
         reached = stream.tell()
     if not records and (arc or is_empty(file.path)):
         raise LakeError(f"{file.name}: the file holds no record; fetch it again or remove it from source.files")
@@ -65,7 +68,7 @@ def read_records(file: SourceFile, limit: int, start: int = 0) -> Iterator[Recor
         try:
             check_end(file.name, file.path, last, records, start)
         except LakeError as error:
-            raise Unreadable(str(error), reached) from None
+            raise Unreadable(str(error) + OR_KEEP, reached) from None
 
 
 def _records(path: Path, stream: BinaryIO, limit: int) -> Iterator[Record]:
@@ -78,7 +81,7 @@ def whole_records(path: Path, stream: BinaryIO) -> Iterator[WarcRecord]:
     next one.
     """
     last = None
-    with Spans(path) as spans:
+    with Spans(path, stream.tell()) as spans:
         for found in ArchiveIterator(stream, parse_http=False):
             if last is not None:
                 spans.check(last, found.stream_pos)
@@ -105,8 +108,9 @@ def _record(found: WarcRecord, limit: int) -> Record:
 
 
 def record_url(found: WarcRecord) -> str:
-    """Its WARC-Target-URI; empty where it has none."""
-    return (found.headers.get("WARC-Target-URI") or "").strip("<> ")
+    """Its WARC-Target-URI without the pair of brackets that some writers put around it; empty where it has none."""
+    url = (found.headers.get("WARC-Target-URI") or "").strip(" ")
+    return url[1:-1].strip(" ") if url.startswith("<") and url.endswith(">") else url
 
 
 def record_date(found: WarcRecord) -> dt.datetime | None:
@@ -126,9 +130,9 @@ def check_end(name: str, path: Path, last: int, records: int, start: int = 0) ->
     try:
         whole = ends_whole(path, last, records, start)
     except NotSound as error:
-        raise LakeError(f"{name}: damaged: {error}; fetch the file again (nothing of it was published)") from None
+        raise LakeError(f"{name}: damaged: {error}; {AGAIN}") from None
     if not whole:
         raise LakeError(
             f"{name}: truncated: the last record that can be read (at offset {last} of the file) does not end where "
-            f"the file does (offset {path.stat().st_size}); fetch the file again (nothing of it was published)"
+            f"the file does (offset {path.stat().st_size}); {AGAIN}"
         )

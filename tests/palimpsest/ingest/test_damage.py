@@ -125,9 +125,99 @@ def test_frames_behind_a_damaged_one_are_found(tmp_path, response, record, suffi
     size = len(frame(response(GOOD), suffix))
     found = salvaged(tmp_path, f"header.warc{suffix}", content)
     assert [(r.kind, r.offset) for r in found if r.kind == "response"] == [
-        ("response", 2 * size), ("response", 3 * size)
+        ("response", 0), ("response", 2 * size), ("response", 3 * size)
     ]  # fmt: skip
-    assert {r.offset for r in found if r.kind == "damage"} <= {0, size}
+    assert [(r.offset, r.payload) for r in found if r.kind == "damage"] == [(size, content[size : 2 * size])]
+
+
+@pytest.mark.parametrize("form", PACKED)
+@pytest.mark.parametrize("damage", ["first byte", "garbage in front"])
+def test_a_damaged_beginning_takes_no_page_away(tmp_path, response, form, damage):
+    """Of what begins there it cannot be told how the file is compressed; of what follows it can."""
+    pieces = [PACKED[form](response(f"https://a.example/{number}")) for number in range(4)]
+    front = b"\xff" + pieces.pop(0)[1:] if damage == "first byte" else b"\0garbage" * 900 + b"\x1f\x8bWARC/"
+    content = front + b"".join(pieces)
+    found = salvaged(tmp_path, "x.warc", content)
+    assert [r.kind for r in found] == ["damage"] + ["response"] * len(pieces)
+    assert [r.url[-1] for r in found[1:]] == list("0123"[-len(pieces) :])
+    assert (found[0].offset, found[0].payload) == (0, front)
+    assert "begins behind it" not in found[0].fault
+
+
+@pytest.mark.parametrize("form", ["gzip", "zstd", "lz4"])
+def test_a_record_that_takes_in_the_next_is_seen_behind_a_damaged_beginning_too(tmp_path, response, form):
+    pieces = [PACKED[form](each) for each in taking_in(response)]
+    found = salvaged(tmp_path, "x.warc", b"\0garbage" + b"".join(pieces))
+    assert [(r.kind, r.url[-1:]) for r in found] == [
+        ("damage", ""), ("response", "1"), ("damage", "2"), ("response", "3"), ("response", "4")
+    ]  # fmt: skip
+
+
+def test_one_stream_behind_a_damaged_beginning_is_read(tmp_path, response):
+    pieces = b"".join(response(f"https://a.example/{number}") for number in range(3))
+    found = salvaged(tmp_path, "x.warc.gz", b"\0garbage" + gzip.compress(pieces))
+    assert [r.kind for r in found] == ["damage"] + ["response"] * 3
+
+
+@pytest.mark.parametrize("form", ["gzip", "zstd", "lz4"])
+@pytest.mark.parametrize("damage", ["garbage", "cut", "zeros", "header"])
+def test_a_record_whose_own_frame_is_whole_is_a_page_whatever_follows(tmp_path, response, form, damage):
+    good = PACKED[form](response(GOOD))
+    bad = {
+        "garbage": b"\0garbage" * 9, "cut": good[: len(good) // 2], "zeros": bytes(100_000),
+        "header": good[:4] + b"\xff" * 8 + good[12:],
+    }[damage]  # fmt: skip
+    found = salvaged(tmp_path, "x.warc", good * 2 + bad + good)
+    size = len(good)
+    assert [(r.kind, r.offset) for r in found] == [
+        ("response", 0), ("response", size), ("damage", 2 * size), ("response", 2 * size + len(bad))
+    ]  # fmt: skip
+    assert found[2].payload == bad[: 1 << 16]
+    found = salvaged(tmp_path, "x.warc", good * 2 + bad)
+    assert [(r.kind, r.offset) for r in found] == [("response", 0), ("response", size), ("damage", 2 * size)]
+
+
+@pytest.mark.parametrize("place", [-8, -2], ids=["checksum", "size"])
+def test_a_record_whose_own_frame_is_not_whole_is_damage(tmp_path, response, place):
+    """Its page can be read to the end, yet gzip says that it is another."""
+    good = gzip.compress(response(GOOD))
+    bad = bytearray(good)
+    bad[place] ^= 0xFF
+    found = salvaged(tmp_path, "x.warc.gz", good + bytes(bad) + good)
+    assert [r.kind for r in found] == ["response", "damage", "response"]
+    assert found[1].payload == bad
+
+
+@pytest.mark.parametrize("more", [b"more", b"WARC/1.1\r\nWARC-Ty"], ids=["text", "the next record"])
+def test_a_frame_that_holds_more_than_its_record_is_damage(tmp_path, response, more):
+    """What is behind the record would be nowhere."""
+    good = response(GOOD)
+    bad = gzip.compress(good + more)
+    found = salvaged(tmp_path, "x.warc.gz", bad + b"\0garbage" + gzip.compress(good))
+    assert [r.kind for r in found] == ["damage", "response"]
+    assert found[0].payload == bad + b"\0garbage"
+
+
+def test_a_record_with_two_lengths_takes_no_page_away(tmp_path, response):
+    """One reader goes by the first of them, another by the last, by which the record is whole."""
+    good = gzip.compress(response(GOOD))
+    bad = gzip.compress(response(GOOD).replace(b"WARC-Record-ID", b"Content-Length: 5\r\nWARC-Record-ID", 1))
+    found = salvaged(tmp_path, "x.warc.gz", good + bad + good)
+    assert [r.kind for r in found] == ["response", "damage", "response"]
+    assert found[1].payload == bad
+
+
+@pytest.mark.parametrize("digest", ["right", "wrong", "none"])
+def test_a_plain_record_before_the_damage_is_a_page_if_it_has_its_digest(tmp_path, response, digest):
+    good = response(GOOD)
+    head, block = good[:-4].split(b"\r\n\r\n", 1)
+    said = hashlib.sha1(block if digest == "right" else b"another").hexdigest().encode()
+    whole = good if digest == "none" else head + b"\r\nWARC-Block-Digest: sha1:" + said + good[len(head) :]
+    bad = b"\0garbage" * 9
+    found = salvaged(tmp_path, "x.warc", whole + bad + good)
+    kinds = ["response", "damage", "response"] if digest == "right" else ["damage", "response"]
+    assert [r.kind for r in found] == kinds
+    assert found[-2].payload == (bad if digest == "right" else whole + bad)
 
 
 def test_an_arc_file_is_read_up_to_its_damage(tmp_path, response, record):

@@ -114,3 +114,66 @@ def test_bodies_are_decoded_if_they_are_what_their_header_says(write_warc, respo
     assert found[4].fault.startswith("Content-Encoding br: ")
     assert found[4].payload.endswith(b"no page at all")
     assert not found[5].fault
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_a_body_that_does_not_begin_with_a_chunk_is_taken_as_it_is(write_warc, response, encoded):
+    """Many writers keep the header of a body that they have put together."""
+    page, extra = b"<p>plain</p>", "Transfer-Encoding: chunked\r\n" + "Content-Encoding: gzip\r\n" * encoded
+    bodies = [page, gzip.compress(page), b"0x5\r\n" + page, b"ZZZ\r\n" + page, b"<p>\r\nfeed\r\n"][
+        : 2 if encoded else 5
+    ]
+    found = read(write_warc([response(f"https://a.example/{n}", body, extra=extra) for n, body in enumerate(bodies)]))
+    assert [(r.payload, r.fault) for r in found] == [(page if encoded else body, "") for body in bodies]
+
+
+@pytest.mark.parametrize(
+    "body", [b"5\r\n<p>pl\r\nain</p>", b"c\r\n<p>pl", b"FFFFFFFFFFFFFFFF\r\n<p>", b"5;a=b\r\n<p>pl\r\n0\r\n"]
+)
+def test_a_body_that_begins_with_a_chunk_and_breaks_later_is_a_fault(write_warc, response, body):
+    [found] = read(write_warc([response("https://a.example/", body, extra="Transfer-Encoding: chunked\r\n")]))
+    assert found.fault
+    assert found.payload.endswith(body)
+
+
+@pytest.mark.parametrize("end", ["LF", "CRLF, the last LF", "LF in one line", "LF, the last CRLF"])
+@pytest.mark.parametrize("body", [b"<p>a\n\nb\r\n\r\nc\n</p>\r\n", b"\n\r\n\n<p>\n", b""])
+@pytest.mark.parametrize("archive", ["warc", "arc"])
+def test_lines_of_an_http_head_may_end_with_lf_alone(tmp_path, record, end, body, archive):
+    lines = ["HTTP/1.1 200 OK", "Content-Type: text/html; charset=latin-1", "X-A: b", ""]
+    ends = {
+        "LF": ["\n"] * 4, "CRLF, the last LF": ["\r\n"] * 3 + ["\n"],
+        "LF in one line": ["\r\n", "\n", "\r\n", "\r\n"], "LF, the last CRLF": ["\n"] * 3 + ["\r\n"],
+    }[end]  # fmt: skip
+    block = "".join(line + how for line, how in zip(lines, ends, strict=True)).encode() + body
+    path = tmp_path / f"x.{archive}"
+    path.write_bytes(record("response", block, "https://a.example/", media="application/http; msgtype=response"))
+    if archive == "arc":
+        head = b"filedesc://a.arc 0.0.0.0 20261001000000 text/plain 8\n1 0 Test\n\n"
+        path.write_bytes(head + b"https://a.example/ 192.0.2.1 20261001080000 text/html %d\n%s\n" % (len(block), block))
+    found = read(path)[-1]
+    assert (found.payload, found.fault) == (body, "")
+    assert (found.http_status, found.content_type, found.charset) == (200, "text/html", "latin-1")
+
+
+@pytest.mark.parametrize(
+    ("written", "url"),
+    [
+        ("<https://a.example/>", "https://a.example/"),
+        ("https://a.example/?q=a>", "https://a.example/?q=a>"),
+        ("<https://a.example/?q=<b>>", "https://a.example/?q=<b>"),
+        ("  https://a.example/  ", "https://a.example/"),
+    ],
+)
+def test_an_address_loses_one_pair_of_brackets_only(write_warc, response, written, url):
+    assert [record.url for record in read(write_warc([response(written)]))] == [url]
+
+
+@pytest.mark.parametrize("spoil", [lambda c: b"<html>" + c, lambda c: c[:-9], lambda c: c[:600] + b"X" * 60 + c[660:]])
+def test_an_error_names_both_ways_out(tmp_path, spoil):
+    path = tmp_path / "x.warc.gz"
+    path.write_bytes(spoil(resolve(SAMPLE).read_bytes()))
+    with pytest.raises(
+        LakeError, match=r"(source\.files|fetch the file again).*or set source\.damaged: quarantine to keep"
+    ):
+        read(path)
