@@ -55,7 +55,7 @@ def salvage_records(file: SourceFile, limit: int) -> Iterator[Record]:
             end = own_end(file.path, held.offset, reached) if held else None
             if held and end and end < file.path.stat().st_size:
                 yield held
-                suspect = Record("damage", end, "", None)
+                suspect = Record("damage", end, "", held.date)
             start = None
             if fruitless < FRUITLESS and again <= most:
                 start = _next_record(file.path, suspect.offset + 1)

@@ -292,6 +292,17 @@ def test_a_file_of_nothing_but_beginnings_is_one_stretch_in_the_end(tmp_path, re
     assert "no record that can be read begins behind it" in found[-1].fault
 
 
+def test_a_stretch_counts_for_the_day_of_the_record_before_it(tmp_path, response):
+    """Also where that is whole and no part of it: a run of that day alone has to name what it could not read."""
+    second = gzip.compress(response(GOOD, date="2026-10-02T00:00:00Z"))
+    found = salvaged(tmp_path, "x.warc.gz", gzip.compress(response(GOOD)) + second + b"\0garbage" * 9 + second)
+    assert [(r.kind, str(r.date)[:10]) for r in found[1:]] == [
+        ("response", "2026-10-02"),
+        ("damage", "2026-10-02"),
+        ("response", "2026-10-02"),
+    ]
+
+
 def test_good_records_between_bad_ones_do_not_end_the_reading(tmp_path, response):
     """Each good one is the record before a damage, so it is quarantined; yet it could be read."""
     good, bad = response(GOOD), b"\0garbage" * 9
