@@ -58,30 +58,32 @@ ROUNDS = 3
 
 
 def run() -> list[dict]:
-    rows = []
+    rows, found = [], []
     with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as folder:
         python = datatrove_python(BASE, "datatrove-dedup", PEER)
-        for kind, texts in [*(("", list(documents(count))) for count in COUNTS), ("real ", real())]:
-            if not texts:
+        for kind, texts in [*(("", documents(count)) for count in COUNTS), ("real ", real())]:
+            file = Path(folder) / f"{len(found)}.jsonl"
+            count = write(file, texts)
+            if not count:
                 continue
-            count, what = len(texts), f"{len(texts):,} {kind}documents"
-            file = write(Path(folder) / f"{count}.jsonl", texts)
             ours = one_core.run([sys.executable, __file__, "--ours", str(file)])
             dropped, theirs = {"ours": set(range(count)) - set(ours.pop("kept"))}, None
             if python:
                 script = Path(__file__).parent / "filters" / "minhash.py"
-                theirs = one_core.run([str(python), str(script), str(file), f"{folder}/datatrove{count}"])
-                kept = [
-                    line for f in Path(f"{folder}/datatrove{count}/kept").iterdir() for line in f.open(encoding="utf-8")
-                ]
+                out = Path(folder) / f"datatrove{len(found)}"
+                theirs = one_core.run([str(python), str(script), str(file), str(out)])
+                kept = [line for one in (out / "kept").iterdir() for line in one.open(encoding="utf-8")]
                 dropped["peer"] = set(range(count)) - {int(json.loads(line)["id"]) for line in kept}
-            rows += _held_to(families(texts), dropped, what)
+            what = f"{count:,} {kind}documents"
+            found.append((what, file, dropped))
             name = f"dedup: {what}, against datatrove's four MinHash stages"
             for unit, key in (("documents/s", "seconds"), ("MiB", "memory")):
-                found = [None if side is None else side[key] for side in (ours, theirs)]
+                sides = [None if side is None else side[key] for side in (ours, theirs)]
                 if key == "seconds":
-                    found = [None if spent is None else count / spent for spent in found]
-                rows.append({"name": f"{name}: {unit}", "ours": found[0], "peer": found[1], "unit": unit})
+                    sides = [None if spent is None else count / spent for spent in sides]
+                rows.append({"name": f"{name}: {unit}", "ours": sides[0], "peer": sides[1], "unit": unit})
+        for what, file, dropped in found:  # at last: what this process holds by now would count for those it starts
+            rows += _held_to(families(read(file)), dropped, what)
     return rows
 
 
@@ -132,12 +134,21 @@ def real() -> list[str]:
     return [text for text in found if len(minhash.WORD.findall(text)) >= 5]
 
 
-def write(file: Path, texts: Iterable[str]) -> Path:
-    """The documents as JSON lines of id and text."""
+def write(file: Path, texts: Iterable[str]) -> int:
+    """The documents as JSON lines of id and text; how many."""
+    count = 0
     with file.open("w", encoding="utf-8") as lines:
-        for number, text in enumerate(texts):
-            lines.write(json.dumps({"id": str(number), "text": text}) + "\n")
-    return file
+        for text in texts:
+            lines.write(json.dumps({"id": str(count), "text": text}) + "\n")
+            count += 1
+    return count
+
+
+def read(file: Path) -> Iterator[str]:
+    """The texts that `write` wrote."""
+    with file.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)["text"]
 
 
 def documents(count: int) -> Iterator[str]:
@@ -182,8 +193,7 @@ def ours(file: Path) -> dict:
     """From texts to documents in this process; its processor seconds and the most memory it held (MiB)."""
     with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as scratch:
         os.environ["PALIMPSEST_STATE"] = scratch
-        with file.open(encoding="utf-8") as lines:
-            pages = sign((json.loads(line)["text"] for line in lines), Path(scratch) / "pages.parquet")
+        pages = sign(read(file), Path(scratch) / "pages.parquet")
         signed = one_core.seconds()
         build([pages], Path(scratch))
         kept = [int(page, 16) for page in pq.read_table(Path(scratch) / "documents.parquet")["page_id"].to_pylist()]
@@ -256,7 +266,8 @@ def scaling(counts: list[int]) -> None:
     """What each count costs, printed as it is known."""
     with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as folder:
         for count in counts:
-            file = write(Path(folder) / "documents.jsonl", documents(count))
+            file = Path(folder) / "documents.jsonl"
+            write(file, documents(count))
             found = one_core.run([sys.executable, __file__, "--ours", str(file)])
             seconds, signed = found["seconds"], found["signatures"]
             print(f"{count:>9,} documents: {seconds:.0f} s of one core, {signed:.0f} of them signatures;", end=" ")
