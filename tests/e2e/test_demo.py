@@ -76,7 +76,7 @@ def test_the_same_demo_again_is_a_no_op_in_seconds(first, place, seconds):
     again = place.demo()
     assert again.returncode == 0
     assert "nothing changed" in again.stdout
-    assert seconds() < 20
+    assert seconds() < 60  # the first took minutes
     assert place.leftovers() == []
 
 
