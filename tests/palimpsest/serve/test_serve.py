@@ -123,7 +123,7 @@ def test_a_killed_watchdog_is_replaced(make, here):
     watchdog.kill()
     until(lambda: len(keeper.children()) == 2 and watchdog.pid not in [child.pid for child in keeper.children()])
     keeper.kill()
-    until(lambda: not processes(), within_s=10)
+    until(lambda: not processes())
 
 
 def test_a_server_that_cannot_start_is_given_up_with_the_end_of_its_log(make, here):
