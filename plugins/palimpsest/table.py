@@ -166,7 +166,7 @@ def _check_columns(found: Collection[str], wanted: Collection[str], name: str) -
         raise LakeError(f"{name}: no row in it, so no column '{missing[0]}'; fetch it again or take it out of 'files'")
     if missing:
         raise LakeError(
-            f"{name}: no column '{missing[0]}'; it has {', '.join(sorted(found)) or 'none'}; correct 'columns' or "
+            f"{name}: no column '{missing[0]}'; it has {', '.join(sorted(found))}; correct 'columns' or "
             "'where' where the file is named"
         )
 

@@ -88,12 +88,12 @@ def file_of(corpus: Corpus, path: str, size: int, sha256: str | None, git_sha1: 
 
 def _entries(body: bytes) -> list[dict]:
     found = json.loads(body)
-    expected = {"path": str, "type": str, "size": int, "oid": str}
     if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
         raise ValueError(f"a list of files is expected: {body[:100]!r}")
     for entry in found:
+        expected = {"path": str, "type": str} | ({"size": int, "oid": str} if entry.get("type") == "file" else {})
         for key, kind in expected.items():
-            if not isinstance(entry.get(key), kind) and (key in ("path", "type") or entry["type"] == "file"):
+            if not isinstance(entry.get(key), kind):
                 raise ValueError(f"an entry without '{key}': {str(entry)[:100]}")
     return found
 

@@ -171,7 +171,7 @@ def write_tables(directory: Path, visits: list[Visit], known: Mapping[str, Known
     now, waiting = dict(known), Counter()
     for visit in sorted(visits, key=lambda one: one.depth):
         before = now.get(visit.url)
-        if visit.outcome == KEPT or visit.outcome == "identical":
+        if visit.outcome in (KEPT, "identical"):
             since = before.fetched_at if before and visit.outcome == "identical" else visit.fetched_at
             told = (visit.etag, visit.last_modified, visit.payload_sha1)
             now[visit.url] = Known(visit.url, visit.depth, *told, since, visit.fetched_at)

@@ -31,6 +31,8 @@ REWRITTEN = ("pages", "crawls", "captures", "audits")
 COMPLETE = (*REWRITTEN, "documents", "split")
 SKIPPED = (tombstones.DATASET, "guard/quarantine", "waivers", "fetched", "streamed")
 """What people decided, and lists of files: no text of a page is in it."""
+BATCH = 100
+"""Rows with their bytes in memory at once."""
 TRAINED = ("tokens", "runs")
 """What descends from these came of training."""
 
@@ -183,7 +185,7 @@ def mentions(version: Published, who: Identity) -> tuple[int, str]:
     """Rows, records and texts that name the page, or may hold it without, and what keeps them from being removed."""
     count, kind = 0, kind_of(version.dataset)
     if kind == "pages":
-        count += sum(map(holds_unnamed, _table(version, "quarantine.parquet", ["url", "cause", "payload"])))
+        count += _rows_unnamed(version)
     for name in _files(version):
         if name.endswith(".parquet") and kind != "captures":  # a source's own table: `_sources` names it
             count += _rows_naming(version, name, who)
@@ -232,6 +234,15 @@ def _rows_naming(version: Published, file: str, who: Identity) -> int:
             return sum(is_named(row, who) for batch in batches for row in batch.to_pylist())
     except FileNotFoundError:  # a removal was interrupted here: its order names the version
         return 0
+
+
+def _rows_unnamed(version: Published) -> int:
+    """Rows of the quarantine whose bytes may be of any page; a few at a time, for each has up to 64 KiB."""
+    if "quarantine.parquet" not in _files(version):
+        return 0
+    with version.lake.fs.open(f"{version.lake.base}/{version.uri}/quarantine.parquet", "rb") as stream:
+        batches = pq.ParquetFile(stream).iter_batches(BATCH, columns=["url", "cause", "payload"])
+        return sum(holds_unnamed(row) for batch in batches for row in batch.to_pylist())
 
 
 def _sources(lake: Lake, who: Identity, held: Iterable[Published]) -> list[str]:
