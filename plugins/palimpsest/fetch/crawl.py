@@ -52,6 +52,7 @@ class Crawler:
         self.corpus, self.wanted, self.how = corpus, corpus.source.crawl, corpus.source.transfer
         self.client, self.journal, self.known = client, journal, known
         self.read_page, self.token = pages, token_of(self.wanted.agent)
+        self.most = CRAWLS_AHEAD * self.wanted.max_pages
         self.sites: dict[str, Site] = {}
         self.seen: set[str] = {visit.url for visit in journal.visits}
         self.tries: Counter[str] = Counter()
@@ -91,8 +92,7 @@ class Crawler:
         self.opening.leave()
         for site in self.sites.values():
             if site.has_more:
-                most = CRAWLS_AHEAD * self.wanted.max_pages
-                log.warning("%s: more than %d addresses were found; the others are not counted", site.base, most)
+                log.warning("%s: more than %d addresses were found; the others are not counted", site.base, self.most)
 
     def _open(self, site: Site) -> None:
         """Its robots.txt, and where to begin: the starts, then what is known of it."""
@@ -111,7 +111,7 @@ class Crawler:
             if site is None or url in self.seen:
                 continue
             if url not in self.known:
-                if site.added >= CRAWLS_AHEAD * self.wanted.max_pages:
+                if site.added >= self.most:
                     site.has_more = True
                     continue
                 site.added += 1

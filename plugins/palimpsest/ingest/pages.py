@@ -204,7 +204,9 @@ def holds_unnamed(row: Mapping[str, Any]) -> bool:
 
 
 def without_bytes(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row of such bytes in a lake from which a page was taken down, which might be among them."""
+    """The row in a lake from which a page was taken down: without such bytes, for the page might be among them."""
+    if not holds_unnamed(row):
+        return dict(row)
     return {**row, "payload": None, "detail": f"{row['detail']}; its bytes are not kept: a page has been taken down"}
 
 

@@ -21,7 +21,6 @@ from palimpsest.ingest.day import Day
 from palimpsest.ingest.pages import (
     Quarantined,
     examine,
-    holds_unnamed,
     page_row,
     pages_schema,
     quarantine_row,
@@ -208,7 +207,7 @@ class _Spool:
             row = quarantine_row(record, file, date, cause)
             if cause.cause == tombstones.CAUSE:
                 row = withheld_row(row, cause.cause, str(cause))
-            elif self.taken_down and holds_unnamed(row):
+            elif self.taken_down:
                 row = without_bytes(row)
             day.quarantine(row)
 

@@ -24,7 +24,7 @@ from palimpsest.fetch.visits import Visit, rows_of
 from palimpsest.generate.segments import SCHEMA, Segments, serialized
 from palimpsest.generate.segments import rows_of as rows_in
 from palimpsest.ingest.day import Day
-from palimpsest.ingest.pages import holds_unnamed, pages_schema, withheld_row, without_bytes
+from palimpsest.ingest.pages import pages_schema, withheld_row, without_bytes
 from palimpsest.lake import MANIFEST, Lake, NotPublished, Published, Rows
 from palimpsest.manifest import describe_files
 from palimpsest.takedown import archive, tombstones
@@ -101,9 +101,7 @@ def _day(folder: Path, published: Published, who: Identity) -> Facts:
         return withheld_row(row, tombstones.CAUSE, f"see {graves[row['url']].order} of the lake")
 
     def without(row: dict) -> dict:
-        if row["url"] in who.urls:
-            return withheld(row)
-        return without_bytes(row) if holds_unnamed(row) else row
+        return withheld(row) if row["url"] in who.urls else without_bytes(row)
 
     known = pages_schema("best")
     stored = pq.read_schema(folder / "pages.parquet")  # of another version of the code, perhaps
