@@ -12,13 +12,13 @@
   minhash_bands({{ text }}, {{ shingle_words }}, {{ jaccard }})
 {%- endmacro -%}
 
-{#- Which of the n pages before it in a band the next one is held against: the first 16 and the last 4. -#}
+{#- Which of the n pages before it in a band the next one is held against: the first 64 and the last 16. -#}
 {%- macro earlier_seats(seat) -%}
   {{ return(adapter.dispatch('earlier_seats')(seat)) }}
 {%- endmacro -%}
 
 {%- macro duckdb__earlier_seats(seat) -%}
-  list_concat(range(1, least({{ seat }}, 17)), range(greatest({{ seat }} - 4, 17), {{ seat }}))
+  list_concat(range(1, least({{ seat }}, 65)), range(greatest({{ seat }} - 16, 65), {{ seat }}))
 {%- endmacro -%}
 
 {#-
