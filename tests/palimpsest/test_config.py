@@ -489,6 +489,10 @@ def table_corpus(tmp_path: Path, **source: object) -> Path:
         ({"columns": {"url": "https://a.example/"}}, "names no column, so all rows would have one address"),
         ({"columns": {"url": "https://a.example/{id"}}, "'https://a.example/{id' is no template"),
         ({"columns": {"url": "{id:04d}"}}, "only {column} is allowed between braces"),
+        (
+            {"kind": "huggingface", "huggingface": {"repo": "a/b", "revision": "main", "files": ["x.parquet"]}},
+            "source.huggingface.revision: 'main' is no commit in full (40 hexadecimal digits)",
+        ),
     ],
 )
 def test_a_wrong_table_source_names_its_key(tmp_path, source, said):

@@ -134,11 +134,17 @@ class Crawl(Strict):
         return self
 
 
+def _commit(value: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{40}", value):
+        raise ValueError(f"'{value}' is no commit in full (40 hexadecimal digits); a branch or tag may move")
+    return value
+
+
 class HuggingFace(Strict):
     """Data files (Parquet or JSON lines) of a dataset on the hub, at one commit."""
 
     repo: str = Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")
-    revision: str = Field(pattern=r"^[0-9a-f]{40}$")
+    revision: Annotated[str, AfterValidator(_commit)]
     """The commit in full: a branch would be another dataset tomorrow."""
     files: list[str] = Field(min_length=1)
     """Paths in the dataset; a star also matches slashes: data/train-*.parquet."""

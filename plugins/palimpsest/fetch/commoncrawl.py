@@ -17,6 +17,7 @@ from palimpsest.config import CommonCrawl, Corpus, Query, Transfer
 from palimpsest.fetch.connection import Client
 from palimpsest.fetch.part import Missing
 from palimpsest.fetch.transfer import LARGEST_LIST, fetch_small
+from palimpsest.ingest.records import without_user
 from palimpsest.ingest.warc import record_url
 from palimpsest.lake import LakeError
 
@@ -54,7 +55,7 @@ class Capture:
             ]
         except (OSError, ValueError) as error:
             raise LakeError(f"not one WARC record: {error}") from None
-        if record != (self.url, f"sha1:{self.digest}", True):
+        if record != (without_user(self.url), f"sha1:{self.digest}", True):
             raise LakeError(
                 f"the record there is of {record[0]} with payload {record[1]}"
                 f"{'' if record[2] else ', damaged'}; the index has {self.url} with sha1:{self.digest}"

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from palimpsest.ingest.blocks import DIGITS
 from palimpsest.ingest.framing import Members
 from palimpsest.ingest.http import HEADERS, read_message
-from palimpsest.ingest.records import Record
+from palimpsest.ingest.records import Record, without_user
 
 MAGIC = b"filedesc://"
 FIELDS = {b"1": 5, b"2": 10}
@@ -49,7 +49,7 @@ def read_arc(stream: BinaryIO, limit: int) -> Iterator[Record]:
         block = members.read(length, limit + HEADERS)
         if members.spans_more():
             raise OSError(f"the length of the record at offset {offset} spans another one")
-        url = parts[0].decode(errors="replace")
+        url = without_user(parts[0].decode(errors="replace"))
         if line.startswith(MAGIC):
             version = block.split(b" ", 1)[0]
             fields = FIELDS.get(version, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -13,6 +14,12 @@ from palimpsest.lake import Corrupt, digest_file
 PAGE_KINDS = ("response", "conversion", "row", "damage")
 """Records that become a page or are quarantined; the other kinds are only counted. 'damage': a stretch of a file that
 cannot be read."""
+USER = re.compile(r"^([a-z][a-z0-9+.-]*://)[^/?#]*@", re.IGNORECASE)
+
+
+def without_user(url: str) -> str:
+    """The address without the name and password that may stand before its host: they are nobody else's to read."""
+    return USER.sub(r"\1", url)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from palimpsest.config import Columns, Corpus
 from palimpsest.config.table import PIECE, template_columns
-from palimpsest.ingest.records import Record, SourceFile
+from palimpsest.ingest.records import Record, SourceFile, without_user
 from palimpsest.lake import LakeError
 from palimpsest.table import Overlong, fill, pieces, read_table
 
@@ -61,7 +61,7 @@ def _record(columns: Columns, row: dict[str, Any], number: int, position: int, f
     elif text is not None:
         record.cause, record.fault = "bad_text", f"column '{columns.text}' holds {type(text).__name__}, not text"
     try:
-        record.url = fill(columns.url, row, number) or ""
+        record.url = without_user(fill(columns.url, row, number) or "")
         record.url.encode()
     except UnicodeEncodeError as error:
         record.url = error.object.encode(errors="backslashreplace").decode()

@@ -16,7 +16,7 @@ from palimpsest.ingest.arc import is_arc, read_arc
 from palimpsest.ingest.blocks import NotSound
 from palimpsest.ingest.framing import codec, ends_whole, is_empty
 from palimpsest.ingest.http import HEADERS, read_at_most, read_message
-from palimpsest.ingest.records import Record, SourceFile
+from palimpsest.ingest.records import Record, SourceFile, without_user
 from palimpsest.ingest.spans import Spans
 from palimpsest.lake import LakeError
 
@@ -108,9 +108,11 @@ def _record(found: WarcRecord, limit: int) -> Record:
 
 
 def record_url(found: WarcRecord) -> str:
-    """Its WARC-Target-URI without the pair of brackets that some writers put around it; empty where it has none."""
+    """Its WARC-Target-URI without the pair of brackets that some writers put around it and without a name and password;
+    empty where it has none.
+    """
     url = (found.headers.get("WARC-Target-URI") or "").strip(" ")
-    return url[1:-1].strip(" ") if url.startswith("<") and url.endswith(">") else url
+    return without_user(url[1:-1].strip(" ") if url.startswith("<") and url.endswith(">") else url)
 
 
 def record_date(found: WarcRecord) -> dt.datetime | None:

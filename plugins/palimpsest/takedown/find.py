@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from palimpsest.ingest.pages import holds_unnamed
+from palimpsest.ingest.records import without_user
 from palimpsest.lake import MANIFEST, Lake, LakeError, NotPublished, Published
 from palimpsest.takedown import archive, tombstones
 
@@ -100,12 +101,13 @@ def document_id(url: str) -> str:
 
 
 def resolve(lake: Lake, name: str) -> str:
-    """The address of a page by its address, or by the id of a page, a document or a generation.
+    """The address of a page by its address, without a name and password, or by the id of a page, a document or a
+    generation.
 
     Raises `LakeError` for an id that nothing in the lake has.
     """
     if "/" in name:
-        return name
+        return without_user(name)
     for order in tombstones.orders(lake):
         told = tombstones.details(order)
         if name in (*told["ids"], *told["keys"]):

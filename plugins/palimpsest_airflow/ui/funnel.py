@@ -28,7 +28,7 @@ def funnel_page(lake: Lake, corpus: str) -> str:
     body = [
         f"<h1>{escape(title)}</h1>",
         "<p class=quiet>Of all days together as they stand now: a later day may supersede or duplicate pages.</p>",
-        figures(HEADER, [_row(str(day), of) for day, of in days.items()], _row("all", total)),
+        figures(HEADER, [_row(str(day), of) for day, of in reversed(days.items())], _row("all", total)),
         "<h2>Dropped, by reason</h2>",
         _reasons(total.dropped, total.records, {str(day): of.dropped for day, of in days.items()}),
         "<h2>Quarantined, by cause</h2>",

@@ -21,7 +21,7 @@ code { font-size: .9em; }
 body.wide { max-width: 76rem; }
 .figures td, .figures th { white-space: nowrap; } .scroll { overflow-x: auto; }
 .figures td.number, .figures th.number { text-align: right; }
-.figures td:first-child { white-space: normal; } tr.sum td { font-weight: 600; border-bottom: 0; }
+.figures td:first-child { white-space: normal; } tr.sum td { font-weight: 600; }
 .texts { table-layout: fixed; } .texts td { overflow-wrap: anywhere; } .texts th:first-child { width: 8rem; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .8rem; margin: 1rem 0; }
 .tiles div { background: var(--faint); border-radius: .5rem; padding: .7rem .9rem; }
@@ -59,14 +59,16 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") 
 
 
 def figures(header: Sequence[str], rows: Iterable[Sequence[str]], total: Sequence[str] = (), words: int = 1) -> str:
-    """A table of numbers: the first ``words`` columns on the left, all others on the right; cells are HTML already."""
+    """A table of numbers: the first ``words`` columns on the left, all others on the right; cells are HTML already.
+    A ``total`` stands above the rows, however many there are.
+    """
     kinds = ["" if place < words else " class=number" for place in range(len(header))]
     head = "".join(f"<th{kind}>{name}</th>" for kind, name in zip(kinds, header, strict=True))
 
     def row(cells: Sequence[str], name: str = "") -> str:
         return f"<tr{name}>{''.join(f'<td{k}>{c}</td>' for k, c in zip(kinds, cells, strict=True))}</tr>"
 
-    body = "".join(row(cells) for cells in rows) + (row(total, " class=sum") if total else "")
+    body = (row(total, " class=sum") if total else "") + "".join(row(cells) for cells in rows)
     head = f"<thead><tr>{head}</tr></thead>"
     return f"<div class=scroll><table class=figures>{head}<tbody>{body}</tbody></table></div>"
 

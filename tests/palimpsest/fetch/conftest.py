@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import mimetypes
 import os
@@ -15,9 +16,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pyarrow.parquet as pq
 import pytest
 
-from palimpsest.config import Transfer
+from palimpsest.config import Corpus, Transfer
 from palimpsest.fetch.connection import Client
 
 
@@ -184,3 +186,72 @@ def genuine(shared: Path) -> Path:
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
+
+
+TEXT = "<p>The harbour wall was finished in the spring of that year, and the boats came in one by one. Page {}.</p>"
+LOOPBACK = ["127.0.0.0/8"]
+
+
+def html(name: str, *links: str, head: str = "") -> bytes:
+    anchors = "".join(f'<li><a href="{link}">{link}</a></li>' for link in links)
+    return f"<html><head>{head}</head><body><main>{TEXT.format(name)}</main><ul>{anchors}</ul></body></html>".encode()
+
+
+@pytest.fixture
+def web(site):
+    """A small site whose pages say that they are HTML."""
+    site.types = True
+    site.files |= {
+        "": html("start", "/a", "/b#part", "/secret/x", "https://elsewhere.example/", "mailto:a@b.example", "/a"),
+        "a": html("a", "/deep/1", "/image.png"),
+        "b": html("b", "/moved", "/outside"),
+        "deep/1": html("1", "2"),
+        "deep/2": html("2", "/deep/3"),
+        "deep/3": html("3"),
+        "target": html("target"),
+        "secret/x": html("secret"),
+        "mapped": html("mapped"),
+        "robots.txt": b"User-agent: *\nDisallow: /secret/\nDisallow: /*.pdf$\nSitemap: /sitemap.xml\n",
+        "image.png": b"\x89PNG",
+        "moved": b"",
+        "outside": b"",
+    }
+    mapped = f"<urlset><url><loc>{site.url}mapped</loc></url><url><loc>{site.url}file.pdf</loc></url></urlset>"
+    site.files["sitemap.xml"] = mapped.encode()
+    site.faults["moved"] = [Fault(status=301, headers=(("Location", "/target"),))] * 9
+    site.faults["outside"] = [Fault(status=302, headers=(("Location", "https://elsewhere.example/"),))] * 9
+    return site
+
+
+@pytest.fixture
+def other():
+    """A second web server."""
+    other = Site()
+    other.types = True
+    other.files |= {"": html("other"), "sitemap.xml": b"<urlset/>"}
+    yield other
+    other.close()
+
+
+@pytest.fixture
+def corpus(site, tmp_path):
+    def make(limits=None, stall_s=10, **crawl) -> Corpus:
+        crawl = {"sites": [site.url], "agent": "tests/1 (+mail@host)", "delay_s": 0} | crawl
+        crawl.setdefault("private_networks", LOOPBACK)
+        transfer = {"attempts": 2, "backoff_s": 0.01, "stall_s": stall_s}
+        days = {"start": dt.date(2020, 1, 1), "end": dt.date(2099, 1, 1), "path": tmp_path / "site.yaml"}
+        source = {"kind": "crawl", "crawl": crawl, "transfer": transfer}
+        return Corpus(name="site", description="Made for a test.", source=source, limits=limits or {}, **days)
+
+    return make
+
+
+def outcomes(crawl, site) -> dict[str, str]:
+    """By path below the site, or whole address."""
+    rows = pq.read_table(crawl.file("visits.parquet")).to_pylist()
+    assert len({row["url"] for row in rows}) == len(rows) == crawl.manifest["rows"]["input"]
+    return {row["url"].removeprefix(site.url): row["outcome"] for row in rows}
+
+
+def paths(site) -> list[str]:
+    return [path for path, _ in site.asked]
