@@ -13,6 +13,7 @@ LINE = 1 << 16
 DIGITS = 18  # of a length; more is none, and Python refuses to read thousands
 ALGORITHMS = ("md5", "sha1", "sha256", "sha512")
 INNER = b"\r\n\r\nWARC/"  # how a record begins that stands in the block of another
+BEGINS = re.compile(rb"WARC/\d\.\d+\r?\n$")  # the first line of a record, also where a cut has put it behind another
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n", re.IGNORECASE)
 
 
@@ -28,13 +29,17 @@ class Head(NamedTuple):
 
 
 def read_head(content: BinaryIO) -> Head | None:
-    """The header of the record that begins here; None at what is none, and at the end of the file."""
+    """The header of the record that begins here; None at what is none, and at the end of the file. Raises `NotSound`
+    for one that is cut off by the next record: a reader takes the two for one.
+    """
     if not content.readline(LINE).startswith(b"WARC/"):
         return None
     length, digest = None, ""
     while (line := content.readline(LINE)) not in (b"\r\n", b"\n"):
         if not line:
             raise OSError("cut off in a header")
+        if BEGINS.search(line):
+            raise NotSound("its header is cut off, and another record begins there")
         name, _, value = line.partition(b":")
         if name.lower() == b"content-length":
             value = value.strip()

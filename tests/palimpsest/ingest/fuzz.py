@@ -1,7 +1,9 @@
 """Damaged crawl files and pages made at random, steered by the lines of the code that they reach (``make fuzz``).
 
-Every input must end in records, and every page in a row of ``pages`` or of ``quarantine``; any other exception, or an
-input that takes more than `SLOW_S` of processor time, is a finding: it is written to .bench/fuzz and ends the run.
+Every input must end in records, and every page in a row of ``pages`` or of ``quarantine``; the records come in the
+order of the file, and the sound one that stands behind every input is the last of them (or in the
+stretch of damage that is, in a compressed file). Any other exception, or an input that
+takes more than `SLOW_S` of processor time, is a finding: it is written to .bench/fuzz and ends the run.
 ``python tests/palimpsest/ingest/fuzz.py --seconds 1200 [--seed N]``
 """
 
@@ -32,6 +34,7 @@ FINDINGS = Path(__file__).parents[3] / ".bench" / "fuzz"
 LIMIT = 200_000
 SLOW_S = 10.0
 LARGEST = 100_000  # bytes of an input that is changed further
+LAST = "https://the-last.example/"
 TOKENS = (
     b"WARC/1.0\r\n", b"\r\n\r\n", b"Content-Length: ", b"HTTP/1.1 200 OK\r\n", b"Transfer-Encoding: chunked\r\n",
     b"Content-Encoding: gzip\r\n", b"\x1f\x8b\x08", b"<div>" * 300, b"<table><tr><td>", b"<![CDATA[", b"<!--", b"</p>",
@@ -67,7 +70,11 @@ def run(seconds: float, seed: int, most: int = sys.maxsize) -> tuple[int, int]:
 
 def examine_all(path: Path, profile: profiles.Profile) -> None:
     """What the stage does with a file, without the process around a page that would hide a crash."""
+    last, url, kind = -1, "", ""
+    packed = not path.read_bytes().startswith(b"WARC/")  # its records may be in one frame, which has one offset
     for found in salvage_records(SourceFile(path.name, path), LIMIT):
+        assert found.offset > last - packed, f"the record at offset {found.offset} comes behind the one at {last}"
+        last, url, kind = found.offset, found.url, found.kind
         if not found.is_page:
             continue
         try:
@@ -76,6 +83,7 @@ def examine_all(path: Path, profile: profiles.Profile) -> None:
             pages.examine(found.payload, found.charset, 5, found.title, profile, **asked)
         except (pages.Quarantined, Poisoned):
             continue
+    assert url == LAST or (packed and kind == "damage"), f"the last record is lost behind the one at {last}"
 
 
 def _lines_reached(content: bytes, folder: Path, profile: profiles.Profile) -> set[tuple[str, int]]:
@@ -89,7 +97,8 @@ def _lines_reached(content: bytes, folder: Path, profile: profiles.Profile) -> s
         return trace
 
     path = folder / "input.warc.gz"
-    path.write_bytes(content)
+    behind = response(LAST)
+    path.write_bytes(content + (gzip.compress(behind) if content.startswith(b"\x1f\x8b") else behind))
     began = time.process_time()
     sys.settrace(trace)
     try:

@@ -67,6 +67,17 @@ PACKED = {
 }
 
 
+def test_a_header_that_is_cut_off_takes_no_page_away(tmp_path, response):
+    first, cut, last = (response(f"https://a.example/{n}") for n in range(3))
+    for end in range(1, cut.index(b"\r\n\r\n") + 3):
+        found = salvaged(tmp_path, "x.warc", first + cut[:end] + last)
+        assert [(r.kind, r.url) for r in found if not r.fault][-1] == ("response", "https://a.example/2"), cut[:end]
+        assert sum(r.kind == "response" for r in found) <= 2
+        assert "damage" in {r.kind for r in found}
+        with pytest.raises(LakeError, match="damaged"):
+            list(read_records(SourceFile("x.warc", tmp_path / "x.warc"), LIMIT))
+
+
 @pytest.mark.parametrize("form", PACKED)
 @pytest.mark.parametrize("more", [0, 4])
 def test_a_record_whose_length_spans_the_next_one_takes_no_page_away(tmp_path, response, form, more):
