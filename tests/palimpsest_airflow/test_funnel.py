@@ -57,9 +57,7 @@ def test_the_page_has_every_day_and_every_reason(documents):
     ):
         cells = "".join(f"<td class=number>{cell}</td>" for cell in row[1:])
         assert f"<td>{row[0]}</td>{cells}" in page
-    assert (
-        page.index("<td>all<") < page.index("<td>2026-10-02<") < page.index("<td>2026-10-01<")
-    )
+    assert page.index("<td>all<") < page.index("<td>2026-10-02<") < page.index("<td>2026-10-01<")
     assert "<td>symbol_noise</td><td class=number>2</td><td class=number>13.3%</td>" in page
     assert "&lt;damaged&gt;" in page and "<damaged>" not in page
     assert "2026-10-02 (4)" in page
