@@ -121,7 +121,7 @@
   ))
 {%- endmacro -%}
 
-{#- How many elements two lists of distinct elements share; list_intersect would take three times as long. -#}
+{#- How many elements two lists of distinct elements, none of them null, share; list_intersect would take longer. -#}
 {%- macro count_shared(a, b) -%}
   {{ return(adapter.dispatch('count_shared')(a, b)) }}
 {%- endmacro -%}

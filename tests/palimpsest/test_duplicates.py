@@ -28,7 +28,7 @@ def edited(words: list[str], count: int, dice: random.Random) -> list[str]:
 
 
 def planted(dice: random.Random) -> list[list[str]]:
-    """Words of web pages, of pages around the threshold, of a form filled in 60 times, and of a text that drifts."""
+    """Words of web pages, of pages around the threshold, of a form filled in 150 times, and of a text that drifts."""
     file = data_dir() / "text" / "web_train-00000-of-00006.parquet"
     if not file.exists():
         pytest.skip(f"no web text in {data_dir()}; set PALIMPSEST_DATA to the data folder")
@@ -36,7 +36,7 @@ def planted(dice: random.Random) -> list[list[str]]:
     pages = [str(text).split()[:120] for text in texts]
     pages += [edited(page, dice.randrange(7), dice) for page in pages[:90]]
     form = [f"form{n}" for n in range(120)]
-    pages += [edited(form, dice.choice((1, 2, 4, 5)), dice) for _ in range(60)]
+    pages += [edited(form, dice.choice((1, 2, 4, 5)), dice) for _ in range(150)]
     drift = [f"drift{n}" for n in range(120)]
     for _ in range(30):
         drift = [*drift[4:], *(f"drift{dice.randrange(10**6)}" for _ in range(4))]

@@ -7,6 +7,7 @@ from typing import Any
 
 import duckdb
 
+from palimpsest.ingest.records import without_user
 from palimpsest.lake import Lake, LakeError, Published
 
 Rows = list[dict[str, Any]]
@@ -57,6 +58,7 @@ def trace_url(lake: Lake, url: str) -> dict[str, Any]:
 
     Raises `LakeError` when no page, quarantine or document of the lake has this URL.
     """
+    url = without_user(url)
     latest = {published.dataset: published for published in lake.all_latest()}
     found: dict[str, Any] = {"url": url, "corpora": {}, "studies": {}}
     for corpus in _names(latest, "corpora"):

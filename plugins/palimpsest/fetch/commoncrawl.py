@@ -55,10 +55,10 @@ class Capture:
             ]
         except (OSError, ValueError) as error:
             raise LakeError(f"not one WARC record: {error}") from None
-        if record != (without_user(self.url), f"sha1:{self.digest}", True):
+        if record != (url := without_user(self.url), f"sha1:{self.digest}", True):
             raise LakeError(
                 f"the record there is of {record[0]} with payload {record[1]}"
-                f"{'' if record[2] else ', damaged'}; the index has {self.url} with sha1:{self.digest}"
+                f"{'' if record[2] else ', damaged'}; the index has {url} with sha1:{self.digest}"
             )
 
 

@@ -24,7 +24,7 @@ from palimpsest.fetch.transfer import LONGEST_ASKED_S
 from palimpsest.fetch.visits import CRAWLS_AHEAD, KEPT, Journal, Known, Link, Visit
 from palimpsest.fetch.warcfile import PROFILE, message, record, sha1
 from palimpsest.ingest.http import read_message
-from palimpsest.ingest.records import Record
+from palimpsest.ingest.records import Record, without_user
 from palimpsest.ingest.worker import Poisoned, Worker
 from palimpsest.lake import LakeError
 
@@ -203,7 +203,7 @@ class Crawler:
     def _redirect(self, visit: Visit, hops: int, target: str) -> None:
         """The target is an address like any other: of a listed site, allowed by its robots.txt, on a public network."""
         following = links.joined(visit.url, target)
-        visit.detail = following or target[:500]
+        visit.detail = following or without_user(target)[:500]
         if hops >= MOST_REDIRECTS:
             visit.outcome = "http_status"
             visit.detail = f"more than {MOST_REDIRECTS} redirects, the last to {visit.detail}"

@@ -16,6 +16,7 @@ from palimpsest.config import Engine as Replay
 from palimpsest.config.table import template_columns
 from palimpsest.generate.meter import Meter
 from palimpsest.generate.requests import Outcome, Request
+from palimpsest.ingest.records import without_user
 from palimpsest.lake import Lake, digest_file, digest_json
 from palimpsest.table import fill, pieces, read_table
 
@@ -109,6 +110,7 @@ class Recorded:
                     continue
                 if url is None or not isinstance(text, str):
                     continue
+                url = without_user(url)  # as the page has it
                 if (url, "", g) in found:
                     raise ConfigError(f"{self.file}: row {number}: a second '{columns.order[g]}' of {url}; keep one")
                 found[url, "", g] = text

@@ -13,7 +13,8 @@ LINE = 1 << 16
 DIGITS = 18  # of a length; more is none, and Python refuses to read thousands
 ALGORITHMS = ("md5", "sha1", "sha256", "sha512")
 INNER = b"\r\n\r\nWARC/"  # how a record begins that stands in the block of another
-BEGINS = re.compile(rb"WARC/\d\.\d+\r?\n$")  # the first line of a record, also where a cut has put it behind another
+BEGINS = re.compile(rb"WARC/\d\.\d+\r?\n$")  # the first line of a record, or an address that ends so
+AGAIN = b"warc-concurrent-to"  # the one field that a header may hold more than once (5.7)
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n", re.IGNORECASE)
 
 
@@ -35,16 +36,23 @@ def read_head(content: BinaryIO) -> Head | None:
     if not content.readline(LINE).startswith(b"WARC/"):
         return None
     length, digest = None, ""
+    names: set[bytes] = set()
+    before_cut: set[bytes] = set()
     while (line := content.readline(LINE)) not in (b"\r\n", b"\n"):
         if not line:
             raise OSError("cut off in a header")
-        if BEGINS.search(line):
+        name, colon, value = line.partition(b":")
+        name = name.strip().lower()
+        begins = BEGINS.search(line)
+        if name in before_cut or (begins and not colon):
             raise NotSound("its header is cut off, and another record begins there")
-        name, _, value = line.partition(b":")
-        if name.lower() == b"content-length":
+        names.add(name)
+        if begins:  # what follows is the next record's if it repeats a field
+            before_cut = names - {AGAIN}
+        if name == b"content-length":
             value = value.strip()
             length = int(value) if value.isdigit() and len(value) <= DIGITS else None
-        elif name.lower() == b"warc-block-digest":
+        elif name == b"warc-block-digest":
             digest = value.strip().decode(errors="replace")
     return Head(length, digest)
 

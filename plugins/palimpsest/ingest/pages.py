@@ -28,6 +28,7 @@ from palimpsest.ingest.records import Record
 from palimpsest.ingest.worker import Poisoned
 
 PAYLOAD_CAP = 65_536  # bytes of a quarantined payload kept, as captured (not redacted); the rest lies in the WARC
+POISON = ("timeout", "memory", "crashed", "too_deep")  # causes whose pages are kept whole, to find out what they did
 HTML = ("text/html", "application/xhtml+xml")
 
 SCORES = pa.schema(
@@ -188,7 +189,7 @@ def quarantine_row(record: Record, warc_file: str, day: object, why: Quarantined
         "content_type": record.content_type,
         "cause": why.cause,
         "detail": str(why),
-        "payload": record.payload[:PAYLOAD_CAP],
+        "payload": record.payload if why.cause in POISON else record.payload[:PAYLOAD_CAP],
     }
 
 

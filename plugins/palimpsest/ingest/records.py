@@ -14,12 +14,15 @@ from palimpsest.lake import Corrupt, digest_file
 PAGE_KINDS = ("response", "conversion", "row", "damage")
 """Records that become a page or are quarantined; the other kinds are only counted. 'damage': a stretch of a file that
 cannot be read."""
-USER = re.compile(r"^([a-z][a-z0-9+.-]*://)[^/?#]*@", re.IGNORECASE)
+USER = re.compile(r"^((?:[a-z][a-z0-9+.-]*:)?//)[^/?#]*@", re.IGNORECASE)
+IGNORED = "".join(map(chr, range(33)))
+"""What may stand before an address without being part of it, as `urllib.parse.urlsplit` reads it."""
 
 
 def without_user(url: str) -> str:
     """The address without the name and password that may stand before its host: they are nobody else's to read."""
-    return USER.sub(r"\1", url)
+    plain = re.sub(r"[\t\r\n]", "", url.lstrip(IGNORED))
+    return USER.sub(r"\1", plain) if USER.match(plain) else url
 
 
 @dataclass(frozen=True)

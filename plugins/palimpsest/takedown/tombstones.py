@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from palimpsest.ingest.records import without_user
 from palimpsest.lake import Facts, Lake, Published
 
 DATASET = "takedowns"
@@ -35,7 +36,7 @@ def standing(lake: Lake) -> dict[str, Tombstone]:
     found: dict[str, Tombstone] = {}
     for order in _events(lake, "ordered"):
         for url in order.extra["urls"]:
-            found.setdefault(url, Tombstone(url, order.extra["reason"], order.extra["at"], order.uri))
+            found.setdefault(without_user(url), Tombstone(url, order.extra["reason"], order.extra["at"], order.uri))
     return found
 
 

@@ -124,5 +124,6 @@ def _enemies(response: Callable[..., bytes], good: bytes) -> dict[str, bytes]:
         "chunks.warc": response("https://a.example/", b"F" * 16 + b"\r\n<p>", extra="Transfer-Encoding: chunked\r\n")
         + good,
         "paths.warc": response("file:///../../etc/passwd") + response("https://a.example/../../../etc/passwd%00")
-        + response("https://../..//") + response("https://a.example:99999/\x00\x1b[31m") + good,
+        + response("https://../..//") + response("https://a.example:99999/\x00\x1b[31m")
+        + response("https://a.example/WARC/1.0") + response("https://a.example/?as=WARC/1.1") + good,
     }  # fmt: skip

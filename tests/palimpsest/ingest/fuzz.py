@@ -34,12 +34,12 @@ FINDINGS = Path(__file__).parents[3] / ".bench" / "fuzz"
 LIMIT = 200_000
 SLOW_S = 10.0
 LARGEST = 100_000  # bytes of an input that is changed further
-LAST = "https://the-last.example/"
+LAST = "https://the-last.example/WARC/1.0"
 TOKENS = (
     b"WARC/1.0\r\n", b"\r\n\r\n", b"Content-Length: ", b"HTTP/1.1 200 OK\r\n", b"Transfer-Encoding: chunked\r\n",
     b"Content-Encoding: gzip\r\n", b"\x1f\x8b\x08", b"<div>" * 300, b"<table><tr><td>", b"<![CDATA[", b"<!--", b"</p>",
     b"<pre>", b"<li>", b"&#xD800;", b"&amp;", b"\xff\xfe", b"\xef\xbb\xbf", b"\0", b"<meta charset=utf-16>", b"<svg>",
-    b"charset=x-user-defined", b"-1", b"99999999999", b"<noscript>", b"\xed\xa0\x80",
+    b"/WARC/1.1", b"charset=x-user-defined", b"-1", b"99999999999", b"<noscript>", b"\xed\xa0\x80",
     b"DE89 3704 0044 0532 0130 00", b"4111 1111 1111 1111", b"https://u:word@a.example/", b"eyJhbGciOiJIUzI1NiJ9.e30.",
     b"-----BEGIN RSA PRIVATE KEY-----\n", b"AKIAIOSFODNN7EXAMPLE", b"192.0.2.1", b"+44 1632 960571", b"a.b@c.example",
     b"{ lorem ipsum ... \xe2\x80\xa6 \xe2\x80\xa2 ", b"[edit]", "Слово за словом. 文字。 ".encode(),

@@ -67,15 +67,30 @@ PACKED = {
 }
 
 
-def test_a_header_that_is_cut_off_takes_no_page_away(tmp_path, response):
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_header_that_is_cut_off_takes_no_page_away(tmp_path, response, pack):
     first, cut, last = (response(f"https://a.example/{n}") for n in range(3))
+    file = tmp_path / "x.warc"
     for end in range(1, cut.index(b"\r\n\r\n") + 3):
-        found = salvaged(tmp_path, "x.warc", first + cut[:end] + last)
-        assert [(r.kind, r.url) for r in found if not r.fault][-1] == ("response", "https://a.example/2"), cut[:end]
-        assert sum(r.kind == "response" for r in found) <= 2
-        assert "damage" in {r.kind for r in found}
+        file.write_bytes(pack(first + cut[:end] + last))
         with pytest.raises(LakeError, match="damaged"):
-            list(read_records(SourceFile("x.warc", tmp_path / "x.warc"), LIMIT))
+            list(read_records(SourceFile("x.warc", file), LIMIT))
+        if pack is bytes:
+            found = list(salvage_records(SourceFile("x.warc", file), LIMIT))
+            assert [(r.kind, r.url) for r in found if not r.fault][-1] == ("response", "https://a.example/2"), cut[:end]
+            assert sum(r.kind == "response" for r in found) <= 2
+            assert "damage" in {r.kind for r in found}
+
+
+@pytest.mark.parametrize("pack", ["plain", "one stream", "by record"])
+def test_an_address_that_ends_as_a_record_begins_is_one(tmp_path, response, pack):
+    addresses = ["https://a.example/1", "https://a.example/?as=WARC/1.1", "https://a.example/WARC/1.0"]
+    records = [response(address) for address in addresses]
+    file = tmp_path / "x.warc"
+    packed = map(gzip.compress, records) if pack == "by record" else records
+    file.write_bytes(gzip.compress(b"".join(packed)) if pack == "one stream" else b"".join(packed))
+    assert [r.url for r in read_records(SourceFile("x.warc", file), LIMIT)] == addresses
+    check_warc(file)
 
 
 @pytest.mark.parametrize("form", PACKED)

@@ -103,6 +103,16 @@ def test_rows_go_to_their_days_and_every_row_is_kept_or_quarantined(lake, make_t
     assert days[2].extra["records"] == {"row": 8}
 
 
+@pytest.mark.parametrize(
+    "address", ["https://me:word@a.example/@1", " https://me:word@a.example/@1", "https:/\n/me:word@a.example/@1"]
+)
+def test_a_password_in_an_address_is_not_part_of_it(lake, make_table_corpus, write_lines, address):
+    file = write_lines({"url": address, "t": "", "text": PROSE.format(n=1)})
+    (published,) = extract_days(make_table_corpus(file, columns=Columns(url="{url}", title="t")), [DAY], lake)
+    (page,) = rows(published, "pages")
+    assert (page["url"], page["site"]) == ("https://a.example/@1", "a.example")
+
+
 @pytest.mark.parametrize("address", ["https://h.example/\ud800", "\ud800"])
 @pytest.mark.parametrize("template", ["{url}", "https://h.example/{url}"])
 def test_half_a_character_in_an_address_costs_that_row_alone(lake, make_table_corpus, write_lines, address, template):

@@ -91,6 +91,7 @@ def test_every_record_that_is_no_page_is_quarantined_with_its_cause(lake, write_
     assert found["too_large"]["payload"] == (b"<p>word</p>" * 6_000)[:65_536]
     assert "limits.max_page_bytes" in found["too_large"]["detail"]
     assert "nested 100000 deep" in found["too_deep"]["detail"]
+    assert found["too_deep"]["payload"] == b"<div>" * 100_000  # all of a page that only a look at it explains
     assert found["bad_http"]["payload"] == b"no http here"
     assert found["bad_gzip"]["cause"] == "bad_http"
     assert found["bad_gzip"]["payload"].endswith(b"no gzip")

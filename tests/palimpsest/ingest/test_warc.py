@@ -165,6 +165,8 @@ def test_lines_of_an_http_head_may_end_with_lf_alone(tmp_path, record, end, body
         ("  https://a.example/  ", "https://a.example/"),
         ("https://me:pass@word@a.example/@me?to=x@y", "https://a.example/@me?to=x@y"),
         ("https://a.example?to=x@y", "https://a.example?to=x@y"),
+        ("//me:word@a.example/", "//a.example/"),
+        ("ht\ttps://me:word@a.example/", "https://a.example/"),
     ],
 )
 def test_an_address_loses_one_pair_of_brackets_and_a_password_only(write_warc, response, written, url):

@@ -131,6 +131,7 @@ def test_a_page_goes_by_any_of_its_ids(taken):
     for name in (page_id, document_id(URL), generation_id):
         assert resolve(taken.before, name) == URL
         assert resolve(taken.world.lake, name) == URL  # known from its order
+    assert resolve(taken.before, URL.replace("://", "://me:word@")) == URL
 
 
 def test_a_later_capture_does_not_bring_it_back_and_a_day_done_again_is_the_same(taken, world):

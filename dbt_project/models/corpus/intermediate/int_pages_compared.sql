@@ -51,7 +51,7 @@ shingled as (
     from words
 ),
 
--- Materialized: else the intersection, which is what costs, would be made again wherever its size is used.
+-- Materialized: else what they share, which is what costs, would be counted again wherever it is used.
 counted as materialized (
     select
         a.page_id as page_id_a,
