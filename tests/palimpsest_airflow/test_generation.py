@@ -107,13 +107,13 @@ def test_engine_seconds_add_up(server, studied):
     attempts = catalog.usage("small")
     catalog.close()
     table = rows(server.page(PAGE).text, "Engine seconds")
-    assert [row[0] for row in table] == ["shard 0", "shard 1", "all"]
-    assert sum(int(row[3]) for row in table[:-1]) == int(table[-1][3]) == len(attempts)
-    assert int(table[-1][11].replace(",", "")) == sum(row["requests"] for row in attempts)
+    assert [row[0] for row in table] == ["all", "shard 0", "shard 1"]
+    assert sum(int(row[3]) for row in table[1:]) == int(table[0][3]) == len(attempts)
+    assert int(table[0][11].replace(",", "")) == sum(row["requests"] for row in attempts)
     names = ("wall", "paid", "useful", "repaid", "failed", "idle")
     wall, paid, useful, repaid, failed, idle = (sum(row[f"{name}_seconds"] for row in attempts) for name in names)
     assert wall == pytest.approx(paid + idle, abs=0.05) and paid == pytest.approx(useful + repaid + failed, abs=0.05)
-    assert table[-1][4:11] == [duration(seconds) for seconds in (wall, paid, useful, 0, repaid, failed, idle)]
+    assert table[0][4:11] == [duration(seconds) for seconds in (wall, paid, useful, 0, repaid, failed, idle)]
 
 
 def attempt(n: int, state: str = "done", shard: int = 0, **seconds: float) -> dict:
@@ -148,9 +148,9 @@ def test_attempts_are_added_by_shard_and_folded_with_their_times():
     page = seconds_of([*many, attempt(99, "failed", shard=1, wall=1, idle=1)])
     found = table_rows(page)
     assert [row[:4] for row in found] == [
+        ["all", "", "", "36"],
         ["shard 0", "vllm", "done", "35"],
         ["shard 1", "vllm", "failed", "1"],
-        ["all", "", "", "36"],
     ]
     first, second = page.split("<details>")[1:]
     assert first.count("<tr") == ATTEMPTS + 1 and "2030-01-01 00:00:34" in first and "2030-01-01 00:00:04" not in first

@@ -259,7 +259,7 @@ def test_the_server_decides_how_long_to_wait(engine):
 @pytest.mark.parametrize("status", ["429", "503"])
 def test_a_request_that_is_always_refused_while_others_are_answered_is_given_up(engine, monkeypatch, status):
     monkeypatch.setattr(concurrency, "BACKOFF_MOST_S", 0.05)
-    asked = [*poison(status), *requests(50, start=100)]
+    asked = [*poison(status), *requests(200, start=100)]
     with Faulty(delay_s=0.05) as server:
         outcomes = list(engine(server, ready_within_s=1).generate(asked))
         assert check(outcomes, asked) == {"999-0": "server_error"}
