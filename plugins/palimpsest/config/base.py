@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from palimpsest.lake import LakeError
 
@@ -15,6 +16,17 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 """Fits the 32-bit column of the tables and every random generator."""
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def _commit(value: str) -> str:
+    if not COMMIT.fullmatch(value):
+        raise ValueError(f"'{value}' is no commit in full (40 hexadecimal digits); a branch or tag may move")
+    return value
+
+
+Commit = Annotated[str, AfterValidator(_commit), Field(json_schema_extra={"pattern": f"^{COMMIT.pattern}$"})]
+"""Of a hub's repository; in words what the pattern says to an editor."""
 
 
 class ConfigError(LakeError):

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from palimpsest.config.base import Seed, Strict
+from palimpsest.config.base import COMMIT, Seed, Strict
 from palimpsest.config.table import SampleColumns
 
 Action = Literal["keep", "drop", "again"]
@@ -17,7 +17,6 @@ Repair = Literal["keep", "drop", "again", "strip"]
 """As `Action`; 'strip' keeps the generation without what should not be there."""
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 RUN = re.compile(r"run:([a-z][a-z0-9_]*)/([\w.-]+)")
-COMMIT = re.compile(r"[0-9a-f]{40}")
 OURS = {"model", "revision", "tokenizer", "host", "port", "served-model-name", "max-model-len", "generation-config"}
 SECRETS = {"api-key", "hf-token"}
 REPLICAS = {"data-parallel-size", "data-parallel-size-local"}

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from palimpsest.config.base import Strict
+from palimpsest.config.base import Commit, Strict
 from palimpsest.config.table import Columns, Value
 
 URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -134,17 +134,11 @@ class Crawl(Strict):
         return self
 
 
-def _commit(value: str) -> str:
-    if not re.fullmatch(r"[0-9a-f]{40}", value):
-        raise ValueError(f"'{value}' is no commit in full (40 hexadecimal digits); a branch or tag may move")
-    return value
-
-
 class HuggingFace(Strict):
     """Data files (Parquet or JSON lines) of a dataset on the hub, at one commit."""
 
     repo: str = Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")
-    revision: Annotated[str, AfterValidator(_commit)]
+    revision: Commit
     """The commit in full: a branch would be another dataset tomorrow."""
     files: list[str] = Field(min_length=1)
     """Paths in the dataset; a star also matches slashes: data/train-*.parquet."""

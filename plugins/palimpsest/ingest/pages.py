@@ -28,7 +28,6 @@ from palimpsest.ingest.records import Record
 from palimpsest.ingest.worker import Poisoned
 
 PAYLOAD_CAP = 65_536  # bytes of a quarantined payload kept, as captured (not redacted); the rest lies in the WARC
-POISON = ("timeout", "memory", "crashed", "too_deep")  # causes whose pages are kept whole, to find out what they did
 HTML = ("text/html", "application/xhtml+xml")
 
 SCORES = pa.schema(
@@ -83,11 +82,11 @@ QUARANTINE = pa.schema(
 
 
 class Quarantined(Exception):
-    """A record that cannot become a page."""
+    """A record that cannot become a page. ``whole``: it is kept with all its bytes, to find out what it did."""
 
-    def __init__(self, cause: str, detail: str) -> None:
+    def __init__(self, cause: str, detail: str, whole: bool = False) -> None:
         super().__init__(detail)
-        self.cause = cause
+        self.cause, self.whole = cause, whole
 
 
 def pages_schema(
@@ -158,7 +157,7 @@ def questions(record: Record, corpus: Corpus) -> tuple:
 def page_row(record: Record, warc_file: str, examined: dict[str, Any] | Poisoned) -> dict[str, Any]:
     """The row of ``pages``. Raises `Quarantined`."""
     if isinstance(examined, Poisoned):
-        raise Quarantined(examined.cause, str(examined))
+        raise Quarantined(examined.cause, str(examined), whole=True)
     if not examined["text"].strip():
         raise Quarantined("no_text", "the page holds no main text")
     date = record.date.isoformat().replace("+00:00", "Z")
@@ -189,7 +188,7 @@ def quarantine_row(record: Record, warc_file: str, day: object, why: Quarantined
         "content_type": record.content_type,
         "cause": why.cause,
         "detail": str(why),
-        "payload": record.payload if why.cause in POISON else record.payload[:PAYLOAD_CAP],
+        "payload": record.payload if why.whole else record.payload[:PAYLOAD_CAP],
     }
 
 

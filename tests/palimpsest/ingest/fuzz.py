@@ -72,8 +72,8 @@ def run(seconds: float, seed: int, most: int = sys.maxsize) -> tuple[int, int]:
 
 def examine_all(path: Path, profile: profiles.Profile) -> None:
     """What the stage does with a file, without the process around a page that would hide a crash."""
-    last, url, kind = -1, "", ""
-    packed = not path.read_bytes().startswith(b"WARC/")  # its records may be in one frame, which has one offset
+    last, url, kind, content = -1, "", "", path.read_bytes()
+    packed = not content.startswith(b"WARC/")  # its records may be in one frame, which has one offset
     for found in salvage_records(SourceFile(path.name, path), LIMIT):
         assert found.offset > last - packed, f"the record at offset {found.offset} comes behind the one at {last}"
         last, url, kind = found.offset, found.url, found.kind
@@ -86,7 +86,7 @@ def examine_all(path: Path, profile: profiles.Profile) -> None:
         except (pages.Quarantined, Poisoned):
             continue
     is_had = url == LAST or (packed and kind == "damage")
-    assert is_had or not path.read_bytes().endswith(tuple(BEHIND.values())), f"the last record is lost behind {last}"
+    assert is_had or not content.endswith(tuple(BEHIND.values())), f"the last record is lost behind {last}"
 
 
 def _lines_reached(content: bytes, folder: Path, profile: profiles.Profile) -> set[tuple[str, int]]:
