@@ -8,6 +8,7 @@ from airflow.sdk import dag
 
 from palimpsest_airflow.tasks import common, testbed
 
+PARTS = "`worth`, `simple`, `rated`, `influence`, `pvm`, `mts`, `loss`"
 TESTBEDS = {
     "digits": {
         "about": "Which ways to select find good digits among bad ones",
@@ -22,7 +23,7 @@ TESTBEDS = {
         "what": "CPython's help topics and docstrings, half of what is chosen from degraded in known ways: perplexity "
         "of a word trigram of what each score keeps, at one budget of tokens; minutes of one thread per seed",
         "reads": "nothing but the documentation of the Python that runs it",
-        "writes": "`texts`, `simple`, `pvm`, `mts`",
+        "writes": f"`texts`, {PARTS}",
         "seeds": 5,
     },
     "web": {
@@ -31,7 +32,15 @@ TESTBEDS = {
         "perplexity of a word trigram of what each score keeps, at one budget of tokens; minutes of one thread a seed",
         "reads": "the web text of the data folder (`PALIMPSEST_DATA`, files text/web_train-*.parquet), and the "
         "rephrases of the sample",
-        "writes": "`texts`, `worth`, `simple`, `influence`, `pvm`, `mts`",
+        "writes": f"`texts`, {PARTS}",
+        "seeds": 5,
+    },
+    "translations": {
+        "about": "Which scores find the translations that help most with another one",
+        "what": "Passages in eight translations to choose from, where a ninth of other passages is the target: "
+        "perplexity of a word trigram of what each score keeps, at one budget of tokens; minutes of one thread a seed",
+        "reads": "the translations of the data folder (`PALIMPSEST_DATA`, translations/translations.parquet)",
+        "writes": f"`texts`, {PARTS}",
         "seeds": 5,
     },
 }
@@ -42,8 +51,9 @@ DOC = """
 
 **Reads** {reads}
 
-**Writes** (lake, `testbeds/{name}/`) {writes} per seed, and `report`; (MLflow) experiment `testbed_{name}`.
-`python -m training testbed {name}` then copies the page to `docs/results`.
+**Writes** (lake, `testbeds/{name}/`) {writes} per seed, and `report`; `testbeds/report` has all testbeds side by
+side; (MLflow) experiment `testbed_{name}`. `python -m training testbed {name} --seeds {seeds}` then copies the pages to
+`docs/results`.
 
 **When it is red** `measure`: the log's last line says what; what is published is not measured again, so clear the task.
 """

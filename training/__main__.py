@@ -65,7 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.set_defaults(command=_rounds)
     text = "docs/results/collapse.md: the word trigrams of 'python -m palimpsest guard experiment', from the lake"
     commands.add_parser("collapse", help=text, description=text).set_defaults(command=_collapse)
-    text = "docs/results/testbed_NAME.md: ways to select on data of known quality, a dataset per seed and part"
+    text = (
+        "docs/results/testbed_NAME.md: ways to select on data of known quality, a dataset per seed and part; and "
+        "docs/results/selection.md, all testbeds side by side"
+    )
     sub = commands.add_parser("testbed", help=text, description=text)
     sub.add_argument("name", choices=TESTBEDS)
     sub.add_argument("--seeds", type=_count, default=10, help="0 to this less 1 (default: 10)")
@@ -106,10 +109,12 @@ def _collapse(options: argparse.Namespace) -> None:
 
 
 def _testbed(options: argparse.Namespace) -> None:
-    from training.testbeds.registry import TESTBEDS
+    from training.analysis.testbed import copied
+    from training.testbeds.registry import TESTBEDS, overview
     from training.testbeds.stage import main
 
     print(main(TESTBEDS[options.name], options.seeds, options.parts or ()))
+    print(copied(overview(Lake.from_env())))
 
 
 def _count(text: str) -> int:

@@ -32,7 +32,7 @@ def shipped() -> set[str]:
     files |= {f"labelled_{p.stem}" for p in (REPOSITORY / "dags" / "labelled").glob("*.yaml")}
     loops = [load_loop(p) for p in (REPOSITORY / "dags" / "loops").glob("*.yaml")]
     files |= {f"loop_{loop.name}" for loop in loops} | {f"study_{study}" for loop in loops for study in loop.studies}
-    return files | {"testbed_digits", "testbed_docs", "testbed_web"}
+    return files | {"testbed_digits", "testbed_docs", "testbed_web", "testbed_translations"}
 
 
 def test_every_file_becomes_a_dag_without_import_errors(parsed):

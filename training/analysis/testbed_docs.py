@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from palimpsest.lake import Lake, Published
 from training.analysis import testbed
 from training.analysis.testbed_texts import Told
-from training.testbeds.docs.degrade import GRADES
+from training.testbeds.docs.texts import WORTH
 
 TOLD = Told(
     "docs",
     "Selection of documentation: which scores find what is worth learning",
     "CPython's help topics and docstrings: a fifth is the test, a tenth of the rest is vouched for, and of what is "
     "chosen from half the texts are made worse in eight ways, as many in each.",
-    {kind: grade for kind, (grade, _) in GRADES.items()},
+    WORTH,
 )
 PAGE = TOLD.page()
 

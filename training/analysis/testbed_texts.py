@@ -18,8 +18,9 @@ from training.analysis.testbed_seeds import CHECK, Check, interval, less, over_s
 
 RANDOM, ORACLE, EVERYTHING, RANK = "random", "oracle", "everything", "rank average"
 """Arms as `training.testbeds.docs.arms` has them, which cannot be imported here: it loads torch."""
-MTS = "MTS"
-LEARNED = ("influence", "PVM", MTS)
+MTS = "MTS 1024"
+"""The arm whose weights and features are drawn."""
+LEARNED = ("Meta-rater", "influence", "PVM", "MTS", "loss alone", "Learning to Reweight")
 """What the names of learned arms begin with."""
 SEEDS, ABOVE, SHARE = 5, 0.8, 0.6
 """Seeds that the rule asks for, the share of them in which a learned score beats the average, and of the gap."""
@@ -217,7 +218,7 @@ def render(
         worth
         and "How much of the fall in perplexity that some clean texts bring to half of the clean ones as many texts of "
         "the kind bring; the grades were set by this, on a seed of their own, with 0 for what does harm.",
-        rows_of("## What features tell of clean and degraded", by_feature(tables["features"]), FEATURE),
+        rows_of("## What features tell of good texts and others", by_feature(tables["features"]), FEATURE),
         rows_of("## What methods say of themselves", by_figure(tables["figures"]), FIGURE),
         "## Figures",
         *drawn(titles, figures, f"testbed_{told.testbed}"),

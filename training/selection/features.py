@@ -8,6 +8,7 @@ Origin and strategy go in as they are: the first layer of the network embeds the
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -63,16 +64,19 @@ def position(pool: Pool, given: Read) -> Columns:
     return found | {"distance_median": far}
 
 
-def dynamics(given: Read, learner: Learner, steps: int, seed: int) -> Columns:
-    """(n,) each, of ``steps`` of the learner on even draws of what is learned from, which it has then taken."""
+def early(given: Read, learner: Learner, steps: int, seed: int) -> Iterator[int]:
+    """So many steps of the learner on even draws of what is learned from; after each, how many it has taken."""
     rng, places = np.random.default_rng([seed, 21]), np.flatnonzero(given.learned)
-    marks = [round(steps * (look + 1) / LOOKS) for look in range(LOOKS)]
-    losses = []
     for done in range(1, steps + 1):
         drawn = rng.choice(places, learner.asked.batch)
         learner.learn(learner.batch([given.encoded[place] for place in drawn], rng))
-        if done in marks:
-            losses.append(learner.read(given.encoded))
+        yield done
+
+
+def dynamics(given: Read, learner: Learner, steps: int, seed: int) -> Columns:
+    """(n,) each, of the learner's `early` steps, which it has then taken."""
+    marks = [round(steps * (look + 1) / LOOKS) for look in range(LOOKS)]
+    losses = [learner.read(given.encoded) for done in early(given, learner, steps, seed) if done in marks]
     average = losses[0]
     for own in losses[1:]:
         average = DECAY * average + (1 - DECAY) * own

@@ -29,6 +29,8 @@ from training.selection.learner import Batch, Learner
 from training.selection.pool import Pool
 from training.selection.target import Read
 
+HIDDEN = {"features": (100, 100), "loss": (100,)}
+"""Layers of the network, by what it is told: those of MTS and of Meta-Weight-Net."""
 LOOKS, MEASURED = 20, 8
 """Looks at the weights of all texts while they are learned (up to 39 where the steps are no multiple), and from one to
 the next that measures the noise. None does after the last step: there the model's rate is 0, and so are gradients."""
@@ -43,9 +45,10 @@ Tell = Callable[[Mapping[str, float], int], None]
 class Weighing:
     """The model, the network, and what they are trained on."""
 
-    def __init__(self, given: Read, known: np.ndarray, learner: Learner, asked: MTS) -> None:
+    def __init__(self, given: Read, known: np.ndarray | None, learner: Learner, asked: MTS) -> None:
+        """``known``: (n, F) features of every text; none where the network is told its loss."""
         self.given, self.learner, self.asked = given, learner, asked
-        self.known = torch.from_numpy(known).to(learner.device)
+        self.known = None if known is None else torch.from_numpy(known).to(learner.device)
         target = np.flatnonzero(given.target)
         lots = np.random.default_rng([asked.seed, 22]).permutation(len(target))
         self.stopping, self.held = (target[side] for side in (lots % STOPPING == 0, lots % STOPPING > 0))
@@ -53,16 +56,16 @@ class Weighing:
         self.windows, self.aside = (np.random.default_rng([asked.seed, number]) for number in (23, 26))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(asked.seed)
-            self.network = WeightNet(known.shape[1], floor=asked.floor).to(learner.device)
+            wide = 1 if known is None else known.shape[1]
+            self.network = WeightNet(wide, HIDDEN[asked.inputs], asked.floor).to(learner.device)
 
     def gradient(self, rng: torch.Generator, windows: np.random.Generator | None = None) -> Hypergradient:
         """``windows`` draws where a text is read; default: what the model's own windows are drawn by."""
         places = self.drawn(rng, self.asked.texts)
         held = torch.from_numpy(self.held)[torch.randint(len(self.held), (self.asked.held,), generator=rng)]
         own, told = (self.learner.losses(self._batch(side, windows)) for side in (places, held))
-        return hypergradient(
-            self.network, self.known[places], self.learner.theta, own, told, self.learner.moves, exact=False
-        )
+        theta, moves = self.learner.theta, self.learner.moves
+        return hypergradient(self.network, self.inputs(places), theta, own, told, moves, exact=False)
 
     def signal(self, rng: torch.Generator, count: int) -> Signal:
         """Of windows of its own, so that measuring leaves what is learned as it is."""
@@ -71,9 +74,16 @@ class Weighing:
     def drawn(self, rng: torch.Generator, count: int) -> Tensor:
         return self.learned[torch.randint(len(self.learned), (count,), generator=rng)]
 
+    def inputs(self, places: Tensor) -> Tensor:
+        """(n, F): what the network is told of these texts now."""
+        if self.known is not None:
+            return self.known[places]
+        losses = self.learner.read([self.given.encoded[place] for place in places.tolist()])
+        return torch.from_numpy(losses).float().to(self.learner.device)[:, None]
+
     @torch.no_grad()
-    def weights(self, places: Tensor | None = None) -> Tensor:
-        return self.network(self.known if places is None else self.known[places])
+    def weights(self, places: Tensor) -> Tensor:
+        return self.network(self.inputs(places))
 
     def learn(self, places: Tensor, weights: Tensor) -> None:
         self.learner.learn(self._batch(places), weights)
@@ -117,15 +127,12 @@ def learn(
     torch.set_num_threads(training.threads)
     steps = asked.early + asked.steps
     learner = Learner(asked, steps, given.vocabulary, given.boundary, asked.seed, choose_device())
-    columns = features.position(pool, given)
-    columns |= features.dynamics(given, learner, asked.early, asked.seed) | features.surface(pool)
-    if not all(np.isfinite(own).all() for own in columns.values()):
-        raise ValueError("the model of MTS diverged before there were weights; lower selection.mts.optimizer.lr")
-    known, names = features.table(pool, columns)
+    columns, known, names = _known(pool, given, learner, asked)
     own, looks, weights = Weighing(given, known, learner, asked), [], []
+    every_text = torch.arange(len(pool))
 
     def look(metrics: dict[str, float], done: int) -> None:
-        weights.append(own.weights().double().cpu().numpy())
+        weights.append(own.weights(every_text).double().cpu().numpy())
         metrics |= {"mts/stopping_loss": own.stopping_loss(), **(shown(weights[-1]) if shown else {})}
         if not np.isfinite(metrics["mts/stopping_loss"]):
             raise ValueError("the model of MTS diverged; lower selection.mts.optimizer.lr")
@@ -151,6 +158,21 @@ def learn(
     best = int(np.argmin([row["mts/stopping_loss"] for row in looks]))
     taken = np.mean(weights[best // 2 : best + 1], 0)
     return Learned(own, columns, names, looks, taken, looks[best]["step"], alarms, _flops(own, len(pool), looks))
+
+
+def _known(
+    pool: Pool, given: Read, learner: Learner, asked: MTS
+) -> tuple[features.Columns, np.ndarray | None, list[str]]:
+    """Features, as they are and as the network is told them, and its inputs' names; the learner has its early steps."""
+    if asked.inputs == "loss":
+        for _ in features.early(given, learner, asked.early, asked.seed):
+            pass
+        return {}, None, ["loss"]
+    columns = features.position(pool, given)
+    columns |= features.dynamics(given, learner, asked.early, asked.seed) | features.surface(pool)
+    if not all(np.isfinite(own).all() for own in columns.values()):
+        raise ValueError("the model of MTS diverged before there were weights; lower selection.mts.optimizer.lr")
+    return columns, *features.table(pool, columns)
 
 
 def score(pool: Pool, given: Read, asked: MTS, training: Training, tell: Tell | None = None) -> Scores:
@@ -180,8 +202,11 @@ def scores(pool: Pool, found: Learned) -> Scores:
 def _flops(own: Weighing, texts: int, looks: Sequence[Mapping[str, float]]) -> float:
     """Of the model alone, every text as long as a window: learning is three times reading, a difference reads twice."""
     asked = own.asked
-    measured = sum("mts/gsnr" in row for row in looks) * bilevel.INDEPENDENT
-    gradients = (asked.steps + measured) * (asked.texts * (1 + 2 / 3) + asked.held)
-    learned = (asked.early + asked.steps) * asked.batch
-    read = (features.LOOKS * texts + texts + len(looks) * len(own.stopping)) / 3
-    return own.learner.flops_per_token * asked.context * (gradients + learned + read)
+    gradients = asked.steps + sum("mts/gsnr" in row for row in looks) * bilevel.INDEPENDENT
+    learned = (asked.early + asked.steps) * asked.batch + gradients * (asked.texts * (1 + 2 / 3) + asked.held)
+    if asked.inputs == "features":
+        read = (features.LOOKS + 1) * texts
+    else:
+        read = gradients * asked.texts + asked.steps * asked.batch + len(looks) * texts
+    read += len(looks) * len(own.stopping)
+    return own.learner.flops_per_token * asked.context * (learned + read / 3)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,8 @@ Tables = dict[str, list[dict[str, object]]]
 """Rows by the name of the table that they go to."""
 Look = Callable[[Mapping[str, float], int], None]
 """Has the figures of a look at what is being learned, and the step."""
+Watch = Callable[[str, Mapping[str, object]], AbstractContextManager[Look]]
+"""Opens a run for an arm's looks, by the arm's name and its settings."""
 
 
 def _nothing(lake: Lake, seed: int) -> Sequence[Published]:
@@ -81,13 +83,13 @@ def publish(lake: Lake, testbed: Testbed, part: str, seed: int) -> Published:
     return lake.publish(**order, write=write)
 
 
-def watch(testbed: Testbed, seed: int):
-    """Opens a run in MLflow for an arm's looks, by the arm's name and its settings."""
+def watch(testbed: str, about: str, seed: int) -> Watch:
+    """Opens runs in MLflow, experiment ``testbed_<name>``, which ``about`` describes there."""
     from training import experiment
 
     @contextmanager
     def opened(name: str, settings: Mapping[str, object]) -> Iterator[Look]:
-        told = experiment.Experiment(f"testbed_{testbed.name}", testbed.about)
+        told = experiment.Experiment(f"testbed_{testbed}", about)
         with experiment.run(told, f"{name}, seed {seed}", {**settings, "seed": seed}) as own:
             yield own.log_metrics
 
@@ -115,9 +117,17 @@ def main(testbed: Testbed, seeds: int, parts: Sequence[str] = ()) -> Path:
 
 
 def report(lake: Lake, testbed: Testbed) -> Published:
-    """The page of every part of every seed that this code has measured, and nothing that other code has.
+    """The page of every part of every seed that this code has measured, and nothing that other code has."""
+    published, missing = measured(lake, testbed)
+    if missing:
+        log.warning("%s: %s", testbed.name, missing)
+    return testbed.report(lake, published, missing)
 
-    It names what is missing: parts that other seeds or earlier code have measured. To look makes nothing.
+
+def measured(lake: Lake, testbed: Testbed) -> tuple[list[Published], str]:
+    """Every part of every seed that this code has measured, and a sentence on what is missing.
+
+    That is parts that other seeds or earlier code have measured. To look makes nothing.
     """
     names = [f"testbeds/{testbed.name}/{part}" for part in testbed.parts]
     seeds = sorted({one.manifest["config"]["seed"] for name in names for one in lake.versions(name)})
@@ -129,10 +139,7 @@ def report(lake: Lake, testbed: Testbed) -> Published:
         published += [one for one in found.values() if one]
         if without := [str(seed) for seed in seeds if not found.get(seed)]:
             missing.append(f"{part} of seed{'s' * (len(without) > 1)} {', '.join(without)}")
-    told = f"Not here, because this code has not measured it: {'; '.join(missing)}." if missing else ""
-    if told:
-        log.warning("%s: %s", testbed.name, told)
-    return testbed.report(lake, published, told)
+    return published, f"Not here, because this code has not measured it: {'; '.join(missing)}." if missing else ""
 
 
 def _order(testbed: Testbed, part: str, seed: int, inputs: Sequence[Published]) -> dict:

@@ -85,6 +85,8 @@ class PVM(ShortTraining):
 class MTS(ShortTraining):
     """A network that weighs texts by their features, learned beside a small model that they serve; 'batch' is texts."""
 
+    inputs: Literal["features", "loss"] = "features"
+    """What the network is told of a text: its features, or its loss alone, as Meta-Weight-Net is (1902.07379)."""
     early: int = Field(default=100, ge=3)
     """Steps of the model without weights, before 'steps' with them: features say how it took each text in these."""
     texts: int = Field(default=256, ge=32)

@@ -20,12 +20,15 @@ def measure(name: str, seed: int) -> list[Ref]:
 
 
 @stage()
-def report(name: str) -> Ref:
-    """The page: what is asked and whether it is met, every arm, figures, of all that this code has measured."""
-    from training.testbeds.registry import TESTBEDS
+def report(name: str) -> list[Ref]:
+    """The page: what is asked and whether it is met, every arm, figures, of all that this code has measured; and the
+    page of all testbeds side by side.
+    """
+    from training.testbeds.registry import TESTBEDS, overview
     from training.testbeds.stage import report
 
     with work() as lake:
-        published = report(lake, TESTBEDS[name])
-    log.info("%s\n%s", published.uri, published.extra["headline"])
-    return published.ref
+        published = [report(lake, TESTBEDS[name]), overview(lake)]
+    for page in published:
+        log.info("%s\n%s", page.uri, page.extra["headline"])
+    return [page.ref for page in published]

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from sklearn.metrics import roc_auc_score
 
 from palimpsest import tokenizer as tok
@@ -117,6 +118,22 @@ def test_noise_is_measured_where_there_is_a_gradient_and_changes_nothing(given, 
         assert one["mts/stopping_loss"] == other["mts/stopping_loss"], one["step"]
     assert often.weights.tolist() == never.weights.tolist()
     assert often.flops > never.flops
+
+
+def test_told_the_loss_alone_it_is_meta_weight_net(given, tokenizer):
+    pool, study = Pool(**given), study_of(steps=8, early=20, inputs="loss")
+    found = mts.learn(pool, target.read(pool, tokenizer), study.selection.mts, study.training)
+    assert (found.columns, found.names) == ({}, ["loss"])
+    assert [tuple(layer.weight.shape) for layer in found.own.network.layers if hasattr(layer, "weight")] == [
+        (100, 1), (1, 100),
+    ]  # fmt: skip
+    places = np.arange(len(pool))
+    losses = found.own.learner.read(found.own.given.encoded)
+    weights = found.own.weights(torch.from_numpy(places)).numpy()
+    assert len(np.unique(weights)) > len(pool) // 2
+    order = np.argsort(losses)
+    steps = np.abs(np.diff(weights[order]))
+    assert steps.max() < 0.05, "a function of the loss: texts of the same loss have the same weight"
 
 
 def test_what_cannot_work_is_said(given, planted):

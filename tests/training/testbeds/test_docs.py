@@ -149,7 +149,7 @@ def test_to_look_at_what_is_measured_draws_no_texts_of_other_code(small, monkeyp
 
 
 def test_a_part_that_the_testbed_has_not_is_named():
-    with pytest.raises(ValueError, match="testbed docs has no part noise; its parts: simple, pvm, mts"):
+    with pytest.raises(ValueError, match="testbed docs has no part noise; its parts: worth, simple, rated"):
         stage.main(TESTBED, 1, ["noise"])
 
 

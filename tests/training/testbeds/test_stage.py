@@ -124,7 +124,7 @@ def test_every_look_at_learned_weights_is_in_mlflow_once(monkeypatch):
     from mlflow import MlflowClient
 
     for last in (0.2, 0.3):
-        with stage.watch(TESTBED, 4)("MTS 64/64", asdict(Recipe(64, 64))) as tell:
+        with stage.watch(TESTBED.name, TESTBED.about, 4)("MTS 64/64", asdict(Recipe(64, 64))) as tell:
             tell({"mts/gsnr": 0.1, "mts/share": 0.5}, 20)
             tell({"mts/gsnr": last}, 40)
     client = MlflowClient(track.tracking_uri())

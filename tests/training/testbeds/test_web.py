@@ -14,9 +14,9 @@ from palimpsest.guard.tokens import TOKEN
 from palimpsest.lake import Lake
 from training.analysis import testbed
 from training.testbeds import stage
-from training.testbeds.docs import settings
+from training.testbeds.docs import influence, settings, worth
 from training.testbeds.docs.arms import Bench
-from training.testbeds.web import influence, texts, worth
+from training.testbeds.web import texts
 from training.testbeds.web.parts import TESTBED
 
 

@@ -30,6 +30,7 @@ ASKED = ((False, 1024, 1024, 0.0), (True, 1024, 128, 0.0), (True, 1024, 1024, FL
 """Features, batch of the hypergradient, batch of the learner, floor: what is asked of an implementation."""
 OTHERS = (
     (False, 64, 64, 0.0),
+    (False, 256, 256, 0.0),
     (True, 64, 64, 0.0),
     (True, 256, 256, 0.0),
     (True, 1024, 1024, 0.0),

@@ -35,7 +35,7 @@ def _learned(seed: int) -> Tables:
     from training.testbeds.digits import arms
 
     bench = _bench(seed)
-    bench.learn(arms.ASKED, watch(TESTBED, seed))
+    bench.learn(arms.ASKED, watch("digits", ABOUT, seed))
     return bench.tables
 
 
@@ -43,7 +43,7 @@ def _batches(seed: int) -> Tables:
     from training.testbeds.digits import arms
 
     bench = _bench(seed)
-    bench.learn(arms.OTHERS, watch(TESTBED, seed))
+    bench.learn(arms.OTHERS, watch("digits", ABOUT, seed))
     return bench.tables
 
 

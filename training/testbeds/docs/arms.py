@@ -32,17 +32,18 @@ class Bench:
 
     def __init__(self, texts: Published, seed: int) -> None:
         self.seed, self.pool = seed, Pool(texts, texts)
-        columns = ["generation_id", "text", "kind", "grade"]
+        columns = ["generation_id", "text", "kind", "grade", "clean"]
         known = {
             row["generation_id"]: row
             for row in pq.read_table(texts.file("generations.parquet"), columns=columns).to_pylist()
         }
         self.places = np.flatnonzero(self.pool.origin == "synthetic")
         rows = [known[self.pool.rows["id"][int(place)].as_py()] for place in self.places]
-        vocabulary = Vocabulary()
+        self.vocabulary = vocabulary = Vocabulary()
         self.kind = np.array([row["kind"] for row in rows], dtype=object)
         self.kinds = sorted(set(self.kind))
         self.grade = np.array([row["grade"] for row in rows])
+        self.clean = np.array([row["clean"] for row in rows])
         self.encoded = [vocabulary.encode(row["text"]) for row in rows]
         self.test = [vocabulary.encode(text) for text in pq.read_table(texts.file("test.parquet"))["text"].to_pylist()]
         self.types = len(vocabulary)
@@ -110,8 +111,10 @@ class Bench:
 
         if score is None:
             return {"auroc": None, "spearman": None}
-        clean = self.kind == "clean"
-        return {"auroc": float(roc_auc_score(clean, score)), "spearman": float(spearmanr(score, self.grade).statistic)}
+        return {
+            "auroc": float(roc_auc_score(self.clean, score)),
+            "spearman": float(spearmanr(score, self.grade).statistic),
+        }
 
     def _paid(self, name: str, parts: tuple[str, ...]) -> None:
         """An average costs what its parts do, and itself."""

@@ -1,4 +1,4 @@
-"""Weights of documentation that are learned: settings of the testbed, and what is measured beside the arm."""
+"""Weights of documentation that are learned: settings of the testbed, and what is measured beside the arms."""
 
 from __future__ import annotations
 
@@ -10,47 +10,73 @@ from palimpsest import tokenizer
 from palimpsest.config import MTS, Optimizer
 from palimpsest.lake import Published
 from training.selection import mts, target
+from training.selection.target import Read
+from training.testbeds.docs import reweighted
 from training.testbeds.docs.arms import Bench, Row
 from training.testbeds.docs.settings import MODEL, RATE, TRAINING
+from training.testbeds.stage import Watch
 
-NAME = "MTS"
+NAMES = {"features": "MTS", "loss": "loss alone"}
+"""Of arms, by what the network is told; the texts of a gradient stand behind."""
+REWEIGHTED = "Learning to Reweight"
 EARLY, STEPS, CONTEXT = 80, 80, 64
 """Steps without weights and with them, and tokens of a window of a text."""
-TEXTS, HELD, BATCH = 128, 64, 64
-"""Texts of a gradient of the network, of the target for it, and of a step of the model."""
+TEXTS = (64, 256, 1024)
+"""Of a gradient of the network, each an arm. The model's own batch is the same in all: what N alone is worth."""
+HELD, BATCH = 128, 64
+"""Texts of the target for a gradient, and of a step of the model."""
+NETWORK_RATE = 1e-3
 PATIENCE = 20
 """Alarms in a row: more than there are looks, so that what collapse costs is measured; they are counted."""
 
 
-def settings(seed: int) -> MTS:
-    """Of a seed."""
-    sizes = {"early": EARLY, "steps": STEPS, "context": CONTEXT, "texts": TEXTS, "held": HELD, "batch": BATCH}
-    return MTS(model=MODEL, optimizer=Optimizer(lr=RATE), patience=PATIENCE, seed=seed, **sizes)
+def settings(seed: int, texts: int, inputs: str = "features") -> MTS:
+    """Of a seed and an arm."""
+    sizes = {"early": EARLY, "steps": STEPS, "context": CONTEXT, "texts": texts, "held": HELD, "batch": BATCH}
+    own = {"rate": NETWORK_RATE, "patience": PATIENCE, "seed": seed, "inputs": inputs}
+    return MTS(model=MODEL, optimizer=Optimizer(lr=RATE), **sizes, **own)
 
 
-def measure(bench: Bench, texts: Published, watch) -> None:
-    """The arm, every look, and of each feature how well it tells clean texts and what its shuffling loses."""
-    pool, places, clean = bench.pool, bench.places, bench.kind == "clean"
-    given = target.read(pool, tokenizer.load(texts.file("tokenizer.json")), every_real=True)
-    asked, found = settings(bench.seed), []
+def measure(bench: Bench, texts: Published, watch: Watch) -> None:
+    """MTS: the arms, every look, and of each feature how well it tells clean texts and what its shuffling loses."""
+    for count in TEXTS:
+        name, learned = _arm(bench, texts, watch, settings(bench.seed, count))
+        own, carried = {"arm": name, "seed": bench.seed}, _carried(learned, bench.places, bench.clean)
+        bench.tables.setdefault("carried", []).extend({**own, **row} for row in carried)
+    bench.tables["features"] = [
+        {"seed": bench.seed, "feature": name, "auroc": float(roc_auc_score(bench.clean, values[bench.places]))}
+        for name, values in learned.columns.items()  # of the early steps, which are alike in all arms
+    ]
+
+
+def baselines(bench: Bench, texts: Published, watch: Watch) -> None:
+    """The loss alone (Meta-Weight-Net), and Learning to Reweight."""
+    for count in TEXTS:
+        _arm(bench, texts, watch, settings(bench.seed, count, "loss"))
+    asked = settings(bench.seed, reweighted.TEXTS)
+    bench.scored(REWEIGHTED, lambda: reweighted.score(bench.pool, _read(bench, texts), asked))
+
+
+def _arm(bench: Bench, texts: Published, watch: Watch, asked: MTS) -> tuple[str, mts.Learned]:
+    name, places, found = f"{NAMES[asked.inputs]} {asked.texts}", bench.places, []
 
     def shown(weights: np.ndarray) -> dict[str, float]:
         own = weights[places] / weights[places].mean()
         return {f"mts/weight_{kind}": float(own[bench.kind == kind].mean()) for kind in bench.kinds}
 
     def score():
-        with watch(NAME, asked.model_dump(mode="json")) as tell:
-            found.append(mts.learn(pool, given, asked, TRAINING, tell, shown))
-        return mts.scores(pool, found[0])
+        with watch(name, asked.model_dump(mode="json")) as tell:
+            found.append(mts.learn(bench.pool, _read(bench, texts), asked, TRAINING, tell, shown))
+        return mts.scores(bench.pool, found[0])
 
-    bench.scored(NAME, score)
-    learned, own = found[0], {"arm": NAME, "seed": bench.seed}
-    bench.tables["trace"] = [{**own, **row} for row in learned.looks]
-    bench.tables["features"] = [
-        {"seed": bench.seed, "feature": name, "auroc": float(roc_auc_score(clean, values[places]))}
-        for name, values in learned.columns.items()
-    ]
-    bench.tables["carried"] = [{**own, **row} for row in _carried(learned, places, clean)]
+    bench.scored(name, score)
+    own = {"arm": name, "seed": bench.seed}
+    bench.tables.setdefault("trace", []).extend({**own, **row} for row in found[0].looks)
+    return name, found[0]
+
+
+def _read(bench: Bench, texts: Published) -> Read:
+    return target.read(bench.pool, tokenizer.load(texts.file("tokenizer.json")), every_real=True)
 
 
 @torch.no_grad()

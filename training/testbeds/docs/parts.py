@@ -1,27 +1,63 @@
-"""What is measured of a seed of documentation, part by part."""
+"""What is measured of a seed of texts, part by part, on whatever testbed they are of; the testbed of documentation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from palimpsest.lake import Lake, Published
 from training.selection import keys
-from training.testbeds.stage import Part, Tables, Testbed, watch
+from training.testbeds.stage import Part, Tables, Testbed, Watch, watch
 
+FOLDER = "training/testbeds/docs"
+CHEAP = tuple(file for score in ("commonness", "likelihood", "classifier") for file in keys.CODE[score])
 BENCH = (
-    "training/testbeds/docs/arms.py",
+    f"{FOLDER}/arms.py",
     *keys.POOL,
     *(f"plugins/palimpsest/guard/{name}.py" for name in ("tokens", "trigram")),
 )
 """What every arm is made with; the texts are a parent."""
-SIMPLE = (*BENCH, *keys.CODE["commonness"], *keys.CODE["likelihood"], *keys.CODE["classifier"])
-PVM = (*BENCH, "training/testbeds/docs/settings.py", *keys.CODE["pvm"])
-MTS = (*BENCH, *(f"training/testbeds/docs/{name}.py" for name in ("learned", "settings")), *keys.CODE["mts"])
+WEIGHED = (*BENCH, *(f"{FOLDER}/{name}.py" for name in ("learned", "reweighted", "settings")), *keys.CODE["mts"])
+CODE = {
+    "worth": (*BENCH, f"{FOLDER}/worth.py"),
+    "simple": (*BENCH, *CHEAP),
+    "rated": (*BENCH, *CHEAP, f"{FOLDER}/rated.py", *keys.CODE["meta_rater"], "training/selection/target.py"),
+    "influence": (
+        *BENCH,
+        *(f"{FOLDER}/{name}.py" for name in ("influence", "settings")),
+        *(file for score in ("commonness", "likelihood", "influence") for file in keys.CODE[score]),
+    ),
+    "pvm": (*BENCH, f"{FOLDER}/settings.py", *keys.CODE["pvm"]),
+    "mts": WEIGHED,
+    "loss": WEIGHED,
+}
+"""On which the figures of each part hang."""
 ABOUT = "Which scores find clean texts of CPython's documentation among degraded ones, at an equal budget of tokens."
 
 
-def simple(seed: int, texts: Published) -> Tables:
+def parts(testbed: str, about: str) -> dict[str, Part]:
+    """Of a testbed of texts, in whose experiment weights are looked at while they are learned."""
+    seen = partial(watch, testbed, about)
+    measured: dict[str, Callable[[int, Published], Tables]] = {
+        "worth": _worth,
+        "simple": _simple,
+        "rated": _rated,
+        "influence": _influence,
+        "pvm": _pvm,
+        "mts": partial(_mts, seen),
+        "loss": partial(_loss, seen),
+    }
+    return {name: Part(measure, CODE[name]) for name, measure in measured.items()}
+
+
+def _worth(seed: int, texts: Published) -> Tables:
+    from training.testbeds.docs.arms import Bench
+    from training.testbeds.docs.worth import measure
+
+    return {"worth": measure(Bench(texts, seed))}
+
+
+def _simple(seed: int, texts: Published) -> Tables:
     from training.testbeds.docs.arms import Bench
 
     bench = Bench(texts, seed)
@@ -29,7 +65,25 @@ def simple(seed: int, texts: Published) -> Tables:
     return bench.tables
 
 
-def pvm(seed: int, texts: Published) -> Tables:
+def _rated(seed: int, texts: Published) -> Tables:
+    from training.testbeds.docs import rated
+    from training.testbeds.docs.arms import Bench
+
+    bench = Bench(texts, seed)
+    bench.scored(rated.NAME, partial(rated.score, bench))
+    return bench.tables
+
+
+def _influence(seed: int, texts: Published) -> Tables:
+    from training.testbeds.docs import influence
+    from training.testbeds.docs.arms import Bench
+
+    bench = Bench(texts, seed)
+    influence.measure(bench, texts)
+    return bench.tables
+
+
+def _pvm(seed: int, texts: Published) -> Tables:
     from palimpsest import tokenizer
     from training.selection import pvm, target
     from training.testbeds.docs import settings
@@ -43,18 +97,22 @@ def pvm(seed: int, texts: Published) -> Tables:
     return bench.tables
 
 
-def mts(testbed: Testbed, seed: int, texts: Published) -> Tables:
-    """``testbed``: in whose experiment it is looked at while it learns."""
+def _mts(seen: Callable[[int], Watch], seed: int, texts: Published) -> Tables:
     from training.testbeds.docs import learned
     from training.testbeds.docs.arms import Bench
 
     bench = Bench(texts, seed)
-    learned.measure(bench, texts, watch(testbed, seed))
+    learned.measure(bench, texts, seen(seed))
     return bench.tables
 
 
-def _mts(seed: int, texts: Published) -> Tables:
-    return mts(TESTBED, seed, texts)
+def _loss(seen: Callable[[int], Watch], seed: int, texts: Published) -> Tables:
+    from training.testbeds.docs import learned
+    from training.testbeds.docs.arms import Bench
+
+    bench = Bench(texts, seed)
+    learned.baselines(bench, texts, seen(seed))
+    return bench.tables
 
 
 def _texts(lake: Lake, seed: int) -> Sequence[Published]:
@@ -76,11 +134,4 @@ def _report(lake: Lake, published: Sequence[Published], missing: str) -> Publish
     return report(lake, published, missing)
 
 
-TESTBED = Testbed(
-    "docs",
-    ABOUT,
-    {"simple": Part(simple, SIMPLE), "pvm": Part(pvm, PVM), "mts": Part(_mts, MTS)},
-    _report,
-    inputs=_texts,
-    known=_known,
-)
+TESTBED = Testbed("docs", ABOUT, parts("docs", ABOUT), _report, inputs=_texts, known=_known)

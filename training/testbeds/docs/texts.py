@@ -10,7 +10,8 @@ documents, the pool are generations of one strategy, each over a document of its
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,7 @@ CODE = (
     TOKENIZER,
 )
 DATASET = "testbeds/docs/texts"
+WORTH = {kind: grade for kind, (grade, _) in GRADES.items()}
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Texts:
     pool: list[str]
     kind: list[str]
     """Of each of the pool, a key of the grades."""
+    document: list[int]
+    """Over which of the pool's documents each stands."""
 
 
 Encoded = Sequence[np.ndarray]
@@ -85,6 +89,7 @@ def draw(documents: Sequence[str], seed: int, grades: Grades = GRADES, generate:
         [vocabulary.decode(text) for text in vouched],
         [" ".join(texts[place]) for place in shown],
         [kind[place] for place in shown],
+        list(range(len(texts))),
     )
 
 
@@ -92,7 +97,7 @@ def publish(lake: Lake, seed: int, documents: Sequence[str] | None = None) -> Pu
     """What `save` writes, of a seed; ``documents``: others than CPython's."""
 
     def write(directory: Path) -> Facts:
-        return save(draw(documents or cpython_documents(), seed), GRADES, directory)
+        return save(draw(documents or cpython_documents(), seed), WORTH, directory)
 
     config = _config(seed) | ({"documents": len(documents)} if documents else {})
     return lake.publish(DATASET, write, config=config, code=CODE)
@@ -107,19 +112,22 @@ def _config(seed: int) -> dict[str, object]:
     return {"seed": seed, "python": platform.python_version()}
 
 
-def save(found: Texts, grades: Grades, directory: Path) -> Facts:
-    """train.parquet (what is vouched for), generations.parquet (the pool, with ``kind`` and ``grade``), test.parquet,
-    tokenizer.json.
+def save(found: Texts, grades: Mapping[str, float], directory: Path, *, clean: Collection[str] = ("clean",)) -> Facts:
+    """train.parquet (what is vouched for), generations.parquet (the pool, with ``kind``, ``grade`` and ``clean``: is it
+    of one of these kinds?), test.parquet, tokenizer.json.
     """
     vouched = [
         {"document_id": f"v{n:05}", "origin": "real", "is_reserve": False, "text": text, "tokens": len(text.split())}
         for n, text in enumerate(found.vouched)
     ]
-    pool = [
-        {"generation_id": f"p{n:05}/0", "document_id": f"p{n:05}", "strategy": "pool", "g": 0, "text": text}
-        | {"tokens": len(text.split()), "kind": kind, "grade": grades[kind][0]}
-        for n, (text, kind) in enumerate(zip(found.pool, found.kind, strict=True))
-    ]
+    over: Counter[int] = Counter()
+    pool = []
+    for text, kind, document in zip(found.pool, found.kind, found.document, strict=True):
+        key, g = f"p{document:05}", over[document]
+        over[document] += 1
+        own = {"generation_id": f"{key}/{g}", "document_id": key, "strategy": "pool", "g": g, "text": text}
+        known = {"kind": kind, "grade": grades[kind], "clean": kind in clean}
+        pool.append(own | {"tokens": len(text.split())} | known)
     for name, rows in (("train", vouched), ("generations", pool), ("test", [{"text": t} for t in found.test])):
         pq.write_table(pa.Table.from_pylist(rows), directory / f"{name}.parquet")
     tok.train([*found.vouched, *found.pool], VOCABULARY).save(str(directory / "tokenizer.json"))

@@ -63,14 +63,14 @@ def publish(lake: Lake, seed: int) -> Published:
     """
 
     def write(directory: Path) -> Facts:
-        return texts.save(texts.draw(documents(seed), seed, GRADES, _generated), GRADES, directory)
+        return texts.save(texts.draw(documents(seed), seed, GRADES, _generated), WORTH, directory)
 
     return lake.publish(DATASET, write, config=_config(seed), code=CODE)
 
 
 def known(lake: Lake, seed: int) -> Published | None:
     """The texts of a seed, if this code has published them of the data that there is."""
-    return lake.version(DATASET, config=_config(seed), code=CODE)
+    return lake.version(DATASET, config=_config(seed), code=CODE) if matching(FILES) else None
 
 
 def _config(seed: int) -> dict[str, object]:

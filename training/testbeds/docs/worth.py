@@ -13,12 +13,16 @@ from training.testbeds.docs.arms import Bench, Row
 def measure(bench: Bench) -> list[Row]:
     """Of each kind the fall of the test's perplexity that its texts bring to half of the clean ones, as a share of the
     fall that as many other clean texts bring: 1 for text as good as clean, below 0 for text that does harm.
+
+    Clean is what is vouched for, where the pool has nothing clean.
     """
     texts = {kind: [bench.encoded[place] for place in np.flatnonzero(bench.kind == kind)] for kind in bench.kinds}
-    count = min(map(len, texts.values()))
-    clean = texts.pop("clean")
+    clean = texts.pop("clean", None) or [
+        bench.vocabulary.encode(text.text) for part in bench.pool.batches("real") for text in part
+    ]
     half = len(clean) // 2
     start, texts["clean"] = clean[:half], clean[half:]
+    count = min(map(len, texts.values()))
 
     def perplexity(added: Sequence[np.ndarray]) -> float:
         return Trigram([*start, *added], bench.types).perplexity(bench.test)

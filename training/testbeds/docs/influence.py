@@ -1,4 +1,4 @@
-"""Influence on web text: settings of the testbed."""
+"""Influence: settings of the testbeds of texts."""
 
 from __future__ import annotations
 

@@ -1,0 +1,26 @@
+"""The page of the testbed of translations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from palimpsest.lake import Lake, Published
+from training.analysis import testbed
+from training.analysis.testbed_texts import Told
+from training.testbeds.translations.texts import WORTH
+
+TOLD = Told(
+    "translations",
+    "Selection of translations: which of them help most with the target's own",
+    "Passages of ten verses: 160 in one modern translation (BSB) are vouched for, 200 others stand in the pool in "
+    "eight other translations each, and held-out chapters of the first translation are the test. No text is degraded. "
+    "The oracle knows which translations help most on the whole, four of which fill the budget, and nothing of single "
+    "passages: a score may well go farther than it does.",
+    WORTH,
+)
+PAGE = TOLD.page()
+
+
+def report(lake: Lake, published: Sequence[Published], missing: str = "") -> Published:
+    """``testbeds/translations/report``, of the parts and seeds that are given."""
+    return testbed.report(lake, PAGE, published, missing)
