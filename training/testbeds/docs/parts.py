@@ -21,7 +21,13 @@ WEIGHED = (*BENCH, *(f"{FOLDER}/{name}.py" for name in ("learned", "reweighted",
 CODE = {
     "worth": (*BENCH, f"{FOLDER}/worth.py"),
     "simple": (*BENCH, *CHEAP),
-    "rated": (*BENCH, *CHEAP, f"{FOLDER}/rated.py", *keys.CODE["meta_rater"], "training/selection/target.py"),
+    "rated": (
+        *BENCH,
+        *CHEAP,
+        *(f"{FOLDER}/{name}.py" for name in ("rated", "settings")),
+        *keys.CODE["meta_rater"],
+        *keys.PROXY,
+    ),
     "influence": (
         *BENCH,
         *(f"{FOLDER}/{name}.py" for name in ("influence", "settings")),
