@@ -16,7 +16,7 @@ import pytest
 from palimpsest.config import ConfigError
 from palimpsest.lake import Lake, NotPublished
 from tests.training.test_launch import RUN, curve, environment, odd, on_cpu, settings, train  # noqa: F401
-from training import launch, nodes
+from training import nodes, workers
 from training.nodes import Nodes
 
 
@@ -115,5 +115,6 @@ def test_processes_are_divided_evenly_or_the_setting_is_named(monkeypatch, place
 )
 def test_only_the_loss_of_another_machine_is_weather(count, said, kind, told):
     """What a worker says when its peer on another machine is gone, as gloo and NCCL put it."""
-    error = launch._failure(RUN, 1, {"failed": ("Other", said)}, deque(), Nodes(count, "host", 1))
+    work = workers.Work(f"run {RUN}", "none", {}, 1, "it goes on from its checkpoint when tried again")
+    error = work.failure(1, {"failed": ("Other", said)}, deque(), Nodes(count, "host", 1))
     assert type(error) is kind and told in str(error)

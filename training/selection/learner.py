@@ -1,4 +1,7 @@
-"""A small decoder as a function of its parameters, trained by AdamW on weighted texts."""
+"""A small decoder as a function of its parameters, trained by AdamW on weighted texts, in one process or several.
+
+Several processes divide every batch, and what is read, and add up gradients: each has the same parameters.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +18,22 @@ from palimpsest.config import ShortTraining
 from training.meta.hypergradient import Losses, Parameters
 from training.model import Decoder
 from training.optim import learning_rate
+from training.processes import ALONE, Group
 
 AT_A_TIME = 256
 """Texts that are read together where nothing is learned."""
 
 
 class Batch(NamedTuple):
-    """A window of each of so many texts, padded to the longest."""
+    """A window of each text that is this process's, padded to the longest."""
 
     inputs: Tensor
     """(n, time) ids, of which the first is the boundary, or the token before the window."""
     targets: Tensor
     counted: Tensor
     """(n, time) 1 where a target is no padding."""
+    texts: int
+    """Of all processes."""
 
 
 class PerText(nn.Module):
@@ -47,9 +53,16 @@ class Learner:
     """Parameters ``theta`` and the state of AdamW (as `training.optim` has it, which works on modules)."""
 
     def __init__(
-        self, asked: ShortTraining, steps: int, vocabulary: int, boundary: int, seed: int, device: torch.device
+        self,
+        asked: ShortTraining,
+        steps: int,
+        vocabulary: int,
+        boundary: int,
+        seed: int,
+        device: torch.device,
+        group: Group = ALONE,
     ) -> None:
-        self.asked, self.steps, self.boundary, self.device = asked, steps, boundary, device
+        self.asked, self.steps, self.boundary, self.device, self.group = asked, steps, boundary, device, group
         decoder = Decoder(asked.model, vocab=vocabulary, context=asked.context, seed=seed).to(device)
         self.flops_per_token = decoder.flops_per_token()
         self.module = PerText(decoder)
@@ -59,19 +72,25 @@ class Learner:
         self.count = 0
 
     def batch(self, texts: Sequence[np.ndarray], rng: np.random.Generator | None = None) -> Batch:
-        """A window of each text and of the boundary that ends it: drawn by ``rng``, or the first."""
-        context, rows = self.asked.context, []
-        for text in texts:
-            whole = np.concatenate([[self.boundary], text, [self.boundary]])
-            start = rng.integers(max(len(whole) - context, 1)) if rng else 0
-            rows.append(whole[start : start + context + 1])
+        """A window of each text and of the boundary that ends it, this process's part of them: drawn by ``rng``, which
+        is alike in all processes.
+        """
+        starts = [0 if rng is None else rng.integers(max(len(text) + 2 - self.asked.context, 1)) for text in texts]
+        own = self.group.rows(len(texts))
+        return self._batch(texts[own], starts[own], len(texts))
+
+    def _batch(self, texts: Sequence[np.ndarray], starts: Sequence[int], whole: int) -> Batch:
+        rows = []
+        for text, start in zip(texts, starts, strict=True):
+            ended = np.concatenate([[self.boundary], text, [self.boundary]])
+            rows.append(ended[start : start + self.asked.context + 1])
         width = max(map(len, rows)) - 1
         found = np.zeros((3, len(rows), width), np.int64)
         for place, row in enumerate(rows):
             found[0, place, : len(row) - 1], found[1, place, : len(row) - 1] = row[:-1], row[1:]
             found[2, place, : len(row) - 1] = 1
         inputs, targets, counted = torch.from_numpy(found).to(self.device)
-        return Batch(inputs, targets, counted.float())
+        return Batch(inputs, targets, counted.float(), whole)
 
     def losses(self, batch: Batch) -> Losses:
         return lambda theta: functional_call(self.module, dict(theta), (batch,))
@@ -82,11 +101,11 @@ class Learner:
         return theta, scale
 
     def learn(self, batch: Batch, weights: Tensor | None = None) -> None:
-        """A step down the mean loss, weighted if there are ``weights`` (n,) of any sum."""
+        """A step down the mean loss, weighted if there are ``weights`` of any sum, (texts,) of all processes."""
         theta = {name: value.detach().requires_grad_() for name, value in self.theta.items()}
-        own = self.losses(batch)(theta)
-        loss = own.mean() if weights is None else (weights / weights.sum() * own).sum()
-        found = torch.autograd.grad(loss, list(theta.values()))
+        share = 1 / batch.texts if weights is None else (weights / weights.sum())[self.group.rows(batch.texts)]
+        loss = (share * self.losses(batch)(theta)).sum()
+        found = [self.group.sum(part) for part in torch.autograd.grad(loss, list(theta.values()))]
         self.theta, self.first, self.second, _ = self._after(dict(zip(theta, found, strict=True)))
         self.count += 1
 
@@ -95,10 +114,9 @@ class Learner:
         """(n,) nats per token of the first window of each text."""
         found = np.zeros(len(texts))
         order = np.argsort([len(text) for text in texts], kind="stable")  # alike in length: little padding
-        for start in range(0, len(order), AT_A_TIME):
-            places = order[start : start + AT_A_TIME]
-            found[places] = self.losses(self.batch([texts[place] for place in places]))(self.theta).cpu().numpy()
-        return found
+        for places in self._own(order, AT_A_TIME):
+            found[places] = self.losses(self._first(texts, places))(self.theta).cpu().numpy()
+        return self._joined(found)
 
     @torch.no_grad()
     def gradient_norms(self, texts: Sequence[np.ndarray]) -> np.ndarray:
@@ -106,18 +124,30 @@ class Learner:
 
         That is the sum over tokens of error times hidden state, whose squared length is one of products of pairs.
         """
-        found = []
+        found = np.zeros(len(texts))
         module = _Hidden(self.module.decoder)
         output = self.theta["decoder.embedding" if module.decoder.head is None else "decoder.head"]
-        for start in range(0, len(texts), AT_A_TIME // 4):
-            batch = self.batch(texts[start : start + AT_A_TIME // 4])
+        for places in self._own(np.arange(len(texts)), AT_A_TIME // 4):
+            batch = self._first(texts, places)
             hidden = functional_call(module, self.theta, (batch,))
             error = torch.softmax(hidden @ output.T, -1)
             error.scatter_add_(2, batch.targets[..., None], -torch.ones_like(error[..., :1]))
             error *= (batch.counted / batch.counted.sum(1, keepdim=True))[..., None]
             square = ((error @ error.mT) * (hidden @ hidden.mT)).sum((1, 2))
-            found.append(square.clamp_min(0).sqrt().cpu().numpy())
-        return np.concatenate(found)
+            found[places] = square.clamp_min(0).sqrt().cpu().numpy()
+        return self._joined(found)
+
+    def _own(self, places: np.ndarray, many: int) -> list[np.ndarray]:
+        """Every world-th of the pieces of ``places``: those that this process reads."""
+        pieces = [places[start : start + many] for start in range(0, len(places), many)]
+        return pieces[self.group.rank :: self.group.world]
+
+    def _first(self, texts: Sequence[np.ndarray], places: np.ndarray) -> Batch:
+        return self._batch([texts[place] for place in places], [0] * len(places), len(places))
+
+    def _joined(self, found: np.ndarray) -> np.ndarray:
+        """What the processes have read, each its pieces and 0 elsewhere."""
+        return self.group.sum(torch.from_numpy(found).to(self.device)).cpu().numpy()
 
     def _after(self, gradient: Parameters) -> tuple[dict[str, Tensor], ...]:
         """Parameters, first and second moments after a step, and the scale of each parameter's own gradient in it."""

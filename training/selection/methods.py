@@ -42,11 +42,13 @@ def score(
             return pvm.score(pool, read, study.selection.pvm, study.training)
         case "mts":
             from training import experiment
-            from training.selection import mts, target
+            from training.selection import mts, target, together
 
-            read = target.read(pool, tokenizer.load(split.file("tokenizer.json")))
             asked = study.selection.mts
             with experiment.run(study, "selection by mts", asked.model_dump(mode="json")) as own:
+                if study.training.processes > 1:
+                    return together.score(pool, study, own.log_metrics)
+                read = target.read(pool, tokenizer.load(split.file("tokenizer.json")))
                 return mts.score(pool, read, asked, study.training, own.log_metrics)
         case "suffix":
             from training.selection import suffix

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from training.loop import choose_device
 from training.meta import bilevel
 from training.meta.diagnosis import Signal, of_gradients
 from training.meta.hypergradient import Hypergradient, WeightNet, hypergradient
+from training.processes import ALONE, Group
 from training.selection import features
 from training.selection.found import Scores, scaled
 from training.selection.learner import Batch, Learner
@@ -64,8 +65,12 @@ class Weighing:
         places = self.drawn(rng, self.asked.texts)
         held = torch.from_numpy(self.held)[torch.randint(len(self.held), (self.asked.held,), generator=rng)]
         own, told = (self.learner.losses(self._batch(side, windows)) for side in (places, held))
-        theta, moves = self.learner.theta, self.learner.moves
-        return hypergradient(self.network, self.inputs(places), theta, own, told, moves, exact=False)
+        theta, moves, group = self.learner.theta, self.learner.moves, self.learner.group
+        inputs = self.inputs(places)
+        rows = group.rows(len(places))
+        found = hypergradient(self.network, inputs[rows], theta, own, told, moves, exact=False, over=group.sum)
+        with torch.no_grad():
+            return replace(found, weights=self.network(inputs))  # of all processes, for the alarm
 
     def signal(self, rng: torch.Generator, count: int) -> Signal:
         """Of windows of its own, so that measuring leaves what is learned as it is."""
@@ -119,14 +124,18 @@ def learn(
     training: Training,
     tell: Tell | None = None,
     shown: Callable[[np.ndarray], Mapping[str, float]] | None = None,
+    group: Group = ALONE,
 ) -> Learned:
     """``tell`` has the figures of every look, and the step; ``shown`` adds figures of the weights of all texts.
+
+    Each process of ``group`` takes its part of every batch, and all come to the same.
 
     Raises `Collapsed` where the alarm rings too often in a row, ValueError where the model diverges.
     """
     torch.set_num_threads(training.threads)
     steps = asked.early + asked.steps
-    learner = Learner(asked, steps, given.vocabulary, given.boundary, asked.seed, choose_device())
+    device = choose_device(group.local_rank)
+    learner = Learner(asked, steps, given.vocabulary, given.boundary, asked.seed, device, group)
     columns, known, names = _known(pool, given, learner, asked)
     own, looks, weights = Weighing(given, known, learner, asked), [], []
     every_text = torch.arange(len(pool))

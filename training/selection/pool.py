@@ -42,6 +42,7 @@ class Pool:
     def __init__(self, split: Published, generations: Published) -> None:
         import duckdb
 
+        self.split, self.generations = split, generations
         self._connection = duckdb.connect()
         files = {"train": split.file("train.parquet"), "generations": generations.file("generations.parquet")}
         for name, file in files.items():

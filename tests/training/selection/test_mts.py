@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
+from torch import distributed, multiprocessing
 
 from palimpsest import tokenizer as tok
 from palimpsest.config import MTS, Study
@@ -16,7 +17,9 @@ from palimpsest.lake import Lake, LakeError
 from tests.training.conftest import study_content
 from tests.training.selection.conftest import publish
 from training import track
-from training.selection import features, mts, target
+from training.processes import ALONE, Group
+from training.selection import features, mts, target, together
+from training.selection.learner import Learner
 from training.selection.pool import Pool
 from training.selection.stage import select
 
@@ -134,6 +137,65 @@ def test_told_the_loss_alone_it_is_meta_weight_net(given, tokenizer):
     order = np.argsort(losses)
     steps = np.abs(np.diff(weights[order]))
     assert steps.max() < 0.05, "a function of the loss: texts of the same loss have the same weight"
+
+
+UNEVEN = {"early": 12, "steps": 20, "texts": 33, "batch": 49, "held": 31}
+"""Batches that two processes cannot divide evenly."""
+
+
+def one_gradient(given: dict, group: Group) -> np.ndarray:
+    """The network's first gradient, after the early steps."""
+    pool, asked = Pool(**given), study_of(**UNEVEN).selection.mts
+    read = target.read(pool, tok.load(given["split"].file("tokenizer.json")))
+    learner = Learner(asked, 32, read.vocabulary, read.boundary, asked.seed, torch.device("cpu"), group)
+    _, known, _ = mts._known(pool, read, learner, asked)
+    own = mts.Weighing(read, known, learner, asked)
+    return own.gradient(torch.Generator().manual_seed(0)).flat.numpy()
+
+
+def part(rank: int, folder: str, root: str, uris: dict[str, str]) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.set_num_threads(1)
+    found = one_gradient({name: Lake(root).open(uri) for name, uri in uris.items()}, Group(rank, 2, rank))
+    np.save(f"{folder}/{rank}.npy", found)
+
+
+def test_the_gradient_of_two_processes_is_that_of_one(given, tmp_path):
+    """Each has its part of both batches; weights are normalized over both, and both end up with the same."""
+    uris = {name: published.uri for name, published in given.items()}
+    multiprocessing.spawn(part, (str(tmp_path), given["split"].lake.root, uris), nprocs=2)
+    first, second = (np.load(tmp_path / f"{rank}.npy") for rank in (0, 1))
+    whole = one_gradient(given, ALONE)
+    assert np.linalg.norm(first - whole) < 0.01 * np.linalg.norm(whole), "a central difference in fp32"
+    assert (first == second).all()
+
+
+def test_processes_of_a_study_score_as_one_does(given, tokenizer, monkeypatch):
+    """Rounding grows under AdamW, whose first steps follow the sign of every entry; so scores are alike, not equal."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    pool, study = Pool(**given), study_of(**UNEVEN)
+    both = study.model_copy(update={"training": study.training.changed({"processes": 2})})
+    looks: dict[str, dict[int, dict[str, float]]] = {"one": {}, "two": {}}
+    read = target.read(pool, tokenizer)
+    one = mts.score(pool, read, study.selection.mts, study.training, lambda row, step: looks["one"].update({step: row}))
+    two = together.score(pool, both, lambda row, step: looks["two"].update({step: row}))
+    assert np.corrcoef(two.score, one.score)[0, 1] > 0.8
+    assert two.features.keys() == one.features.keys()
+    assert two.features["gradient"] == pytest.approx(one.features["gradient"], rel=1e-3)
+    assert two.flops == one.flops
+    assert looks["one"].keys() == looks["two"].keys() == set(range(1, 21))
+    for step, told in looks["one"].items():
+        assert looks["two"][step]["mts/effective"] == pytest.approx(told["mts/effective"], rel=0.05), "of both parts"
+        assert looks["two"][step]["mts/stopping_loss"] == pytest.approx(told["mts/stopping_loss"], rel=1e-3)
+
+
+@pytest.mark.usefixtures("store")
+def test_what_a_process_says_is_raised_and_a_study_scores_with_its_processes(given, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    few = study_of(batch=32, early=6, steps=20, patience=1)
+    both = few.model_copy(update={"training": few.training.changed({"processes": 2})})
+    with pytest.raises(LakeError, match="selection by mts: 2 times in a row the learner's batch of 32 .*; give it"):
+        select(both, given["split"].lake, **given)
 
 
 def test_what_cannot_work_is_said(given, planted):
