@@ -47,9 +47,15 @@ def launch(
         "nodes": machines.count,
         "processes": training.processes,
     }
-    again = "it goes on from its checkpoint when tried again"
-    work = Work(f"run {run['run']}", "training.launch", order, training.threads, again)
-    return Facts(extra=work.done(machines, share, tracker=tracker, progress=progress))
+    work = Work(
+        f"run {run['run']}",
+        "training.launch",
+        order,
+        training.threads,
+        less="training.micro_tokens or training.processes",
+        again="it goes on from its checkpoint when tried again",
+    )
+    return Facts(extra=work.run(machines, share, tracker=tracker, progress=progress))
 
 
 def _order(file: str | None, group: Group) -> dict:

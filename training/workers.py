@@ -53,10 +53,12 @@ class Work:
     """Run by every worker, with the path of a file of JSON that has the order; on other machines without one."""
     order: Mapping
     threads: int
+    less: str
+    """What to lower where memory runs out."""
     again: str
     """What happens when it is tried again."""
 
-    def done(
+    def run(
         self, machines: Nodes, processes: int, *, tracker: Tracker | None = None, progress: Progress | None = None
     ) -> dict:
         """The facts that the first of the workers told; ``processes`` are those of this machine.
@@ -90,7 +92,7 @@ class Work:
         if killed not in (0, signal.SIGTERM, signal.SIGINT):
             return ConnectionError(
                 f"{self.name}: a process ended by {signal.Signals(killed).name}: someone ended it, or the machine ran "
-                f"out of memory (then lower training.micro_tokens or training.processes); {self.again}"
+                f"out of memory (then lower {self.less}); {self.again}"
             )
         came = next((found[1] for line in tail if (found := CAME.search(line))), None)
         if machines.count > 1 and came and not message:

@@ -115,6 +115,6 @@ def test_processes_are_divided_evenly_or_the_setting_is_named(monkeypatch, place
 )
 def test_only_the_loss_of_another_machine_is_weather(count, said, kind, told):
     """What a worker says when its peer on another machine is gone, as gloo and NCCL put it."""
-    work = workers.Work(f"run {RUN}", "none", {}, 1, "it goes on from its checkpoint when tried again")
+    work = workers.Work(f"run {RUN}", "none", {}, 1, less="it", again="it goes on from its checkpoint when tried again")
     error = work.failure(1, {"failed": ("Other", said)}, deque(), Nodes(count, "host", 1))
     assert type(error) is kind and told in str(error)

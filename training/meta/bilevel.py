@@ -42,10 +42,8 @@ class Weighed(Protocol):
         """So many places of the pool."""
         ...
 
-    def weights(self, places: Tensor) -> Tensor: ...
-
-    def learn(self, places: Tensor, weights: Tensor) -> None:
-        """The learner's step."""
+    def step(self, places: Tensor) -> None:
+        """The learner's, on these as the network weighs them."""
         ...
 
 
@@ -90,8 +88,7 @@ def learn(
         for group in outer.param_groups:
             group["lr"] = rate * _schedule(done / (span or steps))
         outer.step()
-        places = own.drawn(rng, learner_batch)
-        own.learn(places, own.weights(places))
+        own.step(own.drawn(rng, learner_batch))
         if done % every:
             continue
         told = of_weights(given.weights)

@@ -36,7 +36,7 @@ DIFFERENCE = 0.01
 
 
 class WeightNet(nn.Module):
-    """Features (N, F) to weights (N,) between ``floor`` and 1, by two hidden layers of 100 as in the paper."""
+    """Features (N, F) to weights (N,) between ``floor`` and 1; by two hidden layers of 100 as in the paper."""
 
     def __init__(self, features: int, hidden: Sequence[int] = (100, 100), floor: float = FLOOR) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ Origin and strategy go in as they are: the first layer of the network embeds the
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -64,19 +64,26 @@ def position(pool: Pool, given: Read) -> Columns:
     return found | {"distance_median": far}
 
 
-def early(given: Read, learner: Learner, steps: int, seed: int) -> Iterator[int]:
-    """So many steps of the learner on even draws of what is learned from; after each, how many it has taken."""
+def early(
+    given: Read, learner: Learner, steps: int, seed: int, look: Callable[[int], None] = lambda done: None
+) -> None:
+    """So many steps of the learner on even draws of what is learned from; ``look`` is called after each."""
     rng, places = np.random.default_rng([seed, 21]), np.flatnonzero(given.learned)
     for done in range(1, steps + 1):
         drawn = rng.choice(places, learner.asked.batch)
         learner.learn(learner.batch([given.encoded[place] for place in drawn], rng))
-        yield done
+        look(done)
 
 
 def dynamics(given: Read, learner: Learner, steps: int, seed: int) -> Columns:
     """(n,) each, of the learner's `early` steps, which it has then taken."""
-    marks = [round(steps * (look + 1) / LOOKS) for look in range(LOOKS)]
-    losses = [learner.read(given.encoded) for done in early(given, learner, steps, seed) if done in marks]
+    marks, losses = [round(steps * (look + 1) / LOOKS) for look in range(LOOKS)], []
+
+    def look(done: int) -> None:
+        if done in marks:
+            losses.append(learner.read(given.encoded))
+
+    early(given, learner, steps, seed, look)
     average = losses[0]
     for own in losses[1:]:
         average = DECAY * average + (1 - DECAY) * own

@@ -27,7 +27,7 @@ CODE: dict[Method, tuple[str, ...]] = {
     "classifier": ("training/selection/classifier.py",),
     "pvm": ("training/selection/pvm.py", *TARGET, *TRAINER),
     "mts": (
-        *(f"training/selection/{name}.py" for name in ("commonness", "features", "learner", "mts")),
+        *(f"training/selection/{name}.py" for name in ("commonness", "features", "learner", "mts", "together")),
         "plugins/palimpsest/words.py",
         "training/meta",
         *TARGET,

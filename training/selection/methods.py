@@ -46,8 +46,8 @@ def score(
 
             asked = study.selection.mts
             with experiment.run(study, "selection by mts", asked.model_dump(mode="json")) as own:
-                if study.training.processes > 1:
-                    return together.score(pool, study, own.log_metrics)
+                if (share := together.processes(study)) > 1:
+                    return together.score(pool, study, share, own)
                 read = target.read(pool, tokenizer.load(split.file("tokenizer.json")))
                 return mts.score(pool, read, asked, study.training, own.log_metrics)
         case "suffix":

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from palimpsest.config import MTS, Training
 from training.loop import choose_device
@@ -32,7 +32,7 @@ from training.selection.target import Read
 
 HIDDEN = {"features": (100, 100), "loss": (100,)}
 """Layers of the network, by what it is told: those of MTS and of Meta-Weight-Net."""
-LOOKS, MEASURED = 20, 8
+LOOKS, MEASURED = 20, 4
 """Looks at the weights of all texts while they are learned (up to 39 where the steps are no multiple), and from one to
 the next that measures the noise. None does after the last step: there the model's rate is 0, and so are gradients."""
 STOPPING = 5
@@ -61,16 +61,25 @@ class Weighing:
             self.network = WeightNet(wide, HIDDEN[asked.inputs], asked.floor).to(learner.device)
 
     def gradient(self, rng: torch.Generator, windows: np.random.Generator | None = None) -> Hypergradient:
-        """``windows`` draws where a text is read; default: what the model's own windows are drawn by."""
+        """Its ``weights`` are of all processes. ``windows`` draws where a text is read; default: what the model's own
+        windows are drawn by.
+        """
         places = self.drawn(rng, self.asked.texts)
         held = torch.from_numpy(self.held)[torch.randint(len(self.held), (self.asked.held,), generator=rng)]
-        own, told = (self.learner.losses(self._batch(side, windows)) for side in (places, held))
-        theta, moves, group = self.learner.theta, self.learner.moves, self.learner.group
-        inputs = self.inputs(places)
-        rows = group.rows(len(places))
-        found = hypergradient(self.network, inputs[rows], theta, own, told, moves, exact=False, over=group.sum)
+        batch, target = self._batch(places, windows), self._batch(held, windows)
+        inputs, own = self.inputs(places, batch), self.learner
+        found = hypergradient(
+            self.network,
+            inputs[own.group.rows(len(places))],
+            own.theta,
+            own.losses(batch),
+            own.losses(target),
+            own.moves,
+            exact=False,
+            over=own.group.sum,
+        )
         with torch.no_grad():
-            return replace(found, weights=self.network(inputs))  # of all processes, for the alarm
+            return replace(found, weights=self.network(inputs))
 
     def signal(self, rng: torch.Generator, count: int) -> Signal:
         """Of windows of its own, so that measuring leaves what is learned as it is."""
@@ -79,19 +88,28 @@ class Weighing:
     def drawn(self, rng: torch.Generator, count: int) -> Tensor:
         return self.learned[torch.randint(len(self.learned), (count,), generator=rng)]
 
-    def inputs(self, places: Tensor) -> Tensor:
-        """(n, F): what the network is told of these texts now."""
+    @torch.no_grad()
+    def inputs(self, places: Tensor, batch: Batch) -> Tensor:
+        """(n, F): what the network is told now of these texts, whose windows are in ``batch``."""
         if self.known is not None:
             return self.known[places]
-        losses = self.learner.read([self.given.encoded[place] for place in places.tolist()])
-        return torch.from_numpy(losses).float().to(self.learner.device)[:, None]
+        losses = torch.zeros(len(places), device=self.learner.device)
+        losses[self.learner.group.rows(len(places))] = self.learner.losses(batch)(self.learner.theta)
+        return self.learner.group.sum(losses)[:, None]
 
     @torch.no_grad()
-    def weights(self, places: Tensor) -> Tensor:
-        return self.network(self.inputs(places))
+    def weights(self) -> Tensor:
+        """(n,) of every text; by the loss of its first window, where the network is told losses."""
+        if self.known is not None:
+            return self.network(self.known)
+        losses = torch.from_numpy(self.learner.read(self.given.encoded)).float()
+        return self.network(losses.to(self.learner.device)[:, None])
 
-    def learn(self, places: Tensor, weights: Tensor) -> None:
-        self.learner.learn(self._batch(places), weights)
+    def step(self, places: Tensor) -> None:
+        batch = self._batch(places)
+        with torch.no_grad():
+            weights = self.network(self.inputs(places, batch))
+        self.learner.learn(batch, weights)
 
     def stopping_loss(self) -> float:
         return float(self.learner.read([self.given.encoded[place] for place in self.stopping]).mean())
@@ -138,10 +156,9 @@ def learn(
     learner = Learner(asked, steps, given.vocabulary, given.boundary, asked.seed, device, group)
     columns, known, names = _known(pool, given, learner, asked)
     own, looks, weights = Weighing(given, known, learner, asked), [], []
-    every_text = torch.arange(len(pool))
 
     def look(metrics: dict[str, float], done: int) -> None:
-        weights.append(own.weights(every_text).double().cpu().numpy())
+        weights.append(own.weights().double().cpu().numpy())
         metrics |= {"mts/stopping_loss": own.stopping_loss(), **(shown(weights[-1]) if shown else {})}
         if not np.isfinite(metrics["mts/stopping_loss"]):
             raise ValueError("the model of MTS diverged; lower selection.mts.optimizer.lr")
@@ -174,14 +191,22 @@ def _known(
 ) -> tuple[features.Columns, np.ndarray | None, list[str]]:
     """Features, as they are and as the network is told them, and its inputs' names; the learner has its early steps."""
     if asked.inputs == "loss":
-        for _ in features.early(given, learner, asked.early, asked.seed):
-            pass
+        features.early(given, learner, asked.early, asked.seed)
         return {}, None, ["loss"]
-    columns = features.position(pool, given)
-    columns |= features.dynamics(given, learner, asked.early, asked.seed) | features.surface(pool)
+    columns = _of_the_first(lambda: features.position(pool, given) | features.surface(pool), learner.group)
+    columns |= features.dynamics(given, learner, asked.early, asked.seed)
     if not all(np.isfinite(own).all() for own in columns.values()):
         raise ValueError("the model of MTS diverged before there were weights; lower selection.mts.optimizer.lr")
     return columns, *features.table(pool, columns)
+
+
+def _of_the_first(make: Callable[[], features.Columns], group: Group) -> features.Columns:
+    """Made once, by the first process, so that all have the same."""
+    if group.world == 1:
+        return make()
+    told = [make() if group.rank == 0 else None]
+    distributed.broadcast_object_list(told)
+    return told[0]
 
 
 def score(pool: Pool, given: Read, asked: MTS, training: Training, tell: Tell | None = None) -> Scores:

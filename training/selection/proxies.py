@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from palimpsest import tokenizer as tok
 from palimpsest.choice import kept_by, lot
-from palimpsest.config import MetaRater, Select, Study
+from palimpsest.config import Select, Study
 from palimpsest.lake import Facts, Lake, LakeError, Published
 from training.selection import keys, methods
 from training.selection.found import by_rank, ranks
@@ -80,7 +80,7 @@ def train(
     Raises `LakeError` for too little text, and for a model that diverges.
     """
     asked = study.selection.meta_rater
-    weights = drawn(asked)[number]
+    weights = drawn(len(asked.scores), asked.proxies, asked.seed)[number]
 
     def write(directory: Path) -> Facts:
         from threadpoolctl import threadpool_limits
@@ -110,14 +110,13 @@ def outcome(proxy: Published) -> tuple[dict[str, float], float]:
     return content["weights"], content["loss"]
 
 
-def drawn(asked: MetaRater) -> np.ndarray:
-    """(proxies, scores): each score alone, all alike, then evenly over all weights that sum to 1 (Dirichlet).
+def drawn(scores: int, many: int, seed: int) -> np.ndarray:
+    """(many, scores): each score alone, all alike, then evenly over all weights that sum to 1 (Dirichlet).
 
     More proxies leave those before them as they are.
     """
-    scores = len(asked.scores)
-    rest = asked.proxies - scores - 1
-    return np.vstack([np.eye(scores), np.full((1, scores), 1 / scores), even(scores, rest, [asked.seed, 0])])
+    rest = even(scores, many - scores - 1, [seed, 0])
+    return np.vstack([np.eye(scores), np.full((1, scores), 1 / scores), rest])
 
 
 def even(scores: int, many: int, seed: list[int]) -> np.ndarray:

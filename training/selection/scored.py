@@ -119,6 +119,8 @@ def _config(study: Study, method: Method) -> dict[str, object]:
     if method == "suffix":
         written = {name: own.generations for name, own in study.strategies.items() if own.kind == "rationale"}
         settings |= {"places": written, "marks": MARKS}
+    if method == "mts" and study.training.processes > 1:  # alike, not equal: other texts may come out best
+        settings |= {"processes": study.training.processes}
     return settings | ({"precision": study.training.precision} if method in ("pvm", "influence") else {})
 
 

@@ -139,7 +139,8 @@ def measured(lake: Lake, testbed: Testbed) -> tuple[list[Published], str]:
         published += [one for one in found.values() if one]
         if without := [str(seed) for seed in seeds if not found.get(seed)]:
             missing.append(f"{part} of seed{'s' * (len(without) > 1)} {', '.join(without)}")
-    return published, f"Not here, because this code has not measured it: {'; '.join(missing)}." if missing else ""
+    told = "Not here, because this code has not measured it on the data that is here"
+    return published, f"{told}: {'; '.join(missing)}." if missing else ""
 
 
 def _order(testbed: Testbed, part: str, seed: int, inputs: Sequence[Published]) -> dict:

@@ -104,7 +104,7 @@ class Training(Strict):
     where memory runs out."""
     processes: int = Field(default=1, ge=1)
     """Processes of one run (torchrun): the batch is divided among them, one GPU each. They are of one machine, or
-    divided evenly over PALIMPSEST_NODES."""
+    divided evenly over PALIMPSEST_NODES. Selection by 'mts' takes those of its own machine."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """With several processes: the whole model in each, or (FSDP2) parameters, gradients and moments divided."""
     compile: Literal["auto", "on", "off"] = "auto"

@@ -29,6 +29,7 @@ BESIDE = {
     *("palimpsest.guard.distance", "palimpsest.guard.measure"),  # of 'importance' only folds and lots are taken
     "palimpsest.mixes",  # the marks around a rationale are among the settings
     *("training.selection.methods", "training.selection.keys"),  # of proxies: they only hand over
+    *("training.workers", "training.nodes"),  # start processes, and hear what they say
     "training.testbeds.stage",  # what publishes a testbed's parts: of it only a type is taken
 }
 """Modules without which scores come out the same."""

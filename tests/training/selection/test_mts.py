@@ -104,7 +104,7 @@ def test_shuffled_words_and_boilerplate_differ_in_what_features_tell(given, plan
 
 
 def learned(given, tokenizer, measured: int, monkeypatch) -> mts.Learned:
-    """24 steps, whose 24th is the third of every eighth."""
+    """24 steps, each with a look: the 24th is the third of every eighth."""
     monkeypatch.setattr(mts, "MEASURED", measured)
     pool, study = Pool(**given), study_of(steps=24, early=6)
     return mts.learn(pool, target.read(pool, tokenizer), study.selection.mts, study.training)
@@ -130,16 +130,29 @@ def test_told_the_loss_alone_it_is_meta_weight_net(given, tokenizer):
     assert [tuple(layer.weight.shape) for layer in found.own.network.layers if hasattr(layer, "weight")] == [
         (100, 1), (1, 100),
     ]  # fmt: skip
-    places = np.arange(len(pool))
-    losses = found.own.learner.read(found.own.given.encoded)
-    weights = found.own.weights(torch.from_numpy(places)).numpy()
-    assert len(np.unique(weights)) > len(pool) // 2
-    order = np.argsort(losses)
-    steps = np.abs(np.diff(weights[order]))
-    assert steps.max() < 0.05, "a function of the loss: texts of the same loss have the same weight"
+    own = found.own
+    losses = torch.from_numpy(own.learner.read(own.given.encoded)).float()
+    with torch.no_grad():
+        assert own.weights().numpy() == pytest.approx(own.network(losses[:, None]).numpy())
+    batch = own._batch(torch.arange(40))
+    whole = own.learner.losses(batch)(own.learner.theta).detach()
+    assert own.inputs(torch.arange(40), batch)[:, 0].numpy() == pytest.approx(whole.numpy()), "of the very windows"
+    before, own.learner.count = own.weights(), 0  # after the last step the rate is 0
+    own.learner.learn(batch)
+    assert not torch.equal(own.weights(), before), "a text's weight goes with the model"
 
 
-UNEVEN = {"early": 12, "steps": 20, "texts": 33, "batch": 49, "held": 31}
+class Looks:
+    """A run in MLflow, as far as looks need one."""
+
+    def __init__(self) -> None:
+        self.found: dict[int, dict[str, float]] = {}
+
+    def log_metrics(self, metrics, step) -> None:
+        self.found[step] = dict(metrics)
+
+
+UNEVEN = {"early": 12, "steps": 20, "texts": 65, "batch": 49, "held": 31, "patience": 20}
 """Batches that two processes cannot divide evenly."""
 
 
@@ -175,23 +188,42 @@ def test_processes_of_a_study_score_as_one_does(given, tokenizer, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     pool, study = Pool(**given), study_of(**UNEVEN)
     both = study.model_copy(update={"training": study.training.changed({"processes": 2})})
-    looks: dict[str, dict[int, dict[str, float]]] = {"one": {}, "two": {}}
+    looks = [Looks(), Looks()]
     read = target.read(pool, tokenizer)
-    one = mts.score(pool, read, study.selection.mts, study.training, lambda row, step: looks["one"].update({step: row}))
-    two = together.score(pool, both, lambda row, step: looks["two"].update({step: row}))
+    one = mts.score(pool, read, study.selection.mts, study.training, looks[0].log_metrics)
+    two = together.score(pool, both, together.processes(both), looks[1])
     assert np.corrcoef(two.score, one.score)[0, 1] > 0.8
     assert two.features.keys() == one.features.keys()
     assert two.features["gradient"] == pytest.approx(one.features["gradient"], rel=1e-3)
     assert two.flops == one.flops
-    assert looks["one"].keys() == looks["two"].keys() == set(range(1, 21))
-    for step, told in looks["one"].items():
-        assert looks["two"][step]["mts/effective"] == pytest.approx(told["mts/effective"], rel=0.05), "of both parts"
-        assert looks["two"][step]["mts/stopping_loss"] == pytest.approx(told["mts/stopping_loss"], rel=1e-3)
+    assert two.figures["processes"] == 2
+    assert two.paid["cpu_seconds"] > 1, "which this process has not spent"
+    first, second = looks[0].found[1], looks[1].found[1]
+    assert looks[0].found.keys() == looks[1].found.keys() == set(range(1, 21))
+    assert second["mts/effective"] == pytest.approx(first["mts/effective"], rel=1e-4), "of the parts of both"
+    for step, told in looks[0].found.items():
+        assert looks[1].found[step]["mts/stopping_loss"] == pytest.approx(told["mts/stopping_loss"], rel=0.01)
+
+
+def test_more_processes_than_texts_are_refused_and_machines_have_their_share(monkeypatch):
+    study = study_of(held=8)
+    nine = study.model_copy(update={"training": study.training.changed({"batch": 9, "processes": 9})})
+    with pytest.raises(ValueError, match="held 8 of selection.mts is not a text for each of 9 processes"):
+        together.processes(nine)
+    monkeypatch.setenv("PALIMPSEST_NODES", "3")
+    monkeypatch.setenv("PALIMPSEST_RENDEZVOUS", "host:1234")
+    assert together.processes(nine) == 3
 
 
 @pytest.mark.usefixtures("store")
-def test_what_a_process_says_is_raised_and_a_study_scores_with_its_processes(given, monkeypatch):
+def test_a_study_scores_with_its_processes_and_what_one_says_is_raised(given, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    study = study_of(early=6, steps=4)
+    both = study.model_copy(update={"training": study.training.changed({"processes": 2})})
+    published = select(both, given["split"].lake, **given)
+    assert published.extra["methods"]["mts"]["figures"]["processes"] == 2
+    alone = select(study, given["split"].lake, **given)
+    assert "processes" not in alone.extra["methods"]["mts"]["figures"], "scores of their own"
     few = study_of(batch=32, early=6, steps=20, patience=1)
     both = few.model_copy(update={"training": few.training.changed({"processes": 2})})
     with pytest.raises(LakeError, match="selection by mts: 2 times in a row the learner's batch of 32 .*; give it"):

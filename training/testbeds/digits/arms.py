@@ -34,6 +34,8 @@ OTHERS = (
     (True, 64, 64, 0.0),
     (True, 256, 256, 0.0),
     (True, 1024, 1024, 0.0),
+    (True, 64, 64, FLOOR),
+    (True, 256, 256, FLOOR),
     (True, 64, 1024, FLOOR),
 )
 """Both batches together, as in the paper, and the hypergradient's alone."""
@@ -78,6 +80,7 @@ class Bench:
         self.add("real and validation", lambda: (both, {}))
         self.add("oracle: good and real", lambda: (data.pool.at(good), {}))
         self.add("Aux-Clf(Val)", self.judged)
+        self.add("Aux-Clf(Val), ranked", lambda: self.scored(self.agreement()[1]))
         for alpha in ALPHAS:
             scores = partial(matched, data, self.known, seed, alpha)
             self.add(f"PVM, alpha {alpha:g}", lambda scores=scores: self.scored(scores()))
@@ -112,15 +115,19 @@ class Bench:
         return self.scored(found.weights, **told, alarm=found.said)
 
     def judged(self) -> Told:
-        """The auxiliary classifier: what one trained on the validation images alone would label as it is labelled."""
+        """The auxiliary classifier as a filter: all that it would label as it is labelled, however many."""
+        same, score = self.agreement()
+        kept = np.concatenate([self.real, self.generated[same[self.generated]]])
+        return self.data.pool.at(kept), {"auroc": auroc(self.data, score)}
+
+    def agreement(self) -> tuple[np.ndarray, np.ndarray]:
+        """Whether a classifier of the validation images alone gives an image its label, and with which probability."""
         data = self.data
         judge = learner.train(data.validation, self.seed)
         with torch.no_grad():
             output = torch.softmax(learner.logits(judge, data.pool.x), 1)
         same = (output.argmax(1) == data.pool.y).numpy()
-        score = output[torch.arange(len(data.pool)), data.pool.y].numpy()
-        kept = np.concatenate([self.real, self.generated[same[self.generated]]])
-        return data.pool.at(kept), {"auroc": auroc(data, score)}
+        return same, output[torch.arange(len(data.pool)), data.pool.y].numpy()
 
     def _learn(self, name: str, recipe: Recipe, watch: Watch) -> Told:
         with watch(name, asdict(recipe)) as tell:

@@ -67,8 +67,11 @@ class Weighing:
         """Signal and noise of ``count`` independent hypergradients, nothing moving."""
         return of_gradients(torch.stack([self.gradient(rng, **kinds).flat for _ in range(count)]))
 
+    def step(self, places: Tensor) -> None:
+        self.learn(places, self.weights(places))
+
     def learn(self, places: Tensor, weights: Tensor) -> None:
-        """The learner's step on these examples of the pool."""
+        """The learner's step on these examples of the pool, by weights of any sum."""
         self.theta, self.velocity = learner.step(self.theta, self.velocity, self.data.pool.at(places), weights)
 
     def drawn(self, rng: torch.Generator, count: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Weights of documentation that are learned: settings of the testbed, and what is measured beside the arms."""
+"""Weights of texts that are learned: settings of the testbeds, and what is measured beside the arms."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from palimpsest.config import MTS, Optimizer
 from palimpsest.lake import Published
 from training.selection import mts, target
 from training.selection.target import Read
-from training.testbeds.docs import reweighted
 from training.testbeds.docs.arms import Bench, Row
 from training.testbeds.docs.settings import MODEL, RATE, TRAINING
 from training.testbeds.stage import Watch
 
 NAMES = {"features": "MTS", "loss": "loss alone"}
 """Of arms, by what the network is told; the texts of a gradient stand behind."""
-REWEIGHTED = "Learning to Reweight"
 EARLY, STEPS, CONTEXT = 80, 80, 64
 """Steps without weights and with them, and tokens of a window of a text."""
 TEXTS = (64, 256, 1024)
@@ -34,13 +32,16 @@ def settings(seed: int, texts: int, inputs: str = "features") -> MTS:
     """Of a seed and an arm."""
     sizes = {"early": EARLY, "steps": STEPS, "context": CONTEXT, "texts": texts, "held": HELD, "batch": BATCH}
     own = {"rate": NETWORK_RATE, "patience": PATIENCE, "seed": seed, "inputs": inputs}
+    if inputs == "loss":
+        own["floor"] = 0.0  # Meta-Weight-Net has none
     return MTS(model=MODEL, optimizer=Optimizer(lr=RATE), **sizes, **own)
 
 
 def measure(bench: Bench, texts: Published, watch: Watch) -> None:
     """MTS: the arms, every look, and of each feature how well it tells clean texts and what its shuffling loses."""
+    given = read(bench, texts)
     for count in TEXTS:
-        name, learned = _arm(bench, texts, watch, settings(bench.seed, count))
+        name, learned = arm(bench, given, watch, settings(bench.seed, count))
         own, carried = {"arm": name, "seed": bench.seed}, _carried(learned, bench.places, bench.clean)
         bench.tables.setdefault("carried", []).extend({**own, **row} for row in carried)
     bench.tables["features"] = [
@@ -49,15 +50,8 @@ def measure(bench: Bench, texts: Published, watch: Watch) -> None:
     ]
 
 
-def baselines(bench: Bench, texts: Published, watch: Watch) -> None:
-    """The loss alone (Meta-Weight-Net), and Learning to Reweight."""
-    for count in TEXTS:
-        _arm(bench, texts, watch, settings(bench.seed, count, "loss"))
-    asked = settings(bench.seed, reweighted.TEXTS)
-    bench.scored(REWEIGHTED, lambda: reweighted.score(bench.pool, _read(bench, texts), asked))
-
-
-def _arm(bench: Bench, texts: Published, watch: Watch, asked: MTS) -> tuple[str, mts.Learned]:
+def arm(bench: Bench, given: Read, watch: Watch, asked: MTS) -> tuple[str, mts.Learned]:
+    """Its name, and what was learned; every look is in the tables."""
     name, places, found = f"{NAMES[asked.inputs]} {asked.texts}", bench.places, []
 
     def shown(weights: np.ndarray) -> dict[str, float]:
@@ -66,7 +60,7 @@ def _arm(bench: Bench, texts: Published, watch: Watch, asked: MTS) -> tuple[str,
 
     def score():
         with watch(name, asked.model_dump(mode="json")) as tell:
-            found.append(mts.learn(bench.pool, _read(bench, texts), asked, TRAINING, tell, shown))
+            found.append(mts.learn(bench.pool, given, asked, TRAINING, tell, shown))
         return mts.scores(bench.pool, found[0])
 
     bench.scored(name, score)
@@ -75,7 +69,8 @@ def _arm(bench: Bench, texts: Published, watch: Watch, asked: MTS) -> tuple[str,
     return name, found[0]
 
 
-def _read(bench: Bench, texts: Published) -> Read:
+def read(bench: Bench, texts: Published) -> Read:
+    """The pool as learned scores need it, all that is vouched for being the target."""
     return target.read(bench.pool, tokenizer.load(texts.file("tokenizer.json")), every_real=True)
 
 

@@ -17,14 +17,14 @@ BENCH = (
     *(f"plugins/palimpsest/guard/{name}.py" for name in ("tokens", "trigram")),
 )
 """What every arm is made with; the texts are a parent."""
-WEIGHED = (*BENCH, *(f"{FOLDER}/{name}.py" for name in ("learned", "reweighted", "settings")), *keys.CODE["mts"])
+WEIGHED = (*BENCH, *(f"{FOLDER}/{name}.py" for name in ("learned", "settings")), *keys.CODE["mts"])
 CODE = {
     "worth": (*BENCH, f"{FOLDER}/worth.py"),
     "simple": (*BENCH, *CHEAP),
     "rated": (
         *BENCH,
         *CHEAP,
-        *(f"{FOLDER}/{name}.py" for name in ("rated", "settings")),
+        f"{FOLDER}/rated.py",
         *keys.CODE["meta_rater"],
         *keys.PROXY,
     ),
@@ -35,7 +35,7 @@ CODE = {
     ),
     "pvm": (*BENCH, f"{FOLDER}/settings.py", *keys.CODE["pvm"]),
     "mts": WEIGHED,
-    "loss": WEIGHED,
+    "loss": (*WEIGHED, *(f"{FOLDER}/{name}.py" for name in ("baselines", "reweighted"))),
 }
 """On which the figures of each part hang."""
 ABOUT = "Which scores find clean texts of CPython's documentation among degraded ones, at an equal budget of tokens."
@@ -113,11 +113,11 @@ def _mts(seen: Callable[[int], Watch], seed: int, texts: Published) -> Tables:
 
 
 def _loss(seen: Callable[[int], Watch], seed: int, texts: Published) -> Tables:
-    from training.testbeds.docs import learned
+    from training.testbeds.docs import baselines
     from training.testbeds.docs.arms import Bench
 
     bench = Bench(texts, seed)
-    learned.baselines(bench, texts, seen(seed))
+    baselines.measure(bench, texts, seen(seed))
     return bench.tables
 
 

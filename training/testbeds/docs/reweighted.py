@@ -1,7 +1,7 @@
 """Learning to Reweight (Ren et al. 2018, 1803.09050), of texts: the weight of a text is its own alignment.
 
-From weights of 0 the look-ahead does not move, so that the weight of a text is how much a step on it lowers the loss on
-the target, or 0 where it raises it. There is no network: what is learned is the model alone.
+That is how much the model's step on it by itself would lower the loss on the target, or 0 where it would raise it; the
+loss is taken where the step would lead that has no text in it. There is no network: what is learned is the model alone.
 """
 
 from __future__ import annotations
@@ -22,22 +22,21 @@ from training.selection.target import Read
 TEXTS = 256
 """Of a step of the model, which are weighed for it."""
 LOOKS = 5
-"""At the weights of all texts, evenly spread over the second half of the steps; the score is their mean."""
+"""At the weights of all texts, spread over the second half of the steps and before the last: there the rate is 0."""
 
 
 def score(pool: Pool, given: Read, asked: MTS) -> Scores:
-    """Score and weight: the mean weight of each text, 1 where it is as heavy as the pool's mean.
+    """Score and weight: the mean weight of each text over the looks, 1 where it is as heavy as the pool's mean.
 
-    Steps, sizes and the start are those of ``asked``, but for the model's batch: it reads what is weighed.
-    Raises ValueError where nothing lowers the loss on the target.
+    Steps, sizes and the start are those of ``asked``, but for the model's batch: it reads what is weighed. Looks at
+    which all weights are 0 are left out. Raises ValueError where that is all of them.
     """
     learner = Learner(asked, asked.early + asked.steps, given.vocabulary, given.boundary, asked.seed, choose_device())
-    for _ in features.early(given, learner, asked.early, asked.seed):
-        pass
+    features.early(given, learner, asked.early, asked.seed)
     rng = np.random.default_rng([asked.seed, 27])
     learned, target = np.flatnonzero(given.learned), np.flatnonzero(given.target)
-    marks = {asked.steps - asked.steps * look // (2 * LOOKS) for look in range(LOOKS)}
-    total = np.zeros(len(pool))
+    marks = {asked.steps - 1 - asked.steps * look // (2 * LOOKS) for look in range(LOOKS)}
+    looks = []
 
     def batch(places: np.ndarray) -> Batch:
         return learner.batch([given.encoded[place] for place in places], rng)
@@ -62,10 +61,10 @@ def score(pool: Pool, given: Read, asked: MTS) -> Scores:
             direction = way()
             parts = np.array_split(np.arange(len(pool)), -(-len(pool) // asked.texts))
             every = np.concatenate([weights(batch(part), direction).double().cpu().numpy() for part in parts])
-            total += every / max(every.mean(), 1e-12)
-    if not total.any():
+            looks += [every / every.mean()] if every.any() else []
+    if not looks:
         raise ValueError("nothing in the pool lowers the loss on the target; give the model more steps, or more text")
     texts = asked.early * asked.batch + asked.steps * (asked.texts * (1 + 2 / 3) + asked.held)
     texts += len(marks) * (asked.held + len(pool) * 2 / 3)
-    mean = total / len(marks)
-    return Scores(mean, scaled(mean, pool.origin), flops=learner.flops_per_token * asked.context * texts)
+    mean, flops = np.mean(looks, 0), learner.flops_per_token * asked.context * texts
+    return Scores(mean, scaled(mean, pool.origin), figures={"looks with weights": float(len(looks))}, flops=flops)

@@ -1,4 +1,4 @@
-"""What learned scores train on the testbed of documentation: small models, a minute of one thread each."""
+"""What learned scores train on the testbeds of texts: small models, a minute of one thread each."""
 
 from __future__ import annotations
 
