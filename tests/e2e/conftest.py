@@ -16,7 +16,7 @@ import yaml
 from palimpsest.config import studies_dir
 from palimpsest.lake import REPOSITORY, Lake
 from palimpsest_airflow.local.api import Api
-from palimpsest_airflow.local.settings import Settings
+from palimpsest_airflow.local.settings import SCHEDULER_SLEEP, Settings
 from tests.palimpsest_airflow.conftest import free_port
 
 
@@ -97,6 +97,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
         "PALIMPSEST_STUDIES": str(folder / "studies"),
         "PALIMPSEST_AIRFLOW_PORT": str(free_port()),
         "PALIMPSEST_MLFLOW_PORT": str(free_port()),
+        SCHEDULER_SLEEP: "0.3",  # as the demo has it: tasks are short
         "COLUMNS": "200",
     }
     return Place(folder, environment)

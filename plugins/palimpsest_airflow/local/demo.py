@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 
 import httpx
 import psutil
@@ -45,7 +46,8 @@ def demo(settings: Settings, *, again: bool = False) -> int:
 
 
 def run(settings: Settings, corpus: Corpus, study: Study, display: Display) -> Following:
-    """Both Dag runs to their end, and what was seen of them."""
+    """Both Dag runs to their end, and what was seen of them. Their tasks are short, so the scheduler looks often."""
+    settings = replace(settings, scheduler_sleep=0.3)
     corpus_dag, study_dag = f"corpus_{corpus.name}", f"study_{study.name}"
     with display.shown():
         display.say("starting Airflow")
