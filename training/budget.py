@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 from palimpsest.config import Study
 from palimpsest.mixes import recipe_rows
-from training import points
+from training import points, search
 from training.flops import flops_per_token
 
 Rows = dict[str, list[dict]]
@@ -17,15 +16,18 @@ def budget(study: Study, recipes: Mapping[str, Sequence[Mapping]], vocabulary: i
     """One row per recipe: runs, steps and tokens of one run, passes by layout, FLOPs of one run.
 
     ``recipes`` holds the rows of ``mixes.parquet`` by recipe, one per stream. Mixes that follow another ('like',
-    'match') follow the point it is written with. A search comes on top: at least its centre and their neighbours once
-    each, which ``searched`` counts.
+    'match') follow the point it is written with. A search comes on top: ``searched`` counts the points of its first box
+    (the centre and its neighbours, or the grid), and ``searched_tokens`` what all but the centre train.
     """
     found, known = [], {name: [row | {"vocabulary": vocabulary} for row in rows] for name, rows in recipes.items()}
     followed = points.resolve(study, known, {recipe: points.own(study, recipe) for recipe in recipes})
     for recipe, rows in known.items():
         training = study.training_of(recipe)
         run = points.at(study, rows, followed[recipe], training.seeds[0])
-        tokens = run["steps"] * training.batch * training.context
+        of_a_step = training.batch * training.context
+        tokens = run["steps"] * of_a_step
+        box = _box(study, recipe) if study.is_searched(recipe) else []
+        beside = sum(points.steps_at(study, points.in_order(study, rows), point) for point in box[1:])
         found.append(
             {
                 "recipe": recipe,
@@ -33,8 +35,9 @@ def budget(study: Study, recipes: Mapping[str, Sequence[Mapping]], vocabulary: i
                 "tokens": tokens,
                 "passes": {stream["layout"]: stream["passes"] for stream in run["streams"]},
                 "seeds": len(training.seeds),
-                "searched": _box(study, recipe) if study.is_searched(recipe) else 0,
-                "flops": flops_per_token(training.model, vocabulary, training.context) * tokens,
+                "searched": len(box),
+                "searched_tokens": beside * of_a_step,
+                "flops_per_token": flops_per_token(training.model, vocabulary, training.context),
             }
         )
     return found
@@ -65,15 +68,10 @@ def _row(row: Mapping, layout: str, tokens: int, synthetic: int) -> dict:
     return {"recipe": row["recipe"], "role": row["role"], "share": row["share"], "layout": layout, **whole}
 
 
-def _box(study: Study, recipe: str) -> int:
-    """Points a search looks at if it starts at the best one: the centre and what lies beside it on each axis."""
-    search = study.search_of(recipe)
-    axes = search.axes(study.mix_of(recipe))
-    if search.method == "grid":
-        return math.prod(len(getattr(search, axis)) for axis in axes)
-    start = points.own(study, recipe)._asdict()
-    values = [(getattr(search, axis), start[axis]) for axis in axes]
-    return 1 + sum((at > listed[0]) + (at < listed[-1]) for listed, at in values)
+def _box(study: Study, recipe: str) -> list[points.Point]:
+    """Points a search looks at first: the one the mix is written with, and what lies beside it on each axis."""
+    searched = study.search_of(recipe)
+    return search.next_points(searched, searched.axes(study.mix_of(recipe)), points.own(study, recipe), {})
 
 
 def table(rows: Sequence[dict]) -> str:
@@ -82,18 +80,25 @@ def table(rows: Sequence[dict]) -> str:
         passes = " + ".join(f"{value:.1f}" for value in row["passes"].values())
         runs = f"{row['searched']} + {row['seeds']}" if row["searched"] else str(row["seeds"])
         tokens = f"{row['tokens'] / 1e6:,.1f}M"
-        lines.append(f"{row['recipe']:<28}{row['steps']:>9,}{tokens:>12}{passes:>16}{runs:>12}{row['flops']:>13.2e}")
-    counts = [_runs(row) for row in rows]
-    tokens, flops = sum(_runs(row) * row["tokens"] for row in rows), flops_of(rows)
-    lines.append(f"{sum(counts):,} runs, {tokens / 1e6:,.1f}M tokens, {flops:.2e} FLOPs")
+        flops = row["tokens"] * row["flops_per_token"]
+        lines.append(f"{row['recipe']:<28}{row['steps']:>9,}{tokens:>12}{passes:>16}{runs:>12}{flops:>13.2e}")
+    runs, tokens = sum(map(_runs, rows)), sum(map(_tokens, rows))
+    lines.append(f"{runs:,} runs, {tokens / 1e6:,.1f}M tokens, {flops_of(rows):.2e} FLOPs")
     if any(row["searched"] for row in rows):
-        lines.append("A search counts with its last box, each point of it as long as the one its mix is written with.")
+        lines.append(
+            "A search counts with the box around the point its mix is written with; if that is not the best one, the "
+            "boxes on the way to it come on top."
+        )
     return "\n".join(lines)
 
 
 def flops_of(rows: Sequence[dict]) -> float:
-    """Of all runs of a budget: every seed, and the last box of each search."""
-    return sum(_runs(row) * row["flops"] for row in rows)
+    """Of all runs of a budget: every seed, and the first box of each search."""
+    return sum(_tokens(row) * row["flops_per_token"] for row in rows)
+
+
+def _tokens(row: Mapping) -> int:
+    return row["seeds"] * row["tokens"] + row["searched_tokens"]
 
 
 def _runs(row: Mapping) -> int:

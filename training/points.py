@@ -68,7 +68,7 @@ def at(study: Study, rows: Rows, point: Point, seed: int) -> dict:
     """
     rows = in_order(study, rows)
     recipe, training = rows[0]["recipe"], study.training_of(rows[0]["recipe"])
-    steps = _steps(study, rows, point)
+    steps = steps_at(study, rows, point)
     if steps < 1:
         raise LakeError(
             f"recipe {recipe}: not one step of {training.batch} windows of {training.context} tokens in "
@@ -183,7 +183,7 @@ def matched(study: Study, rows: Rows, by: str, other: Mapping[str, Any]) -> Poin
         low, high = (middle + 1, high) if costs(middle) < wanted else (low, middle)
     steps = low - 1 if low > 1 and wanted - costs(low - 1) <= costs(low) - wanted else low
     point = point._replace(epochs=steps * point.real_share / _batches(study, rows, point))
-    while _steps(study, rows, point) < steps:  # rounded down by a last bit
+    while steps_at(study, rows, point) < steps:  # rounded down by a last bit
         point = point._replace(epochs=math.nextafter(point.epochs, math.inf))
     return point
 
@@ -228,7 +228,8 @@ def _batches(study: Study, rows: Rows, point: Point) -> int:
     return sum(counted) // training.batch
 
 
-def _steps(study: Study, rows: Rows, point: Point) -> int:
+def steps_at(study: Study, rows: Rows, point: Point) -> int:
+    """Of a run of a recipe, whose ``rows`` are in order, at a point."""
     # 1e-9 as in SQL: it keeps a whole number whole
     return math.floor(_batches(study, rows, point) * point.epochs / point.real_share + 1e-9)
 

@@ -35,7 +35,7 @@ class Walk:
     best: Point | None
     """Of all points that have run."""
     ended: str | None
-    """'certificate' (no neighbour is better), 'budget' (``max_runs``), 'waves' (``max_waves``), or 'diverged' (no
+    """'certificate' (no neighbour is better), 'budget' (`Search.most`), 'waves' (``max_waves``), or 'diverged' (no
     point of the last box is finite); None while points are missing."""
 
     def wave(self, point: Point) -> int:
@@ -54,7 +54,7 @@ def walk(search: Search, axes: Axes, start: Point, losses: Losses) -> Walk:
     while True:
         box = _combinations(search, axes, start) if search.method == "grid" else _box(search, axes, centre)
         new = [point for point in box if point not in seen]
-        taken = new[: search.max_runs - len(seen)]
+        taken = new if search.most is None else new[: search.most - len(seen)]
         if taken and len(waves) == search.max_waves:
             return _ended(waves, seen, losses, "waves")
         if taken:

@@ -80,6 +80,16 @@ def test_the_papers_plan_has_the_papers_steps_tokens_and_passes(paper, expected)
         assert round(row["passes"][paper.mixes[recipe].layout], 1) == float(passes)
 
 
+def test_each_point_of_a_search_costs_its_own_steps(paper):
+    """simple_2 at 4 epochs and f = 0.75: two learning rates and two weight decays beside it cost what it does, 2 and 8
+    epochs half and twice that, f = 0.5 and 0.9 half and two and a half times (real text is 1 - f of what is trained).
+    """
+    (row,) = budget.budget(paper, {"simple_2": streams(paper, "simple_2")}, paper.tokenizer.vocab_size)
+    assert row["searched"] == 9
+    assert row["searched_tokens"] == pytest.approx((4 + 0.5 + 2 + 0.5 + 2.5) * row["tokens"], rel=1e-3)
+    assert budget.flops_of([row]) == (row["seeds"] * row["tokens"] + row["searched_tokens"]) * row["flops_per_token"]
+
+
 @pytest.mark.parametrize("layout", ["stitched_2", "simple_2", "stretched_2"])
 def test_without_a_separate_real_stream_a_pass_has_the_papers_steps(paper, layout):
     """Section 6.3: stitched, G = 2, alone, 1,521 steps per pass; the same is to be had of the other layouts."""
@@ -242,7 +252,7 @@ def test_what_is_assumed_can_be_said_otherwise_and_what_is_unknown_is_not_made_u
     said = ["--written", "rephrase=700", "--tokens-per-second", "1000", "--tflops", "1"]
     printed = cost(capsys, "megadocs_paper", *said)
     assert re.search(r"^rephrase +5,248,000 +3,673\.6M +1,000 +1,020\.4$", printed, re.MULTILINE)
-    assert re.search(r"In all [\d,.]+ GPU hours, above budget_gpu_hours of 6,000\.", printed)
+    assert re.search(r"In all [\d,.]+ GPU hours, above budget_gpu_hours of 8,000\.", printed)
     on_cpu = cost(capsys, "megadocs_paper", "--tflops", "1", "--device", "cpu")
     assert re.search(r"1,045\.5 to generate, 0\.0 to train\n.*1 TFLOP/s a CPU \(--tflops\)", on_cpu)
     assert main(["cost", "megadocs_paper", "--written", "rehprase=1"]) == 1

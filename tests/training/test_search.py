@@ -223,6 +223,8 @@ def test_a_grid_is_one_wave_of_every_combination_and_its_best_is_certified():
     assert [len(wave) for wave in waves] == [4 * 5 * 6 * 3]
     assert waves[0][0] == START
     assert checked(search, losses)["certified"]
+    whole, waves = searched(Search(**VALUES, method="grid"), bowl(3, 0, 5, 2))
+    assert len(whole) == 4 * 5 * 6 * 3, "no bound unless one is asked for"
     cut = make(method="grid", max_runs=10)
     losses, waves = searched(cut, bowl(3, 0, 5, 2))
     assert [len(wave) for wave in waves] == [10]

@@ -86,8 +86,9 @@ class Search(Strict):
     """The held-out set whose loss at the end of a run decides."""
     seed: Seed = 0
     """All points of a search train with it; the best point then with all of 'training.seeds'."""
-    max_runs: int = Field(default=64, ge=1)
-    """Points per mix: a search that has not ended by then takes the best so far, and says so."""
+    max_runs: int | None = Field(default=None, ge=1)
+    """Points per mix: a search that has not ended by then takes the best so far, and says so. Without it 64, and of a
+    'grid' all."""
     max_waves: int = Field(default=8, ge=1, le=32)
     """Rounds of runs, each of them mapped tasks: moves of the centre at most."""
 
@@ -106,6 +107,11 @@ class Search(Strict):
             if any(value <= 0 for value in getattr(self, axis) if axis != "weight_decay"):
                 raise ValueError(f"{axis}: values must be above 0")
         return self
+
+    @property
+    def most(self) -> int | None:
+        """Points per mix; None: all of them."""
+        return self.max_runs or (None if self.method == "grid" else 64)
 
     def axes(self, mix: Mix) -> tuple[str, ...]:
         """The axes this mix is searched along."""
