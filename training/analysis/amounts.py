@@ -16,13 +16,13 @@ COST = {
     "of it in copies": lambda r: or_dash(r["real_exposures_copies"], ".1f"),
     "steps": lambda r: or_dash(r["steps"], ","),
     "tokens trained": lambda r: short(r["trained_tokens"]),
-    "FLOPs": lambda r: "–" if r["flops"] is None else short(r["flops"]),
+    "training FLOPs": lambda r: "–" if r["flops"] is None else short(r["flops"]),
     "times the reference's": lambda r: or_dash(r["flops_ratio"], ".2f"),
     "train seconds": lambda r: or_dash(r["seconds"], ".0f"),
     "tokens generated": lambda r: short(r["generated_tokens"]) if r["generated_tokens"] else "–",
     "engine seconds": lambda r: or_dash(r["engine_seconds"], ".0f"),
     "gain, nats": lambda r: or_dash(r["gain"], "+.4f"),
-    "gain per PFLOP": lambda r: or_dash(r["gain_per_pflop"], ".3g"),
+    "gain per training PFLOP": lambda r: or_dash(r["gain_per_pflop"], ".3g"),
     "gain per M generated": lambda r: or_dash(r["gain_per_mtoken"], ".3g"),
 }
 HOURS_OF = (

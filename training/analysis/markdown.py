@@ -55,6 +55,10 @@ LAW = {
     "worst left out": lambda r: f"{max(map(abs, r['fit']['left_out'])):.4f}" if r["fit"]["left_out"] else "–",
     "to bear in mind": lambda r: r["fit"]["problem"],
 }
+LAWS = (
+    "## Laws\n\nIntervals by bootstrap, of the law of these seeds: what a seed does to all points alike moves C, and "
+    "is in no interval, so C for other seeds lies wider."
+)
 TASK = {
     "mix": lambda r: r["mix"],
     "task": lambda r: r["task"],
@@ -81,7 +85,7 @@ def mixes(table: Mapping) -> str:
     columns["real text seen, times"] = lambda r: "–" if r["real_exposures"] is None else f"{r['real_exposures']:.1f}"
     columns |= {
         "tokens trained": lambda r: short(r["trained_tokens"]),
-        "FLOPs": lambda r: "–" if r["flops"] is None else short(r["flops"]),
+        "training FLOPs": lambda r: "–" if r["flops"] is None else short(r["flops"]),
     }
     columns |= {f"loss, {s}": (lambda r, s=s: loss_text(r, s)) for s in table["sets"]}
     columns["data efficiency"] = describe

@@ -18,6 +18,7 @@ from training.analysis.history import as_table
 from training.analysis.markdown import (
     CERTIFICATE,
     LAW,
+    LAWS,
     TASK,
     ablations,
     contexts,
@@ -105,7 +106,7 @@ def render(
         ablations(table),
         seen(table),
         rows_of("## What was selected", table["selection"]["layouts"], LAYOUT),
-        rows_of("## Laws", table["laws"], LAW),
+        rows_of(LAWS, table["laws"], LAW),
         rows_of("## Downstream tasks", table["tasks"], TASK),
         ensembles(table),
         cost(table),

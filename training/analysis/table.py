@@ -77,6 +77,8 @@ def compare_runs(
     known = {member.mix: member for member in places}
     rows = [make_row(study, name, streams[name], by_recipe, found[name], sets, documents) for name in names]
     rows = [row | _among(known.get(row["mix"]), row) | cost(study, row, rows, generated or {}) for row in rows]
+    for row in rows:
+        row["differs"] += _arithmetic(by_recipe[row["mix"]], by_recipe[study.reference])
     certificates = dict(search.extra["certificates"]) if search else {}
     beyond = edges.of_references(certificates, [point["recipe"] for point in references])
     rows = [_bounded(row, edges.of_mix(study, certificates, row["mix"]), beyond) for row in rows]
@@ -111,6 +113,18 @@ def compare_runs(
         "runs": evaluations,
     }
     return {**table, "headline": headline(table), "aside": aside(table)}
+
+
+def _arithmetic(own: Mapping[int, Mapping], reference: Mapping[int, Mapping]) -> list[str]:
+    """What the runs of a mix calculated in, where that is not the same for all of them and the reference's.
+
+    'auto' chooses by the machine, and two precisions may be further apart than layouts are.
+    """
+    kinds = [
+        {f"{run['precision']} on a {'CPU' if run['device'] == 'cpu' else 'GPU'}" for run in runs.values()}
+        for runs in (own, reference)
+    ]
+    return [f"trained in {' and '.join(sorted(kinds[0]))}"] if kinds[0] and len(set.union(*kinds)) > 1 else []
 
 
 def _references(study: Study, streams: Mapping[str, list], by_recipe: Mapping[str, Mapping]) -> list[dict]:

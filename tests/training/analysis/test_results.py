@@ -164,6 +164,22 @@ def test_a_mix_unlike_the_reference_in_more_than_its_data_is_marked(reported):
     assert "attention within documents, unlike the reference" in reported.file("report.html").read_text()
 
 
+def test_runs_of_another_precision_than_the_references_are_marked(study, tmp_path, monkeypatch):
+    made = planted.evaluation
+
+    def evaluation(streams, mix, seed, losses):
+        precision = "bfloat16" if mix == "simple_8" and seed == 1 else "float32"
+        return made(streams, mix, seed, losses) | {"precision": precision}
+
+    monkeypatch.setattr(planted, "evaluation", evaluation)
+    lake = Lake(tmp_path / "lake")
+    published = report(study, lake, **planted.publish(study, lake))
+    rows = by_mix(load_table(published))
+    assert rows["simple_8"]["differs"] == ["trained in bfloat16 on a CPU and float32 on a CPU"]
+    assert rows["stitched_8"]["differs"] == []
+    assert "float32 on a CPU, unlike the reference" in published.file("report.html").read_text()
+
+
 def test_tasks_are_paired_question_by_question(study, lake, inputs):
     """Both mixes find the same questions hard: the accuracies' errors are large, the difference's is not."""
     rng, verdicts = np.random.default_rng(0), []
