@@ -16,7 +16,7 @@ from training.analysis import paired, sampling, scaling
 from training.costs import device_hours
 
 OWN = ("iid", "short", "long")
-TEXT = ("mix", "family", "layout", "strategy", "verdict", "reason", "at_end")
+TEXT = ("mix", "family", "layout", "strategy", "verdict", "reason", "at_end", "efficiency_fresh")
 COUNTS = ("generations", "seeds", "steps", "real_tokens", "synthetic_tokens", "trained_tokens", "generated_tokens")
 NUMBERS = (
     "fraction", "epochs", "lr", "weight_decay", "real_passes", "synthetic_passes", "real_exposures",

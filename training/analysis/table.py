@@ -32,7 +32,7 @@ from training.analysis import (
 )
 from training.analysis.ensembles import fit_members
 from training.analysis.rows import OWN, cost, losses_of, make_row, real_stream
-from training.analysis.words import TOLD, aside, headline
+from training.analysis.words import TOLD, aside, describe, headline
 from training.points import Point
 
 
@@ -65,11 +65,10 @@ def compare_runs(
 
     references = _references(study, streams, by_recipe)
     names = [name for name in study.mixes if name in streams]
-    compared = scaling.compare(
-        [scaling.Reference(point["tokens"], point["losses"]) for point in references],
-        {name: losses_of(by_recipe[name], "iid") for name in names if name != study.reference},
-        tokens={name: real_stream(streams[name])["stream_tokens"] for name in names},
-    )
+    tokens = {name: real_stream(streams[name])["stream_tokens"] for name in names}
+    losses = {name: losses_of(by_recipe[name], "iid") for name in names if name != study.reference}
+    compared = _compared(references, losses, tokens)
+    fresh = _compared(references, losses, tokens, without=study.search.seed) if study.search else None
     whole = scaling.Efficiency("reference", "the yardstick", 1.0, difference=0.0, seeds=len(by_recipe[study.reference]))
     found = {study.reference: whole, **compared.mixes}
     places = members.describe_mixes(study, by_recipe)
@@ -79,6 +78,7 @@ def compare_runs(
     rows = [row | _among(known.get(row["mix"]), row) | cost(study, row, rows, generated or {}) for row in rows]
     for row in rows:
         row["differs"] += _arithmetic(by_recipe[row["mix"]], by_recipe[study.reference])
+        row["efficiency_fresh"] = _said(fresh.mixes[row["mix"]]) if fresh and row["mix"] in losses else None
     certificates = dict(search.extra["certificates"]) if search else {}
     beyond = edges.of_references(certificates, [point["recipe"] for point in references])
     rows = [_bounded(row, edges.of_mix(study, certificates, row["mix"]), beyond) for row in rows]
@@ -113,6 +113,24 @@ def compare_runs(
         "runs": evaluations,
     }
     return {**table, "headline": headline(table), "aside": aside(table)}
+
+
+def _compared(
+    references: Sequence[Mapping], losses: Mapping[str, Mapping[int, float]], tokens: Mapping[str, int], without=None
+) -> scaling.Comparison:
+    """By all seeds, or ``without`` the one that a search chose by: the best of many points is lucky on that one."""
+
+    def kept(own: Mapping[int, float]) -> dict[int, float]:
+        return {seed: loss for seed, loss in own.items() if seed != without}
+
+    points = [scaling.Reference(point["tokens"], kept(point["losses"])) for point in references]
+    points = [point for point in points if point.losses]
+    return scaling.compare(points, {name: kept(own) for name, own in losses.items()}, tokens=tokens)
+
+
+def _said(found: scaling.Efficiency) -> str:
+    own = {"efficiency": found.value, "efficiency_low": found.low, "efficiency_high": found.high}
+    return describe({"verdict": found.verdict, "extrapolated": found.extrapolated, **own})
 
 
 def _arithmetic(own: Mapping[int, Mapping], reference: Mapping[int, Mapping]) -> list[str]:

@@ -125,6 +125,8 @@ def caveats(row: Mapping) -> list[str]:
         said.append(f"the difference in loss {over_documents(row)}")
     if row["verdict"] == "resolved" and row["extrapolated"] and row["efficiency_without_floor"] is not None:
         said.append(f"{row['efficiency_without_floor']:.2f}x under a law without a floor")
+    if row["verdict"] in TOLD and row.get("efficiency_fresh"):  # which older reports do not have
+        said.append(f"without the seed that the search chose by: {row['efficiency_fresh']}")
     return said + [f"{word}, unlike the reference" for word in row["differs"]]
 
 

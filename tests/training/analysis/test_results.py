@@ -270,6 +270,11 @@ def test_what_a_search_found_is_in_the_report_and_judged_on_other_seeds(lake):
     row, runs = by_mix(table)["simple_8"], {r["run"]: r["losses"]["iid"] for r in table["runs"]}
     fresh = np.mean([runs[f"simple_8-s{s}"] - runs[f"real-s{s}"] for s in (1, 2)])
     assert row["difference_fresh"] == pytest.approx(fresh) and row["difference_fresh"] != row["difference"]
+    inputs = planted.publish(study, lake)
+    others = [run for run in inputs["runs"] if not run.dataset.endswith("-s0")]
+    alone = by_mix(load_table(report(study, lake, **{**inputs, "runs": others})))["simple_8"]
+    assert row["efficiency_fresh"] == describe(alone) != describe(row), "as if the seed had never run"
+    assert f"without the seed that the search chose by: {describe(alone)}" in page
     assert [p["loss"] for p in table["searched"]["points"]["simple_8"]] == [3.3, 3.2, None]
     assert "What the search tried" in page and ">learning rate<" in published.file("loss-by-search.svg").read_text()
     assert "How the settings were found" in page and "at the high end of f" in page and "diverged" in page
