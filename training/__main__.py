@@ -1,4 +1,6 @@
-"""Training without Airflow: ``python -m training select|probe|tokenize|search|plan|train|report|results STUDY``.
+"""Training without Airflow: ``python -m training COMMAND STUDY``.
+
+In order: ``select``, ``probe``, ``tokenize``, ``search``, ``plan``, ``train``, ``judge``, ``report``, ``results``.
 
 Every command reads what the stage before it published last, and does nothing when its output is already there.
 
@@ -46,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         ("search", _search, "find the settings of a study with a 'search': waves of runs, and the table they come to"),
         ("plan", _plan, "print the study's runs, one JSON line each"),
         ("train", _train, "pre-train the study's runs, one after the other"),
+        ("judge", _judge, "what the study's 'judging' asks of its trained runs: ensembles, loss by context, tasks"),
         ("report", _report, "compare the runs: table, plots, data efficiency"),
         ("results", _results, "docs/results/STUDY.md: the latest report and how it was made, from the lake and MLflow"),
     ):
@@ -209,6 +212,14 @@ def _train(options: argparse.Namespace) -> None:
             if published:
                 signs.read(study, lake, split=split, tokens=inputs["tokens"], run=published)
                 print(published.uri, json.dumps(published.extra["losses"]))
+
+
+def _judge(options: argparse.Namespace) -> None:
+    from training.judge import judge_all
+
+    study, lake = load_study(options.study), Lake.from_env()
+    for published in judge_all(study, lake, **_published(study, lake)):
+        print(published.uri)
 
 
 def _published(study: Study, lake: Lake) -> dict[str, Published]:

@@ -1,17 +1,23 @@
 """What is measured of finished runs besides their held-out losses: ensembles of seeds, context, downstream tasks.
 
-``plan_judging`` says what, ``judge`` does one of it. Both are empty for a study without 'judging'.
+``plan_judging`` says what, ``judge`` does one of it, ``judge_all`` all of it in turn: nothing for a study without
+'judging'.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 
 from palimpsest.config import Study
 from palimpsest.lake import Lake, LakeError, Published
 from training import downstream
 from training.contexts import read_contexts
 from training.ensemble import ensemble
+from training.pretrain import publication
+from training.waves import final_runs
+
+log = logging.getLogger(__name__)
 
 
 def plan_judging(study: Study, runs: Sequence[Mapping], refs: Mapping) -> list[dict]:
@@ -47,3 +53,26 @@ def judge(study: Study, lake: Lake, *, tokens: Published, runs: Sequence[Publish
     if order["judge"] == "contexts":
         return read_contexts(study, lake, tokens=tokens, run=wanted[0])
     return downstream.ask(study, lake, run=wanted[0])
+
+
+def judge_all(study: Study, lake: Lake, *, tokens: Published, mixes: Published) -> Iterator[Published]:
+    """Every order of the study's final runs; what is published already is found, not made again.
+
+    Raises `LakeError`, before anything is judged, where a run is not trained as the study has it now.
+    """
+    runs = {run["run"]: run for run in final_runs(study, lake, mixes)}
+    orders = plan_judging(study, list(runs.values()), {"tokens": tokens.ref})
+    wanted = {name for order in orders for name in order["runs"]}
+    places = {name: publication(study, tokens, mixes, run) for name, run in runs.items() if name in wanted}
+    trained = {name: lake.version(**place) for name, place in places.items()}
+    missing = [name for name, run in trained.items() if run is None]
+    if missing:
+        raise LakeError(
+            f"study {study.name}: {len(missing)} of the {len(trained)} runs to judge are not published: "
+            f"{', '.join(missing)}; run: python -m training train {study.name}"
+        )
+    if not orders:
+        log.info("study %s asks for no ensembles, contexts or tasks under 'judging': nothing to judge", study.name)
+    for number, order in enumerate(orders, 1):
+        log.info("%d of %d: %s %s", number, len(orders), order["judge"], order["name"])
+        yield judge(study, lake, tokens=tokens, runs=list(trained.values()), order=order)

@@ -6,7 +6,8 @@ A study by hand, in order::
     python -m expectations documents sample
     python -m palimpsest split demo && python -m palimpsest plan demo && python -m palimpsest generate demo
     python -m palimpsest build demo && python -m expectations study demo
-    python -m training tokenize demo && python -m training train demo && python -m training report demo
+    python -m training tokenize demo && python -m training train demo
+    python -m training judge demo && python -m training report demo
 """
 
 from __future__ import annotations
