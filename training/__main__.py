@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0, or 1 with one clear message on standard error."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # else four lines per run about its system metrics
     try:
         return options.command(options) or 0
     except (ValueError, OSError) as error:
@@ -163,20 +165,21 @@ def _tokenize(options: argparse.Namespace) -> None:
 
 
 def _search(options: argparse.Namespace) -> None:
-    from training import waves
+    from training import track, tracked, waves
 
     study, lake = load_study(options.study), Lake.from_env()
     if study.search is None:
         raise ValueError(
             f"study {study.name} has no 'search' in {study.path}; its runs are trained as they are written"
         )
-    order = _published(study, lake)
-    while wave := waves.wave(study, lake, **order):
+    inputs, parent = _published(study, lake), None
+    while wave := waves.wave(study, lake, **inputs):
+        parent = parent or track.open_parent(study)
         for number, found in enumerate(wave, 1):
             name = found["run"]["run"]
             logging.info("wave %d, run %d of %d: %s", found["wave"], number, len(wave), name)
-            waves.train_point(study, lake, **order, run=found["run"], progress=_bar(name))
-    chosen = waves.choose(study, lake, **order)
+            tracked.train_point(study, lake, **inputs, order={**found, "parent": parent}, progress=_bar(name))
+    chosen = waves.choose(study, lake, **inputs)
     print(waves.render(chosen))
     print(chosen.uri)
 
@@ -190,27 +193,25 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from training import signs
-    from training.pretrain import train, train_together
+    from training import track, tracked
+    from training.pretrain import train_together
     from training.processes import joined
-    from training.waves import final_runs
 
     study, lake = load_study(options.study), Lake.from_env()
     inputs = _published(study, lake)
     split = lake.latest(f"studies/{study.name}/split")
-    runs = {run["run"]: run for run in final_runs(study, lake, inputs["mixes"])}
-    unknown = set(options.runs) - set(runs)
+    orders = {order["run"]["run"]: order for order in tracked.final_orders(study, lake, inputs["mixes"])}
+    unknown = set(options.runs) - set(orders)
     if unknown:
-        raise ValueError(f"study {study.name} has no run {', '.join(sorted(unknown))}; its runs: {', '.join(runs)}")
+        raise ValueError(f"study {study.name} has no run {', '.join(sorted(unknown))}; its runs: {', '.join(orders)}")
     with joined() as group:
-        for name in options.runs or runs:
-            order = {**inputs, "run": runs[name]}
+        parent = None if group.rank else track.open_parent(study)
+        for name in options.runs or orders:
             if group.world > 1:
-                published = train_together(study, lake, **order, group=group)
-            else:
-                published = train(study, lake, **order, progress=_bar(name))
-            if published:
-                signs.read(study, lake, split=split, tokens=inputs["tokens"], run=published)
+                train_together(study, lake, **inputs, run=orders[name]["run"], group=group)
+            if group.rank == 0:  # what several processes have just published together is found, and gets its record
+                order = {**orders[name], "parent": parent}
+                published = tracked.train(study, lake, split=split, **inputs, order=order, progress=_bar(name))
                 print(published.uri, json.dumps(published.extra["losses"]))
 
 
@@ -246,8 +247,10 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
+    from expectations.guard.history import publish_history
     from training.analysis.report import main as report
 
+    publish_history(load_study(options.study), Lake.from_env())
     report(options.study)
 
 

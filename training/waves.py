@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from palimpsest.config import Study
 from palimpsest.lake import Facts, Lake, LakeError, NotPublished, Published
 from training import points, search
+from training.costs import run_cost
 from training.failure import Diverged
 from training.loop import Progress, Tracker
 from training.points import Point
@@ -71,14 +72,17 @@ def train_point(
     """The run at a point of the search, or ``studies/<study>/diverged/<run>`` where its loss went up for good.
 
     A search tries learning rates that are too high; that is an answer, and not trained again either. The run that
-    ``tracked`` opens ends as failed.
+    ``tracked`` opens has the curve and the cost; of a divergence it ends as failed, without a cost.
     """
     record = _divergence(publication(study, tokens, mixes, run))
     try:
         with tracked() as tracker:
             if known := lake.version(**record):
                 raise Diverged(known.extra["diverged"])
-            return train(study, lake, tokens=tokens, mixes=mixes, run=run, tracker=tracker, progress=progress)
+            trained = train(study, lake, tokens=tokens, mixes=mixes, run=run, tracker=tracker, progress=progress)
+            if tracker:
+                tracker.log_metrics(run_cost(trained), run["steps"])
+            return trained
     except Diverged as error:
         told = str(error)
         return lake.publish(**record, write=lambda directory: Facts(extra={"run": run["run"], "diverged": told}))

@@ -14,7 +14,7 @@ import pytest
 
 from palimpsest.lake import REPOSITORY, Lake, NotPublished
 from tests.training.conftest import make_study
-from training import pretrain
+from training import pretrain, track
 from training.run import open_feed
 
 RUN = "simple-s0"
@@ -210,7 +210,7 @@ def test_workers_end_when_the_process_that_waits_for_them_is_killed(odd, lake, t
     assert alive == []
 
 
-def test_torchrun_by_hand_trains_and_publishes_once(odd, lake, tmp_path, monkeypatch):
+def test_torchrun_by_hand_trains_publishes_and_tracks_once(odd, lake, store, tmp_path, monkeypatch):
     import yaml
 
     (tmp_path / "corpora").mkdir()
@@ -227,3 +227,13 @@ def test_torchrun_by_hand_trains_and_publishes_once(odd, lake, tmp_path, monkeyp
         assert done.stdout.count("studies/small/runs/simple-s0/") == 1
     found = json.loads(lake.latest(f"studies/small/runs/{RUN}").file("evaluation.json").read_text())
     assert found["processes"] == 2
+    (parent,) = [run for run in _tracked() if run.info.run_name == "by hand"]
+    (run,) = [run for run in _tracked() if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert run.info.run_name == RUN and run.data.metrics["iid_loss"] == found["losses"]["iid"]
+
+
+def _tracked() -> list:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(track.tracking_uri())
+    return list(client.search_runs([client.get_experiment_by_name("small").experiment_id]))

@@ -215,7 +215,7 @@ def test_a_gpu_reaches_the_losses_of_a_cpu(small, lake, monkeypatch, precision):
     assert train(small, lake, "simple-s0", study=study).extra["losses"]["iid"] == pytest.approx(cpu, abs=0.05)
 
 
-def test_an_unknown_run_or_study_on_the_command_line_is_one_clear_message(small, monkeypatch, tmp_path, capsys):
+def test_an_unknown_run_or_study_on_the_command_line_is_one_clear_message(small, store, monkeypatch, tmp_path, capsys):
     import yaml
 
     (tmp_path / "corpora").mkdir()

@@ -21,6 +21,7 @@ from tests.palimpsest.test_mixes import build
 from tests.training.conftest import study_content
 from training import pretrain, track, waves
 from training.__main__ import main
+from training.analysis import results
 from training.pack import tokenize
 from training.points import Point, spent
 from training.search import certificate
@@ -61,9 +62,10 @@ class Made:
 
 
 @pytest.fixture(scope="module")
-def whole(parsed_dbt, tmp_path_factory):
+def whole(parsed_dbt, empty_store, tmp_path_factory):
     """The study searched once from the command line; tests work on copies of its folder."""
     folder = tmp_path_factory.mktemp("searched")
+    shutil.copy(empty_store, folder)
     (folder / "dbt").symlink_to(parsed_dbt)
     (folder / "corpora").mkdir()
     (folder / "corpora" / "sample.yaml").write_text(GARDEN.replace("garden", "sample"))
@@ -73,6 +75,7 @@ def whole(parsed_dbt, tmp_path_factory):
         patch.setenv("PALIMPSEST_STUDIES", str(folder))
         patch.setenv("PALIMPSEST_LAKE", str(folder / "lake"))
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         held_out = {"rule": "urls", "urls_file": str(folder / "validation.txt"), "short_max_words": 36}
         held_out["long_min_words"] = 100_000  # the set 'long' is empty
         study = write_study(folder, mixes=MIXES, training=TRAINING, search=SEARCH, validation=held_out)
@@ -305,6 +308,51 @@ def test_one_tracking_run_per_point_with_its_wave_and_the_diverged_ones_failed(m
     assert run.data.tags["palimpsest.point"] == "lr 0.01, weight_decay 0.1, epochs 2, f 0"
     assert run.data.params["optimizer.lr"] == "0.01"
     assert run.data.metrics["iid_loss"] == next(row["loss_iid"] for row in rows if row["lr"] == 0.01)
+
+
+def test_by_hand_every_point_and_run_is_one_in_mlflow_and_the_results_are_written(made, tmp_path, monkeypatch, capsys):
+    """As the Dag's: from the search of the fixture to the page that only a report with a run in MLflow can have."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(track.tracking_uri())
+    experiment = client.get_experiment_by_name("small").experiment_id
+    (parent,) = client.search_runs([experiment], f"tags.`{track.KEY}` = 'by hand'")
+    assert parent.info.status == "RUNNING"
+
+    def children() -> dict:
+        found = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+        names = [run.info.run_name for run in found]
+        assert len(names) == len(set(names))
+        return dict(zip(names, found, strict=True))
+
+    rows, found = {row["run"]: row for row in points_of(made)}, children()
+    assert found.keys() == rows.keys()
+    for name, row in rows.items():
+        run = found[name]
+        assert run.data.tags["palimpsest.wave"] == str(row["wave"])
+        assert run.info.status == ("FAILED" if row["diverged"] else "FINISHED")
+        cost = {key: run.data.metrics.get(key) for key in ("trained_tokens", "flops", "train_seconds")}
+        assert all(value is None if row["diverged"] else value > 0 for value in cost.values()), name
+    other = next(name for name, row in rows.items() if not row["best"] and not row["diverged"])
+    assert found[other].data.metrics["trained_tokens"] == rows[other]["steps"] * 4 * 32
+
+    assert main(["train", "small"]) == 0
+    found = children()
+    final = {name: run for name, run in found.items() if run.data.tags.get("palimpsest.final") == "true"}
+    assert len(final) == 6 * 2 and other not in final
+    assert final.keys() & rows.keys() == {name for name, row in rows.items() if row["best"]}
+    for name, run in final.items():
+        assert run.info.status == "FINISHED" and run.data.metrics["flops"] > 0 and run.data.metrics["facts_real"] >= 0
+        published = made.lake.latest(f"studies/small/runs/{name}")
+        assert run.data.metrics["iid_loss"] == published.extra["losses"]["iid"]
+        assert run.data.tags.get("palimpsest.wave") == (str(rows[name]["wave"]) if name in rows else None)
+
+    monkeypatch.setattr(results, "REPOSITORY", tmp_path)
+    assert main(["report", "small"]) == 0, capsys.readouterr().err
+    assert client.get_run(parent.info.run_id).info.status == "FINISHED"
+    assert main(["results", "small"]) == 0, capsys.readouterr().err
+    page = (tmp_path / "docs" / "results" / "small.md").read_text(encoding="utf-8")
+    assert f"MLflow run `{parent.info.run_id}`" in page
 
 
 def made_run(made: Made, row: dict) -> dict:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from palimpsest.config import Study, load_study
 from palimpsest.lake import Facts, Lake, Published
+from training import track
 from training.analysis import edges, pages, resolution, spent
 from training.analysis.amounts import HOURS_OF
 from training.analysis.figures import explain
@@ -37,6 +38,7 @@ from training.analysis.words import (
 )
 from training.bill import hours
 from training.costs import generation_cost
+from training.verdicts import log_verdicts
 from training.waves import final_runs
 
 PARTS = (
@@ -104,20 +106,25 @@ def load_table(published: Published) -> dict:
 
 
 def main(study_name: str) -> Published:
-    """Report on what the study published last, and print it."""
+    """Report on what the study published last, in the lake and in the study's run in MLflow, and print it."""
     study, lake = load_study(study_name), Lake.from_env()
     mixes = lake.latest(f"studies/{study.name}/mixes")
     names = {run["run"] for run in final_runs(study, lake, mixes)}
     runs = [run for run in lake.children(f"studies/{study.name}/runs") if run.dataset.rsplit("/", 1)[1] in names]
+    generations, gate = lake.latest(f"studies/{study.name}/generations"), _gate(study, lake, mixes)
+    parent = track.open_parent(study)
+    if gate:
+        log_verdicts(parent, study, gate)
     published = report(
         study,
         lake,
         mixes=mixes,
         runs=runs,
-        generations=lake.latest(f"studies/{study.name}/generations"),
+        generations=generations,
         search=lake.latest(f"studies/{study.name}/search") if study.search else None,
-        gate=_gate(study, lake, mixes),
+        gate=gate,
         judged=_judged(study, lake, runs),
+        parent_run_id=parent,
     )
     print(render_table(load_table(published)))
     print(f"page: {published.file('report.html')}")

@@ -68,6 +68,11 @@ def keep_links(**addresses: str) -> None:
     get_current_context()["ti"].xcom_push("links", addresses)
 
 
+def keep_run(run_id: str) -> None:
+    """The button to a run in MLflow."""
+    keep_links(MLflow=f"#/runs/{run_id}")
+
+
 def keep_data_docs(page: str = "") -> None:
     """The page of this gate's verdict; before there is one, and if the gate fails, the list of all gates."""
     keep_links(**{"Data Docs": f"data-docs/{page}"})

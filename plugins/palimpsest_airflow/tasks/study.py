@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk import get_current_context
 
 from palimpsest_airflow.tasks import serving
-from palimpsest_airflow.tasks.common import Ref, keep_guard, keep_links, opened, stage, work
+from palimpsest_airflow.tasks.common import Ref, keep_guard, keep_links, keep_run, opened, stage, work
 
 log = logging.getLogger(__name__)
 Refs = dict[str, Ref]
@@ -158,7 +158,7 @@ def tokenize(study: str, so_far: Refs) -> list[dict[str, Any]]:
         refs = {**so_far, "tokens": tokenize(loaded, lake, **inputs).ref}
         parent = open_parent(loaded)
         log_verdicts(parent, loaded, opened(lake, so_far["gate"]))
-        keep_links(MLflow=f"#/runs/{parent}")
+        keep_run(parent)
         return [{"run": run, "parent": parent, "refs": refs} for run in plan_runs(loaded, inputs["mixes"])]
 
 
@@ -166,23 +166,12 @@ def tokenize(study: str, so_far: Refs) -> list[dict[str, Any]]:
 def train(study: str, order: dict[str, Any]) -> Ref:
     """One pre-training run from scratch, evaluated and read for early signs; a child of the study's MLflow run."""
     from palimpsest.config import load_study
-    from training import signs
-    from training.costs import run_cost
-    from training.pretrain import train
-    from training.track import child
-    from training.waves import tags as search_tags
+    from training import tracked
 
-    loaded, run, index = load_study(study), order["run"], get_current_context()["ti"].map_index
+    index = get_current_context()["ti"].map_index
     with work() as lake:
-        inputs = _open(lake, order["refs"], "tokens", "mixes")
-        tags = {**search_tags(loaded, order), "palimpsest.final": "true"} if loaded.search else {}
-        with child(loaded, order["parent"], run, [*inputs.values()], map_index=index, tags=tags) as tracker:
-            keep_links(MLflow=f"#/runs/{tracker.run_id}")
-            trained = train(loaded, lake, **inputs, run=run, tracker=tracker)
-            tracker.log_metrics(run_cost(trained), run["steps"])
-            further = _open(lake, order["refs"], "split", "tokens")
-            tracker.log_metrics(signs.metrics(signs.read(loaded, lake, **further, run=trained).extra), run["steps"])
-            return trained.ref
+        inputs = _open(lake, order["refs"], "split", "tokens", "mixes")
+        return tracked.train(load_study(study), lake, **inputs, order=order, map_index=index, begun=keep_run).ref
 
 
 @stage()
