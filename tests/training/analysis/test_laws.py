@@ -60,6 +60,20 @@ def test_bootstrap_intervals_cover_the_planted_law(x, seeds, law, deviation):
         assert 0.925 <= np.mean((low <= truth) & (truth <= high)) <= 0.99
 
 
+def test_the_bounds_of_a_series_are_the_quantiles_of_such_draws():
+    """What is covered above is what `fit_series` says."""
+    x, law = (2, 4, 8, 16, 32), Law(0.3, 0.5, 3.3)
+    rows = study(np.random.default_rng(3), law, x, 3, 0.01)[0][: len(x)]
+    found = fit_series(x, rows, draws=DRAWS, seed=5)
+    expected = np.array([found.law.loss(value) for value in x])
+    noise = block_noise(rows, {0, 1, 2})
+    shaken = expected + noise.draw(np.random.default_rng(5), (DRAWS, len(x), 3)).mean(-1)
+    _, exponents, floors, _ = fit_many(np.asarray(x, float)[None, :] / max(x), shaken)
+    for name, drawn in (("B", exponents), ("C", floors)):
+        assert getattr(found.low, name) == pytest.approx(np.quantile(drawn, 0.025))
+        assert getattr(found.high, name) == pytest.approx(np.quantile(drawn, 0.975))
+
+
 def test_without_the_uncertainty_of_the_noise_the_interval_would_be_too_narrow():
     """Two degrees of freedom: the pool's spread alone would cover far less than a t interval does."""
     rng = np.random.default_rng(2)
