@@ -30,16 +30,18 @@ answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)  # what tasks print goes to the log
 from airflow.dag_processing.dagbag import DagBag
 from airflow.models.pool import Pool
+from palimpsest_airflow.links import kept
 from palimpsest_airflow.local.warm import load
 
 def run():
     for pool in ("gpu", "dbt", "train"):
         Pool.create_or_update_pool(pool, slots=1, description="for tests", include_deferred=False)
     run = DagBag(sys.argv[1]).dags["study_small"].test()
-    tasks = {}
+    tasks, links = {}, {}
     for ti in run.get_task_instances():
         tasks.setdefault(ti.task_id, []).append(str(ti.state))
-    return {"state": str(run.state), "tasks": tasks}
+        links.setdefault(ti.task_id, []).append(kept(ti.key, "MLflow"))
+    return {"state": str(run.state), "tasks": tasks, "links": links}
 
 load()
 for _ in sys.stdin:
@@ -66,7 +68,7 @@ class Platform:
     log: Path
 
     def run(self) -> dict:
-        """State of a new Dag run, and of its task instances by task."""
+        """State of a new Dag run, and of its task instances by task, with where their buttons to MLflow lead."""
         self.runs.stdin.write("run\n")
         self.runs.stdin.flush()
         found = json.loads(self.runs.stdout.readline() or "null")
@@ -147,6 +149,12 @@ def test_waves_run_until_the_certificate_and_the_rest_are_skipped(platform):
     assert len(points) == sum(wanted.values())
     assert {run.info.status for name, run in points.items() if "lr1000" in name} == {"FAILED"}
     assert len(platform.tracked(final="true")) == 6
+    other = next(r for r in points.values() if r.info.status == "FINISHED" and "palimpsest.final" not in r.data.tags)
+    cost = {name: other.data.metrics[name] for name in ("trained_tokens", "flops", "training_cpu_hours")}
+    assert all(cost.values()) and cost["trained_tokens"] % (4 * 32) == 0
+    opened = {link for number in wanted for link in first["links"][f"search.train_{number}"]}
+    kept = {f"#/runs/{run.info.run_id}" for run in points.values() if "palimpsest.final" not in run.data.tags}
+    assert len(opened) == len(points) and kept <= opened and None not in opened
     best = next(run for run in points.values() if run.data.tags.get("palimpsest.final"))
     assert float(best.data.params["point.lr"]) == found["centre"]["lr"]
     assert best.data.metrics["training_cpu_hours"] == best.data.metrics["train_seconds"] / 3600 > 0

@@ -7,12 +7,11 @@ or triggered again finds it there.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import TaskGroup, TriggerRule, get_current_context
 
-from palimpsest_airflow.tasks.common import Ref, keep_links, opened, stage, work
+from palimpsest_airflow.tasks.common import Ref, keep_run, opened, stage, work
 
 if TYPE_CHECKING:
     from palimpsest.config import Study
@@ -60,7 +59,7 @@ def tokenize(study: str, so_far: dict[str, Ref]) -> dict[str, Any]:
         tokens = tokenize(loaded, lake, **{name: opened(lake, so_far[name]) for name in ("split", "mixes")})
         parent = open_parent(loaded)
         log_verdicts(parent, loaded, opened(lake, so_far["gate"]))
-        keep_links(MLflow=f"#/runs/{parent}")
+        keep_run(parent)
         return {"parent": parent, "refs": {**so_far, "tokens": tokens.ref}}
 
 
@@ -81,16 +80,12 @@ def train(study: str, order: dict[str, Any]) -> Ref:
     One whose loss diverges is an answer too: the task succeeds, its run in MLflow has failed.
     """
     from palimpsest.config import load_study
-    from training.track import child
-    from training.waves import tags, train_point
+    from training import tracked
 
-    loaded, run, index = load_study(study), order["run"], get_current_context()["ti"].map_index
+    index = get_current_context()["ti"].map_index
     with work() as lake:
         inputs = _inputs(lake, order)
-        tracked = partial(
-            child, loaded, order["parent"], run, [*inputs.values()], map_index=index, tags=tags(loaded, order)
-        )
-        return train_point(loaded, lake, **inputs, run=run, tracked=tracked).ref
+        return tracked.train_point(load_study(study), lake, **inputs, order=order, map_index=index, begun=keep_run).ref
 
 
 @stage(trigger_rule=TriggerRule.NONE_FAILED)
