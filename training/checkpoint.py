@@ -48,6 +48,11 @@ class Checkpoint:
     def step(self) -> int:
         return self.about["step"]
 
+    @property
+    def digest(self) -> str:
+        """Of its sums, so of all that it holds."""
+        return digest_file(self.folder / SUMS)
+
     def tensor(self, name: str) -> torch.Tensor:
         with safe_open(self.folder / STATE, "pt") as state:
             return state.get_tensor(name)
@@ -113,6 +118,16 @@ class Checkpoints:
                 yield found
                 return
         yield None
+
+    @contextmanager
+    def this(self, name: str, digest: str) -> Iterator[Checkpoint]:
+        """The one of this name, readable inside the block; raises `Corrupt` unless it is whole and has this digest."""
+        with self._fetched(name) as folder:
+            found = read(folder, self.identity)
+            if found.digest != digest:
+                raise Corrupt(f"checkpoint {folder} is another one of the same step; delete it")
+            self.last = name
+            yield found
 
     def remove(self) -> None:
         """Deletes them: the run is published."""

@@ -63,17 +63,12 @@ def _order(file: str | None, group: Group) -> dict:
 
     Raises `ValueError`, in all processes, where the machines do not fit together.
     """
-    from torch import distributed
-
     from training.pretrain import CODE
 
     order = json.loads(Path(file).read_text(encoding="utf-8")) if file else None
     if order and order["nodes"] == 1:
         return order
-    told, codes = [order], [None] * group.world
-    distributed.broadcast_object_list(told)
-    distributed.all_gather_object(codes, digest_code(*CODE))
-    (order,) = told
+    order, codes = group.told(order), group.gathered(digest_code(*CODE))
     if group.world != order["processes"]:
         raise ValueError(
             f"training.processes is {order['processes']}, and the machines started {group.world}; on each of the "

@@ -20,6 +20,7 @@ from training.evaluate import Evaluation, HeldOut, evaluate
 from training.failure import diverged, memory_named
 from training.optim import learning_rate
 from training.processes import put, whole
+from training.resume import taken_up
 from training.step import Feed, Learner
 
 LOG_SECONDS = 5.0
@@ -91,7 +92,7 @@ def fit(
     steps, group = len(feed), learner.group
     device = learner.model.embedding.device
     state = State(torch.zeros(steps, device=device), torch.zeros(steps, device=device))
-    with checkpoints.newest() as found:
+    with taken_up(name, checkpoints, group) as found:
         if found:
             _restore(learner, state, found)
             log.info("%s: goes on after step %d of %d, from %s", name, found.step, steps, checkpoints.last)

@@ -48,6 +48,20 @@ class Group:
         torch.distributed.broadcast(told, 0)
         return bool(told)
 
+    def told(self, what: object = None) -> object:
+        """What the first process says: anything that can be pickled."""
+        said = [what]
+        if self.world > 1:
+            torch.distributed.broadcast_object_list(said)
+        return said[0]
+
+    def gathered(self, what: object) -> list:
+        """What each process says, in the order of their ranks."""
+        said = [what] * self.world
+        if self.world > 1:
+            torch.distributed.all_gather_object(said, what)
+        return said
+
 
 ALONE = Group()
 

@@ -254,6 +254,22 @@ def test_settings_that_do_not_shape_the_result_take_the_same_run_up(small, lake)
     assert seen[0] == 6
 
 
+def test_one_asked_for_by_name_and_digest_is_that_very_one(lake, tmp_path):
+    tokenizer = tmp_path / "tokenizer.json"
+    tokenizer.write_text("{}")
+    kept = Checkpoints(lake, "studies/s/runs/r", {"run": "r"}, tokenizer, 100)
+    kept.save({"losses": torch.zeros(2)}, {"step": 1})
+    with kept.newest() as found:
+        digest = found.digest
+    with kept.this(kept.last, digest) as again:
+        assert again.step == 1
+    kept.save({"losses": torch.ones(2)}, {"step": 1})
+    with pytest.raises(Corrupt, match="step-000000001 is another one of the same step"), kept.this(kept.last, digest):
+        pass
+    with pytest.raises(Corrupt, match="step-000000002 is damaged"), kept.this(f"{kept.name}/step-000000002", digest):
+        pass
+
+
 def test_checkpoints_cost_no_more_than_their_share_of_time(lake, tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])

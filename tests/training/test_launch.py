@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pyarrow.parquet as pq
@@ -122,19 +125,29 @@ def test_however_many_processes_a_step_has_the_same_windows(odd, lake, tmp_path)
     steps = [slice(step * 5, (step + 1) * 5) for step in range(len(whole))]
     dealt = [[whole.stream[rows].tolist(), whole.window[rows].tolist()] for rows in steps]
     processes = 3
-    study = settings(processes=processes)
-    folder = tmp_path / "worker"
+    (tmp_path / "record.py").write_text(RECORD)
+    order = write_order(odd, lake, settings(processes=processes), tmp_path / "worker")
+    done = torchrun(processes, tmp_path / "record.py", order)
+    assert done.returncode == 0, done.stderr
+    seen = [json.loads(order.with_name(f"seen-{rank}.json").read_text()) for rank in range(processes)]
+    assert dealt == [[sum((part[kind] for part in parts), []) for kind in (1, 2)] for parts in zip(*seen, strict=True)]
+
+
+def write_order(odd, lake, study, folder):
+    """What `launch` tells its workers, for those that a test starts itself."""
     folder.mkdir()
-    (folder / "record.py").write_text(RECORD)
     order = {
         "study": study.model_dump(mode="json"), "lake": lake.root, "tokens": {"lake": lake.root, **odd.tokens.ref},
         "run": planned(odd, study), "directory": str(folder), "mlflow_run_id": None, "nodes": 1,
     }  # fmt: skip
     (folder / "order.json").write_text(json.dumps(order))
+    return folder / "order.json"
+
+
+def torchrun(processes, script, *arguments):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    subprocess.run([*command, str(folder / "record.py"), str(folder / "order.json")], check=True, env=environment())
-    seen = [json.loads((folder / f"seen-{rank}.json").read_text()) for rank in range(processes)]
-    assert dealt == [[sum((part[kind] for part in parts), []) for kind in (1, 2)] for parts in zip(*seen, strict=True)]
+    command += [str(script), *map(str, arguments)]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=180)
 
 
 def environment():
@@ -153,7 +166,7 @@ def workers(of: int) -> list[psutil.Process]:
     return [child for child in psutil.Process(of).children(recursive=True) if "training.launch" in child.cmdline()]
 
 
-def test_a_killed_worker_is_weather_and_the_run_goes_on_where_it_was(odd, lake, caplog):
+def test_a_killed_worker_is_weather_and_the_run_goes_on_where_it_was(odd, lake, tmp_path, caplog):
     study = settings(processes=2, checkpoint_seconds=0)
     killed = []
 
@@ -167,9 +180,73 @@ def test_a_killed_worker_is_weather_and_the_run_goes_on_where_it_was(odd, lake, 
     assert workers(os.getpid()) == []
     seen = []
     with caplog.at_level(logging.WARNING):  # by one process, from the checkpoint of two
-        train(odd, lake, settings(), progress=lambda step, *_: seen.append(step))
+        again = train(odd, lake, settings(), progress=lambda step, *_: seen.append(step))
     assert seen[0] >= 10  # the checkpoint of the last step may be half written
     assert "made with processes 2, now 1: equal up to rounding" in caplog.text
+    is_near(curve(again), curve(train(odd, Lake(tmp_path / "straight"), settings())))
+
+
+def is_near(found, expected):
+    """Equal losses at every step and on every held-out set, but for the rounding of another order of summation."""
+    for column, values in expected.items():
+        losses, wanted = ([value for value in of if value is not None] for of in (found[column], values))
+        assert losses == pytest.approx(wanted, rel=1e-4), column
+
+
+TWO_VIEWS = """
+import os, sys
+from training import launch
+launch._work(sys.argv[1 + int(os.environ["RANK"])])
+"""
+
+
+@pytest.fixture
+def views(odd, lake, tmp_path):
+    """A run cut off after step 10, its lake as each of two machines sees it, and the start of a process on both."""
+    study = settings(checkpoint_seconds=0)
+
+    def cut(step, steps, loss):
+        if step == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(odd, lake, study, progress=cut)
+    seen = [lake, Lake(shutil.copytree(lake.base, tmp_path / "second"))]
+
+    def start():
+        (tmp_path / "work.py").write_text(TWO_VIEWS)
+        orders = [write_order(odd, own, study, tmp_path / f"rank-{rank}") for rank, own in enumerate(seen)]
+        return torchrun(2, tmp_path / "work.py", *orders)
+
+    return [newest(own) for own in seen], start
+
+
+def newest(lake):
+    found = sorted(Path(lake.base).glob(f"studies/small/runs/{RUN}/checkpoints/*/step-*"))
+    assert [folder.name for folder in found] == ["step-000000008", "step-000000009"]
+    return found[-1]
+
+
+def test_a_checkpoint_that_one_process_cannot_read_stops_them_all(views):
+    """Else one would go on from step 9, the other from step 8, and their gradients be added up."""
+    (_, second), start = views
+    with (second / "state.safetensors").open("r+b") as state:
+        state.write(b"damaged!")
+    done = start()
+    assert done.returncode != 0
+    said = rf"run {RUN}: process 1 of 2 cannot go on from studies/\S+/step-000000009, which process 0 found whole \("
+    assert len(re.findall(rf"ConnectionError: {said}.*{second} is damaged", done.stderr)) == 2, done.stderr
+
+
+def test_all_processes_go_on_from_the_checkpoint_that_the_first_sees(views, odd, tmp_path):
+    """The first sees a shared folder as it was a step ago, the second as it is."""
+    (first, _), start = views
+    shutil.rmtree(first)
+    done = start()
+    assert done.returncode == 0, done.stderr
+    assert f"{RUN}: goes on after step 8 of" in done.stderr
+    found = pq.read_table(tmp_path / "rank-0" / "curve.parquet").to_pydict()
+    is_near(found, curve(train(odd, Lake(tmp_path / "straight"), settings())))
 
 
 def test_fsdp_checkpoints_hold_the_whole_model_and_are_exact(odd, lake, tmp_path):
