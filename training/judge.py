@@ -7,17 +7,23 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from palimpsest.config import Study
 from palimpsest.lake import Lake, LakeError, Published
-from training import downstream
+from training import downstream, track
 from training.contexts import read_contexts
 from training.ensemble import ensemble
+from training.mlflow_store import store
 from training.pretrain import publication
 from training.waves import final_runs
 
 log = logging.getLogger(__name__)
+KINDS = {"ensemble": "ensembles", "contexts": "contexts", "tasks": "tasks"}
+"""What judges, and the dataset that has it."""
+SECONDS = "judging_seconds/"
+"""Metric of a parent run in MLflow: what making the judgement of this URI took."""
 
 
 def plan_judging(study: Study, runs: Sequence[Mapping], refs: Mapping) -> list[dict]:
@@ -42,17 +48,26 @@ def plan_judging(study: Study, runs: Sequence[Mapping], refs: Mapping) -> list[d
 
 
 def judge(study: Study, lake: Lake, *, tokens: Published, runs: Sequence[Published], order: Mapping) -> Published:
-    """The order done; ``runs`` are the study's published runs, the order's among them."""
+    """The order done; ``runs`` are the study's published runs, the order's among them.
+
+    Where the order has a ``parent``, that run in MLflow keeps the seconds it took, unless it was done already.
+    """
     published = {run.dataset.rsplit("/", 1)[1]: run for run in runs}
     missing = [name for name in order["runs"] if name not in published]
     if missing:
         raise LakeError(f"{order['judge']} {order['name']}: run {', '.join(missing)} is not published; train it first")
     wanted = [published[name] for name in order["runs"]]
+    known = {version.uri for version in lake.versions(f"studies/{study.name}/{KINDS[order['judge']]}/{order['name']}")}
+    began = time.monotonic()
     if order["judge"] == "ensemble":
-        return ensemble(study, lake, tokens=tokens, mix=order["name"], members=wanted)
-    if order["judge"] == "contexts":
-        return read_contexts(study, lake, tokens=tokens, run=wanted[0])
-    return downstream.ask(study, lake, run=wanted[0])
+        done = ensemble(study, lake, tokens=tokens, mix=order["name"], members=wanted)
+    elif order["judge"] == "contexts":
+        done = read_contexts(study, lake, tokens=tokens, run=wanted[0])
+    else:
+        done = downstream.ask(study, lake, run=wanted[0])
+    if "parent" in order and done.uri not in known:
+        track.add_facts(order["parent"], {}, [(f"{SECONDS}{done.uri}", time.monotonic() - began, 0)], {})
+    return done
 
 
 def judge_all(study: Study, lake: Lake, *, tokens: Published, mixes: Published) -> Iterator[Published]:
@@ -73,6 +88,18 @@ def judge_all(study: Study, lake: Lake, *, tokens: Published, mixes: Published) 
         )
     if not orders:
         log.info("study %s asks for no ensembles, contexts or tasks under 'judging': nothing to judge", study.name)
+        return
+    parent = track.open_parent(study)
     for number, order in enumerate(orders, 1):
         log.info("%d of %d: %s %s", number, len(orders), order["judge"], order["name"])
-        yield judge(study, lake, tokens=tokens, runs=list(trained.values()), order=order)
+        own = {**order, "parent": parent}
+        yield judge(study, lake, tokens=tokens, runs=list(trained.values()), order=own)
+
+
+def seconds(study: Study) -> dict[str, float]:
+    """What making each judgement took, by its version's URI, as far as the study's parent runs in MLflow know."""
+    with store() as client:
+        experiment = client.get_experiment_by_name(study.name)
+        parents = client.search_runs([experiment.experiment_id], f"tags.`{track.KEY}` LIKE '%'") if experiment else []
+        metrics = [item for run in parents for item in run.data.metrics.items()]
+    return {name.removeprefix(SECONDS): value for name, value in metrics if name.startswith(SECONDS)}

@@ -194,8 +194,8 @@ def add_facts(
 def reports(study: Study) -> list[dict]:
     """What the study's finished parent runs said, the earliest first.
 
-    Run, name, time, commit, headline, metrics; ``law``, the reference law with its caveat, and ``caveats`` by mix: both
-    None for a run that recorded none, as older ones.
+    Run, name, time (of its end), commit, headline, metrics; ``law``, the reference law with its caveat, and ``caveats``
+    by mix: both None for a run that recorded none, as older ones.
     Two runs that came to the same report count once, the later one.
     """
     with store() as client:
@@ -204,13 +204,13 @@ def reports(study: Study) -> list[dict]:
             list(client.search_runs([experiment.experiment_id], "attributes.status = 'FINISHED'")) if experiment else []
         )
     runs = [run for run in runs if "palimpsest.report" in run.data.tags]
-    by_report = {run.data.tags["palimpsest.report"]: run for run in sorted(runs, key=lambda run: run.info.start_time)}
+    by_report = {run.data.tags["palimpsest.report"]: run for run in sorted(runs, key=lambda run: run.info.end_time)}
     return [
         {
             "run": run.info.run_id,
             "name": run.info.run_name,
             "report": report,
-            "time": dt.datetime.fromtimestamp(run.info.start_time / 1000, dt.UTC).isoformat(timespec="seconds"),
+            "time": dt.datetime.fromtimestamp(run.info.end_time / 1000, dt.UTC).isoformat(timespec="seconds"),
             "seconds": (run.info.end_time - run.info.start_time) / 1000,
             "commit": run.data.tags.get("mlflow.source.git.commit", "unknown"),
             "headline": run.data.tags.get("headline", ""),
@@ -218,7 +218,7 @@ def reports(study: Study) -> list[dict]:
             "law": run.data.tags.get(LAW),
             "caveats": _caveats(run.data.tags),
         }
-        for report, run in sorted(by_report.items(), key=lambda found: found[1].info.start_time)
+        for report, run in sorted(by_report.items(), key=lambda found: found[1].info.end_time)
     ]
 
 

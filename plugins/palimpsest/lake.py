@@ -214,6 +214,12 @@ class Lake:
         except FileNotFoundError:
             return None
 
+    def published_at(self, published: Published) -> dt.datetime:
+        """When the version was published, in UTC: the time of its manifest, which a copied lake may not have kept."""
+        with self.weather():
+            moment = self.fs.modified(f"{self.base}/{published.uri}/{MANIFEST}")
+        return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+
     def versions(self, dataset: str) -> list[Published]:
         """Every version of a dataset that the lake still holds, the oldest first; the last is the one of `latest`.
 

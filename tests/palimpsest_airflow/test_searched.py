@@ -159,6 +159,10 @@ def test_waves_run_until_the_certificate_and_the_rest_are_skipped(platform):
     assert float(best.data.params["point.lr"]) == found["centre"]["lr"]
     assert best.data.metrics["training_cpu_hours"] == best.data.metrics["train_seconds"] / 3600 > 0
 
+    judged = platform.lake.latest("studies/small/ensembles/simple").uri
+    (parent,) = platform.tracked(report=platform.lake.latest("studies/small/report").digest)
+    assert parent.data.metrics[f"judging_seconds/{judged}"] > 0
+
     again = platform.run()
     assert again["state"] == "success", again["tasks"]
     states = {name: Counter(found) for name, found in again["tasks"].items()}

@@ -84,7 +84,7 @@ def by_hand(lake, small, store, tmp_path, monkeypatch):
 
 
 def test_by_hand_everything_is_judged_in_turn_and_only_what_is_missing_again(
-    by_hand, lake, capsys, caplog, monkeypatch
+    by_hand, small, lake, capsys, caplog, monkeypatch
 ):
     by_hand(ensembles=["simple"], contexts=["iid"])
     assert main(["train", "small", "simple-s0", "simple-s1", "real-s1"]) == 0
@@ -101,6 +101,8 @@ def test_by_hand_everything_is_judged_in_turn_and_only_what_is_missing_again(
     assert "1 of 5: ensemble simple" in caplog.text and "5 of 5: contexts " in caplog.text
     names = ["ensembles/simple", *(f"contexts/{recipe}-s{seed}" for seed in (0, 1) for recipe in ("simple", "real"))]
     made = {name: lake.latest(f"studies/small/{name}") for name in names}
+    first, lost = judge.seconds(small.study), made["contexts/real-s0"].uri
+    assert first.keys() == {published.uri for published in made.values()} and all(first.values())
     printed = capsys.readouterr().out.split()
     assert sorted(printed) == sorted(published.uri for published in made.values())
     assert lake.latest("studies/small/runs/real-s0").digest in {
@@ -112,6 +114,8 @@ def test_by_hand_everything_is_judged_in_turn_and_only_what_is_missing_again(
     assert main(["judge", "small"]) == 0
     assert capsys.readouterr().out.split() == printed
     assert lake.latest("studies/small/contexts/real-s0").digest == made["contexts/real-s0"].digest
+    assert judge.seconds(small.study) == first | {lost: pytest.approx(first[lost], rel=20)}
+    assert judge.seconds(small.study)[lost] != first[lost]
 
 
 def test_by_hand_a_study_without_judging_has_nothing_to_judge(by_hand, capsys, caplog):

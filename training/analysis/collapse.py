@@ -22,8 +22,8 @@ from palimpsest.guard.findings import NEW, averages, findings
 from palimpsest.lake import REPOSITORY, Lake, Published
 from training.analysis.markdown import rows_of
 from training.analysis.plots import save
-from training.analysis.results import duration
 from training.analysis.style import COLOURS, DASHED, INK, STYLE, WIDTH
+from training.analysis.took import duration
 
 NAME = "collapse"
 PAPERS = {

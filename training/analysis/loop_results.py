@@ -14,7 +14,8 @@ from palimpsest.lake import REPOSITORY, Lake, NotPublished, Published
 from training import track
 from training.analysis.loops import FIGURES
 from training.analysis.markdown import rows_of
-from training.analysis.results import copied, duration, machines, maker
+from training.analysis.results import copied, machines, maker
+from training.analysis.took import duration
 from training.analysis.words import seeds_span, short
 
 ROUND = {

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from palimpsest.config import Study, load_study
 from palimpsest.lake import REPOSITORY, Lake, LakeError, Published
-from training import track
+from training import judge, track
 from training.analysis.amounts import cost, lengths, multiples, passes
 from training.analysis.figures import explain
 from training.analysis.history import as_table
@@ -34,6 +34,7 @@ from training.analysis.markdown import (
 )
 from training.analysis.report import load_table
 from training.analysis.selected import LAYOUT
+from training.analysis.took import took
 from training.analysis.words import bounds, short
 
 
@@ -45,11 +46,12 @@ def main(study_name: str, folder: Path | None = None) -> Path:
     study, lake = load_study(study_name), Lake.from_env()
     published = lake.latest(f"studies/{study.name}/report")
     reports = track.reports(study)
-    made = maker(reports, published, f"trigger study_{study.name} (unchanged stages do nothing)")
+    made = maker(reports, published, f"run python -m training report {study.name}, or trigger study_{study.name}")
     folder = folder or REPOSITORY / "docs" / "results"
     copied(published, published.extra["figures"], folder / study.name)
     page = folder / f"{study.name}.md"
-    page.write_text(render(study, published, made, reports, track.children(made["run"])), encoding="utf-8")
+    times = took(published, load_table(published), judge.seconds(study))
+    page.write_text(render(study, published, made, reports, track.children(made["run"]), times), encoding="utf-8")
     return page
 
 
@@ -81,9 +83,14 @@ def copied(published: Published, names: Sequence[str], folder: Path) -> Sequence
 
 
 def render(
-    study: Study, published: Published, made: Mapping, reports: Sequence[Mapping], children: Sequence[Mapping]
+    study: Study,
+    published: Published,
+    made: Mapping,
+    reports: Sequence[Mapping],
+    children: Sequence[Mapping],
+    times: Mapping[str, str],
 ) -> str:
-    """The page in Markdown."""
+    """The page in Markdown; ``times`` is how long things took (`training.analysis.took`)."""
     table = load_table(published)
     parts = [
         f"# {study.name}: what the data is worth",
@@ -116,7 +123,7 @@ def render(
         rows_of("## Settings that were found", list(table["certificates"].items()), CERTIFICATE),
         _figures(study, published),
         "## Cost and hardware",
-        _cost(table, made, children),
+        _cost(table, made, children, times),
         _history(reports),
         "## Once more",
         _commands(study),
@@ -130,17 +137,15 @@ def _figures(study: Study, published: Published) -> str:
     return "\n\n".join(["## Figures", *drawn]) if drawn else ""
 
 
-def _cost(table: Mapping, made: Mapping, children: Sequence[Mapping]) -> str:
+def _cost(table: Mapping, made: Mapping, children: Sequence[Mapping], times: Mapping[str, str]) -> str:
     runs = table["runs"]
     facts = {
         **machines(runs, children),
-        "Runs compared": f"{len(runs)}; tracked under this run, search and repeats included: {len(children)}",
-        "Wall clock of the run that made this": duration(made["seconds"]) + " (what was in the lake is not made again)",
-        "Training, summed over the runs compared": duration(sum(run["seconds"] for run in runs)),
-        "Tokens trained": short(sum(run["tokens"]["total"] for run in runs)),
-        "Training FLOPs": short(sum(run["flops"] for run in runs)),
+        **times,
+        "Tokens trained, runs compared": short(sum(run["tokens"]["total"] for run in runs)),
+        "Training FLOPs, runs compared": short(sum(run["flops"] for run in runs)),
         "Tokens generated, largest layout": short(max((r["generated_tokens"] or 0 for r in table["mixes"]), default=0)),
-        "Finished": made["time"],
+        "Report finished": made["time"],
     }
     return "\n".join(f"- {name}: {value}" for name, value in facts.items())
 
@@ -180,9 +185,3 @@ def _commands(study: Study) -> str:
         f"python -m training results {study.name}",
     ]
     return "\n".join(["```", *lines, "```", "", "Each Dag is triggered when the one before it has ended."])
-
-
-def duration(seconds: float) -> str:
-    """In words: 3 min 20 s, 2 h 5 min."""
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"

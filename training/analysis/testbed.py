@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from palimpsest.lake import REPOSITORY, Facts, Lake, Published
-from training.analysis.results import duration
+from training.analysis.took import duration
 
 Rows = Sequence[Mapping]
 Tables = Mapping[str, Rows]

@@ -262,7 +262,7 @@ def _insert_version(connection: Connection, published: Published) -> None:
         "bytes": manifest["bytes"],
         "config": finite(manifest["config"]),
         "extra": finite(manifest["extra"]),
-        "published_at": _published_at(published),
+        "published_at": published.lake.published_at(published),
     }
     if not _insert_new(connection, DatasetVersion, [version]):
         return
@@ -289,11 +289,6 @@ def _walk(lake: Lake) -> Iterator[Published]:
         uri = path.removeprefix(f"{lake.base}/").removesuffix("/manifest.json")
         if not any(part.startswith(".") for part in uri.split("/")):
             yield lake.open(uri)
-
-
-def _published_at(published: Published) -> dt.datetime:
-    moment = published.lake.fs.modified(f"{published.lake.base}/{published.uri}/manifest.json")
-    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
 
 def _now() -> dt.datetime:

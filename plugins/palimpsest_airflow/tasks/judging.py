@@ -31,7 +31,8 @@ def plan_judging(study: str, orders: list[dict[str, Any]], trained: list[Ref]) -
     refs = {order["run"]["run"]: ref for order, ref in zip(orders, trained, strict=True)}
     runs = [order["run"] for order in orders]
     planned = plan_judging(load_study(study), runs, {"tokens": orders[0]["refs"]["tokens"]})
-    return [{**order, "trained": [refs[name] for name in order["runs"]]} for order in planned]
+    parent = orders[0]["parent"]
+    return [{**order, "parent": parent, "trained": [refs[name] for name in order["runs"]]} for order in planned]
 
 
 @stage(pool="train", map_index_template=JUDGED)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import datetime as dt
 import json
 import math
+import os
 from itertools import combinations
 from pathlib import Path
 
@@ -12,10 +14,11 @@ import pytest
 
 from palimpsest.lake import Facts, Lake, LakeError
 from tests.training.analysis import planted
-from training import track
+from training import judge, track
 from training.analysis import amounts, markdown, results
 from training.analysis.publish import metrics, tables, tags
 from training.analysis.report import load_table, report
+from training.analysis.took import duration, took
 from training.analysis.words import SETS, describe, loss_text, render_table
 from training.pretrain import plan_runs, train
 
@@ -374,6 +377,9 @@ def test_results_page_is_written_from_lake_and_mlflow(study, lake, store, inputs
     page = results.main("planted", tmp_path)
     text = page.read_text(encoding="utf-8")
     assert load_table(published)["headline"] in text and track.hardware() in text and parent in text
+    assert f"- Runs and search points: {len(inputs['runs'])}, all compared\n" in text
+    assert "- Report finished: 20" in text
+    assert "Wall clock" not in text and "Judging" not in text
     for heading in ("Mix by mix", "Together or apart", "One thing changed", "Laws", "Figures", "Cost and hardware",
                     "What it cost", "Passes over each stream", "What the seeds could have seen",
                     "How long the texts are"):  # fmt: skip
@@ -387,3 +393,34 @@ def test_results_page_is_written_from_lake_and_mlflow(study, lake, store, inputs
             assert (tmp_path / line.split("](")[1].rstrip(")")).stat().st_size > 10_000
     tables = [line for line in text.splitlines() if line.startswith("| ")]
     assert all(json.dumps(line).count("nan") == 0 for line in tables) and len(tables) > 30
+
+
+def test_how_long_a_study_took_is_told_of_its_runs_points_and_judgements_not_of_the_report(study, lake, inputs, store):
+    """Two points of a search that no report compares, one that diverged, two judgements, one of them on record."""
+    table = {"runs": [{"run": run.dataset.rsplit("/", 1)[1], "seconds": 60.0} for run in inputs["runs"]]}
+    folder = f"studies/{study.name}"
+    points = [lake.publish(f"{folder}/runs/p{n}", lambda d: Facts(extra={"seconds": 1800.0})) for n in (1, 2)]
+    points.append(lake.publish(f"{folder}/diverged/p3", lambda d: Facts(extra={"diverged": "at step 3"})))
+    search = lake.publish(f"{folder}/search", lambda d: Facts(), parents=[inputs["mixes"], inputs["runs"][0], *points])
+    judged = [lake.publish(f"{folder}/{name}", lambda d: Facts()) for name in ("ensembles/simple_8", "tasks/real-s0")]
+    made = lake.publish(f"{folder}/report", lambda d: Facts(), parents=[*inputs["runs"], *judged, search])
+    every = [*inputs["runs"], *points, *judged]
+    start = 1_790_000_000
+    for number, version in enumerate(every):  # one an hour
+        at = start + 3600 * number
+        os.utime(Path(lake.base, version.uri, "manifest.json"), (at, at))
+
+    parent = track.open_parent(study)
+    track.add_facts(parent, {}, [(f"{judge.SECONDS}{judged[0].uri}", 125.0, 0)], {})
+    compared = len(inputs["runs"])
+    assert took(made, table, judge.seconds(study)) == {
+        "Runs and search points": f"{compared + 2}, of which {compared} are compared, and 1 that diverged",
+        "Training, all of these together": f"{duration(compared * 60 + 2 * 1800)} (their steps alone)",
+        "Judging (ensembles, loss by context, tasks)": "2 min 5 s for 2, without 1 of which it is not recorded",
+        "From the first of these to the last": f"{duration(3600 * (len(every) - 1) + 60)} "
+        f"({dt.datetime.fromtimestamp(start - 60, dt.UTC):%Y-%m-%d %H:%M} to "
+        f"{dt.datetime.fromtimestamp(start + 3600 * (len(every) - 1), dt.UTC):%Y-%m-%d %H:%M} UTC)",
+    }
+    judgings = "Judging (ensembles, loss by context, tasks)"
+    assert took(made, table, {})[judgings] == "not recorded for 2"
+    assert took(made, table, dict.fromkeys((version.uri for version in judged), 30.0))[judgings] == "1 min 0 s for 2"
