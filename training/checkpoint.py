@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -77,8 +78,11 @@ class Checkpoints:
         rest = max(self.seconds, self._cost / SHARE) if self.seconds else 0
         return self.lake is not None and time.monotonic() - self._written >= rest
 
-    def save(self, tensors: Mapping[str, torch.Tensor], about: Mapping[str, object]) -> None:
-        """Writes one durably, then deletes all but the newest `KEPT` and those that `newest` found damaged."""
+    def save(self, tensors: Mapping[str, torch.Tensor], about: Mapping[str, object], good: int = 0) -> None:
+        """Writes one durably, then deletes the older ones, and those that `newest` found damaged.
+
+        The newest `KEPT` stay, and the newest up to step ``good``: after that the loss may have begun to rise.
+        """
         started = time.monotonic()
         name = f"{self.name}/step-{about['step']:09d}"
         with self._place() as place:
@@ -90,8 +94,7 @@ class Checkpoints:
             self._commit(place, name)
         self.last = name
         self._damaged.discard(f"step-{about['step']:09d}")  # written anew
-        whole = [step for step in self._steps() if step not in self._damaged]
-        for old in self._damaged.union(whole[:-KEPT]):
+        for old in set(self._steps()).difference(self._whole()[-KEPT:], self._whole(good)[-1:]):
             self.lake.fs.rm(f"{self.lake.base}/{self.name}/{old}", recursive=True)
         self._damaged.clear()
         self._written = time.monotonic()
@@ -119,6 +122,11 @@ class Checkpoints:
                 return
         yield None
 
+    def until(self, step: int) -> str | None:
+        """The newest one up to a step, as a path in the lake; None where none is kept."""
+        found = self._whole(step) if self.lake else []
+        return f"{self.name}/{found[-1]}" if found else None
+
     @contextmanager
     def this(self, name: str, digest: str) -> Iterator[Checkpoint]:
         """The one of this name, readable inside the block; raises `Corrupt` unless it is whole and has this digest."""
@@ -138,6 +146,10 @@ class Checkpoints:
 
     def _steps(self) -> list[str]:
         return [entry for entry in self._entries(self.name) if entry.startswith("step-")]
+
+    def _whole(self, last: float = math.inf) -> list[str]:
+        """Those up to step ``last`` that are not known to be damaged."""
+        return [step for step in self._steps() if step not in self._damaged and int(step.removeprefix("step-")) <= last]
 
     def _entries(self, name: str) -> list[str]:
         place = f"{self.lake.base}/{name}"

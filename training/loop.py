@@ -21,6 +21,7 @@ from training.failure import diverged, memory_named
 from training.optim import learning_rate
 from training.processes import put, whole
 from training.resume import taken_up
+from training.rise import Rise
 from training.step import Feed, Learner
 
 LOG_SECONDS = 5.0
@@ -53,6 +54,8 @@ class State:
     """(steps,) train losses, over all processes up to ``checked``."""
     norms: torch.Tensor
     """(steps,) norms of the gradient before clipping."""
+    rise: Rise
+    """Has been given the losses up to ``checked``."""
     evaluations: dict[int, Evaluation] = field(default_factory=dict)
     checked: int = 0
     """Steps whose losses have been looked at."""
@@ -91,7 +94,8 @@ def fit(
     """
     steps, group = len(feed), learner.group
     device = learner.model.embedding.device
-    state = State(torch.zeros(steps, device=device), torch.zeros(steps, device=device))
+    rise = Rise(learner.model.vocab, steps, training.optimizer.warmup)
+    state = State(torch.zeros(steps, device=device), torch.zeros(steps, device=device), rise)
     with taken_up(name, checkpoints, group) as found:
         if found:
             _restore(learner, state, found)
@@ -123,7 +127,7 @@ def fit(
                 state.evaluations[step] = evaluate(learner.module or learner.model, held_out, learner.dtype, group)
             if not state.evaluations[step].losses["iid"] < DIVERGED * math.log(learner.model.vocab):
                 found = f"held-out loss {state.evaluations[step].losses['iid']:.3g}"
-                raise _diverged(name, feed, step, found, checkpoints)
+                raise _diverged(name, feed, step, found, checkpoints, rise.good or step)
         if tracker and step in watched:
             tracker.log_metrics(_metrics(state, step, rates), step)
         if step < steps and group.agree(checkpoints.due()):
@@ -139,22 +143,27 @@ def fit(
 
 
 def _look(name: str, learner: Learner, feed: Feed, state: State, step: int, checkpoints: Checkpoints) -> None:
-    """Adds up the losses since the last look over all processes, and stops the run if one of them is no loss."""
+    """Adds up the losses since the last look over all processes, and stops the run if one of them is no loss.
+
+    Or if they have risen for good (`training.rise`): then the step is the first of the rise.
+    """
     new = slice(state.checked, step)
     learner.group.sum(state.losses[new])
     limit = DIVERGED * math.log(learner.model.vocab)
-    bad = (~((state.losses[new] < limit) & state.norms[new].isfinite())).nonzero()
-    if len(bad):
-        at = state.checked + int(bad[0])
-        loss, norm = state.losses[at].item(), state.norms[at].item()
-        what = f"loss {loss:.3g}" + ("" if math.isfinite(norm) else f", gradient {norm:.3g}")
-        raise _diverged(name, feed, at + 1, what, checkpoints)
+    found = zip(state.losses[new].tolist(), state.norms[new].tolist(), strict=True)
+    for at, (loss, norm) in enumerate(found, state.checked + 1):
+        if not (loss < limit and math.isfinite(norm)):
+            what = f"loss {loss:.3g}" + ("" if math.isfinite(norm) else f", gradient {norm:.3g}")
+            raise _diverged(name, feed, at, what, checkpoints, state.rise.good or at - 1)
+        if risen := state.rise.add(at, loss):
+            raise _diverged(name, feed, risen.step, risen.what, checkpoints, state.rise.good)
     state.checked = step
 
 
-def _diverged(name: str, feed: Feed, step: int, what: str, checkpoints: Checkpoints) -> ValueError:
+def _diverged(name: str, feed: Feed, step: int, what: str, checkpoints: Checkpoints, good: int) -> ValueError:
+    """``good``: the last step whose checkpoint may be named as a good one."""
     ids = documents.of_batch(feed.sequences, feed.parts, step - 1)
-    return diverged(name, step, what, ids, checkpoints.last)
+    return diverged(name, step, what, ids, checkpoints.until(good))
 
 
 def _save(learner: Learner, state: State, step: int, checkpoints: Checkpoints) -> None:
@@ -181,7 +190,7 @@ def _save(learner: Learner, state: State, step: int, checkpoints: Checkpoints) -
         "processes": learner.group.world,
         "evaluations": {str(at): asdict(found) for at, found in state.evaluations.items()},
     }
-    checkpoints.save(tensors, about)
+    checkpoints.save(tensors, about, state.rise.good)
 
 
 def _restore(learner: Learner, state: State, checkpoint: Checkpoint) -> None:
@@ -204,6 +213,8 @@ def _restore(learner: Learner, state: State, checkpoint: Checkpoint) -> None:
     state.evaluations = {int(at): Evaluation(**found) for at, found in about["evaluations"].items()}
     state.checked = learner.updates = checkpoint.step
     state.seconds = about["seconds"]
+    for step, loss in enumerate(state.losses[: state.checked].tolist(), 1):
+        state.rise.add(step, loss)
 
 
 def _kinds(learner: Learner, parameter: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -24,7 +24,7 @@ CODE = [
     f"training/{name}.py"
     for name in (
         "attention", "data", "delimiters", "documents", "evaluate", "export", "loop", "loss", "model", "optim",
-        "pretrain", "processes", "run", "step",
+        "pretrain", "processes", "rise", "run", "step",
     )
 ] + ["plugins/palimpsest/packing.py"]  # fmt: skip
 UNSHAPING = {
