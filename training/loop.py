@@ -18,6 +18,7 @@ from training import documents
 from training.checkpoint import Checkpoint, Checkpoints
 from training.evaluate import Evaluation, HeldOut, evaluate
 from training.failure import diverged, memory_named
+from training.live import Live
 from training.optim import learning_rate
 from training.processes import put, whole
 from training.resume import taken_up
@@ -25,7 +26,6 @@ from training.rise import Rise
 from training.step import Feed, Learner
 
 LOG_SECONDS = 5.0
-TRACKED_POINTS = 24  # train-loss points sent to the tracker, besides the evaluations
 DIVERGED = 3.0  # a loss of so many times ln(vocabulary) is no longer a language model
 
 log = logging.getLogger(__name__)
@@ -103,10 +103,10 @@ def fit(
     first = learner.updates
     rates = [learning_rate(step, steps, training.optimizer) for step in range(steps)]
     points = {round(steps * k / training.evaluations) for k in range(1, training.evaluations + 1)}
-    watched = {round(steps * k / TRACKED_POINTS) for k in range(1, TRACKED_POINTS + 1)} | points
+    live = Live(steps, points, training.batch * training.context)
     look = 1 if device.type == "cpu" else 16  # reading a loss waits for a GPU
     if tracker:
-        for step in sorted(watched & set(range(1, first + 1))):
+        for step in live.past(first, state.seconds):
             tracker.log_metrics(_metrics(state, step, rates), step)
     started = spoken = time.monotonic()
     for step in range(first + 1, steps + 1):
@@ -114,7 +114,7 @@ def fit(
         with memory_named(name, f"at step {step} of {steps}", training):
             batch = feed.at(step - 1, device, group)
             state.losses[step - 1], state.norms[step - 1] = learner.update(batch, rates[step - 1])
-        if step % look and step not in watched:
+        if step % look and step not in live.fixed:
             state.seconds += time.monotonic() - begun
             continue
         _look(name, learner, feed, state, step, checkpoints)
@@ -128,8 +128,8 @@ def fit(
             if not state.evaluations[step].losses["iid"] < DIVERGED * math.log(learner.model.vocab):
                 found = f"held-out loss {state.evaluations[step].losses['iid']:.3g}"
                 raise _diverged(name, feed, step, found, checkpoints, rise.good or step)
-        if tracker and step in watched:
-            tracker.log_metrics(_metrics(state, step, rates), step)
+        if tracker and live.due(step):
+            tracker.log_metrics(_metrics(state, step, rates) | live.rate(step, state.seconds), step)
         if step < steps and group.agree(checkpoints.due()):
             _save(learner, state, step, checkpoints)
         if now - spoken >= LOG_SECONDS:

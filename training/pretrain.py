@@ -15,7 +15,8 @@ from palimpsest.lake import Facts, Lake, LakeError, Published, digest_code
 from training import points
 from training.checkpoint import Checkpoints
 from training.launch import launch
-from training.loop import TRACKED_POINTS, Progress, Tracker
+from training.live import Live
+from training.loop import Progress, Tracker
 from training.points import Point
 from training.processes import Group
 from training.run import write_run
@@ -169,8 +170,9 @@ def _identity(study: Study, run: dict) -> dict:
 def _replay(published: Published, tracker: Tracker) -> None:
     """The curve of a run that was trained before, so that its new tracking run is not empty."""
     rows = pq.read_table(published.file("curve.parquet")).to_pylist()
-    for row in rows:
-        if row["iid"] is not None or row["step"] % max(1, len(rows) // TRACKED_POINTS) == 0:
-            held_out = {f"{name}_loss": row[name] for name in published.extra["losses"] if row[name] is not None}
-            own = {name: row[name] for name in ("train_loss", "learning_rate", "gradient_norm")}
-            tracker.log_metrics(own | held_out, row["step"])
+    live = Live(len(rows), (row["step"] for row in rows if row["iid"] is not None), tokens=rows[0]["tokens"])
+    for step in live.past(len(rows), published.extra["seconds"]):
+        row = rows[step - 1]
+        held_out = {f"{name}_loss": row[name] for name in published.extra["losses"] if row[name] is not None}
+        own = {name: row[name] for name in ("train_loss", "learning_rate", "gradient_norm")}
+        tracker.log_metrics(own | held_out, step)

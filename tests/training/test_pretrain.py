@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from palimpsest.lake import LakeError, NotPublished
+from palimpsest.lake import Lake, LakeError, NotPublished
 from tests.training.conftest import make_study
-from training import loop, pretrain
+from training import live, loop, pretrain
 from training import run as inside
 from training.__main__ import main
 
@@ -242,4 +242,49 @@ def test_a_run_trained_before_gives_its_new_tracking_run_the_same_curve(small, l
     assert len(evaluated) == small.study.training.evaluations
     again = dict(second.points)
     for step, metrics in evaluated:
+        assert metrics.pop("tokens_per_second") > 0
         assert again[step] == pytest.approx(metrics)
+    assert list(again) == [step for step, _ in first.points], "a short run has the points it had while it trained"
+
+
+def test_a_long_run_has_points_as_time_goes_by_and_its_speed(small, lake, tmp_path, monkeypatch):
+    short, every, few = Recorder(), Recorder(), Recorder()
+    study = make_study(checkpoint_seconds=0)
+    train(small, lake, "simple-s0", study=study, tracker=short)
+    steps = plan(small)["simple-s0"]["steps"]
+    assert len(short.points) < steps
+    monkeypatch.setattr(live, "SECONDS", 0)
+    published = train(small, Lake(tmp_path / "every"), "simple-s0", study=study, tracker=every)
+    assert [step for step, _ in every.points] == list(range(1, steps + 1))
+    tokens = study.training.batch * study.training.context
+    seconds = sum(tokens / metrics["tokens_per_second"] for _, metrics in every.points)
+    assert seconds == pytest.approx(published.extra["seconds"], abs=1e-3)
+    monkeypatch.setattr(live, "POINTS", 1)
+    monkeypatch.setattr(live, "MOST", 8)
+    train(small, Lake(tmp_path / "few"), "simple-s0", study=study, tracker=few)
+    assert [step for step, _ in few.points] == list(range(4, steps + 1, 4))
+
+
+def test_a_run_taken_up_gives_its_new_tracking_run_the_points_before(small, lake, monkeypatch):
+    def cut(step, steps, loss):
+        if step == 20:
+            raise KeyboardInterrupt
+
+    study = make_study(checkpoint_seconds=0)
+    monkeypatch.setattr(live, "SECONDS", 0)
+    with pytest.raises(KeyboardInterrupt):
+        train(small, lake, "simple-s0", study=study, progress=cut)
+    again = Recorder()
+    published = train(small, lake, "simple-s0", study=study, tracker=again)
+    assert [step for step, _ in again.points] == curve(published)["step"]
+    assert [metrics["train_loss"] for _, metrics in again.points] == curve(published)["train_loss"]
+    assert ["tokens_per_second" in metrics for _, metrics in again.points] == [step > 19 for step, _ in again.points]
+
+
+def test_points_before_a_run_was_taken_up_are_as_far_apart_as_they_were():
+    found = live.Live(steps=100_000, evaluated=[50_000], tokens=1).past(20_000, seconds=4000)
+    assert found[:3] == [100, 200, 300], "a thousand in all, though a step took 0.2 s"
+    found = live.Live(steps=2400, evaluated=[], tokens=1).past(1200, seconds=1200)
+    assert found[:21] == [*range(5, 101, 5), 105]
+    found = live.Live(steps=2400, evaluated=[], tokens=1).past(1200, seconds=60)
+    assert found == [*range(100, 1201, 100)], "a short run has none in between"
