@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from palimpsest.config import MTS, Training
 from training.loop import choose_device
@@ -193,20 +193,12 @@ def _known(
     if asked.inputs == "loss":
         features.early(given, learner, asked.early, asked.seed)
         return {}, None, ["loss"]
-    columns = _of_the_first(lambda: features.position(pool, given) | features.surface(pool), learner.group)
+    first = learner.group.rank == 0  # makes what hangs on no model, so that all have the same
+    columns = learner.group.told(features.position(pool, given) | features.surface(pool) if first else None)
     columns |= features.dynamics(given, learner, asked.early, asked.seed)
     if not all(np.isfinite(own).all() for own in columns.values()):
         raise ValueError("the model of MTS diverged before there were weights; lower selection.mts.optimizer.lr")
     return columns, *features.table(pool, columns)
-
-
-def _of_the_first(make: Callable[[], features.Columns], group: Group) -> features.Columns:
-    """Made once, by the first process, so that all have the same."""
-    if group.world == 1:
-        return make()
-    told = [make() if group.rank == 0 else None]
-    distributed.broadcast_object_list(told)
-    return told[0]
 
 
 def score(pool: Pool, given: Read, asked: MTS, training: Training, tell: Tell | None = None) -> Scores:

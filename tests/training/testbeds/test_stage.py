@@ -90,7 +90,8 @@ def test_what_earlier_code_measured_is_named_and_not_on_the_page(measured, monke
         stage.report(Lake.from_env(), TESTBED)
     told = stage.main(TESTBED, 1, ["simple"]).read_text()
     assert measured[8:] == [("simple", 0)]
-    missing = "Not here, because this code has not measured it: simple of seed 1; batches of seeds 0, 1."
+    missing = "Not here, because this code has not measured it on the data that is here: "
+    missing += "simple of seed 1; batches of seeds 0, 1."
     assert told.split("\n\n")[2] == missing
     assert "over 2 seeds" in told.split("\n\n")[1], "the other parts are of this code"
     stage.main(TESTBED, 2, ["simple"])
