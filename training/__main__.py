@@ -247,10 +247,8 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from expectations.guard.history import publish_history
     from training.analysis.report import main as report
 
-    publish_history(load_study(options.study), Lake.from_env())
     report(options.study)
 
 
