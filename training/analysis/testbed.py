@@ -49,7 +49,7 @@ def report(lake: Lake, page: Page, published: Sequence[Published], missing: str 
 
     ``missing``: a sentence on those that are not.
     """
-    tables = {name: [row for one in published for row in _read(one, name)] for name in page.tables}
+    tables = {name: [row for one in published for row in read(one, name)] for name in page.tables}
     page.check(tables)
 
     def write(directory: Path) -> Facts:
@@ -88,6 +88,6 @@ def drawn(titles: Mapping[str, tuple], figures: Sequence[str], page: str) -> lis
     return [f"### {titles[f][0]}\n\n{titles[f][1]}\n\n![{titles[f][0]}]({page}/{f}.png)" for f in figures]
 
 
-def _read(published: Published, name: str) -> list[dict]:
+def read(published: Published, name: str) -> list[dict]:
     file = published.path / f"{name}.parquet"
     return pq.read_table(file).to_pylist() if file.exists() else []

@@ -9,23 +9,29 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-import matplotlib as mpl
-
-mpl.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
-import pyarrow.parquet as pq
 
 from palimpsest.lake import Facts, Lake, Published
 from training.analysis.markdown import rows_of
 from training.analysis.paired import half_width
-from training.analysis.plots import save
-from training.analysis.style import COLOURS, INK, STYLE
-from training.analysis.testbed_seeds import over_seeds, values
+from training.analysis.style import COLOURS, INK
+from training.analysis.testbed import read
+from training.analysis.testbed_figures import draw
+from training.analysis.testbed_seeds import less, over_seeds, values
 
 CODE = tuple(
-    f"training/analysis/{name}.py" for name in ("markdown", "paired", "plots", "style", "testbed_all", "testbed_seeds")
+    f"training/analysis/{name}.py"
+    for name in (
+        "markdown",
+        "paired",
+        "plots",
+        "style",
+        "testbed",
+        "testbed_all",
+        "testbed_figures",
+        "testbed_seeds",
+    )  # fmt: skip
 )
 NAME = "selection"
 RANDOM = "random"
@@ -84,9 +90,7 @@ def report(lake: Lake, measured: Mapping[str, tuple[Sequence[Published], str]]) 
     def write(directory: Path) -> Facts:
         found = {name: gains(name, _arms(parts)) for name, (parts, _) in measured.items()}
         (directory / NAME).mkdir()
-        with plt.rc_context(STYLE):
-            save(_figure(found), "gains", directory / NAME)
-        (directory / NAME / "gains.svg").unlink()  # the page shows the PNG
+        draw({"gains": ("", "", _figure)}, found, directory / NAME)
         (directory / f"{NAME}.md").write_text(render(found, missing), encoding="utf-8")
         return Facts(extra={"page": NAME, "headline": headline(found)})
 
@@ -135,8 +139,8 @@ def margins(found: Mapping[str, Gains]) -> list[dict]:
     for name, own in found.items():
         others = {way: by_seed for way, by_seed in own.items() if not way.startswith("MTS")}
         if MTS in own and (won := best(others)):
-            none = _less(own[MTS], own.get(BOUNDS[1], {}))
-            rows.append({"testbed": name, "none": none, "best": won[0], "less": _less(own[MTS], own[won[0]])})
+            none = less(own, MTS, BOUNDS[1]) if BOUNDS[1] in own else np.array([])
+            rows.append({"testbed": name, "none": none, "best": won[0], "less": less(own, MTS, won[0])})
     return rows
 
 
@@ -175,12 +179,7 @@ def render(found: Mapping[str, Gains], missing: Mapping[str, str]) -> str:
 
 
 def _arms(parts: Sequence[Published]) -> list[dict]:
-    files = [part.path / "arms.parquet" for part in parts]
-    return [row for file in files if file.exists() for row in pq.read_table(file).to_pylist()]
-
-
-def _less(first: Mapping[int, float], second: Mapping[int, float]) -> np.ndarray:
-    return np.array([own - second[seed] for seed, own in first.items() if seed in second])
+    return [row for part in parts for row in read(part, "arms")]
 
 
 def _cell(found: Gains, way: str, *, asked: int) -> str:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from palimpsest.lake import Lake, Published
-from training.analysis import testbed
 from training.analysis.testbed_texts import Told
 from training.testbeds.docs.texts import WORTH
 
@@ -19,8 +15,3 @@ TOLD = Told(
     WORTH,
 )
 PAGE = TOLD.page()
-
-
-def report(lake: Lake, published: Sequence[Published], missing: str = "") -> Published:
-    """``testbeds/docs/report``, of the parts and seeds that are given."""
-    return testbed.report(lake, PAGE, published, missing)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from palimpsest.lake import Lake, Published
-from training.analysis import testbed
 from training.analysis.testbed_texts import Told
 from training.testbeds.translations.texts import WORTH
 
@@ -21,8 +17,3 @@ TOLD = Told(
     WORTH,
 )
 PAGE = TOLD.page()
-
-
-def report(lake: Lake, published: Sequence[Published], missing: str = "") -> Published:
-    """``testbeds/translations/report``, of the parts and seeds that are given."""
-    return testbed.report(lake, PAGE, published, missing)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from palimpsest import tokenizer
 from palimpsest.config import Influence, Optimizer
 from palimpsest.lake import Published
-from training.selection import influence, target
+from training.selection import influence
 from training.selection.found import Scores
 from training.selection.methods import CHEAP
 from training.testbeds.docs.arms import Bench
-from training.testbeds.docs.settings import BATCH, CONTEXT, MODEL, RATE, STEPS, TRAINING
+from training.testbeds.docs.settings import BATCH, CONTEXT, MODEL, RATE, STEPS, TRAINING, read
 
 NAME = "influence"
 PROBES, REFERENCE = 300, 16_384
@@ -18,12 +17,12 @@ PROBES, REFERENCE = 300, 16_384
 
 def measure(bench: Bench, texts: Published) -> None:
     """The arm; the scores that its regression reads are among what it costs."""
-    read = target.read(bench.pool, tokenizer.load(texts.file("tokenizer.json")), every_real=True)
+    given = read(bench.pool, texts)
     sizes = {"steps": STEPS, "context": CONTEXT, "batch": BATCH, "probes": PROBES, "reference_tokens": REFERENCE}
     asked = Influence(model=MODEL, optimizer=Optimizer(lr=RATE), seed=bench.seed, **sizes)
 
     def score() -> Scores:
         found = {name: CHEAP[name](bench.pool) for name in asked.scores}
-        return influence.score(bench.pool, read, found, asked, TRAINING)
+        return influence.score(bench.pool, given, found, asked, TRAINING)
 
     bench.scored(NAME, score)

@@ -6,13 +6,12 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
-from palimpsest import tokenizer
 from palimpsest.config import MTS, Optimizer
 from palimpsest.lake import Published
-from training.selection import mts, target
+from training.selection import mts
 from training.selection.target import Read
 from training.testbeds.docs.arms import Bench, Row
-from training.testbeds.docs.settings import MODEL, RATE, TRAINING
+from training.testbeds.docs.settings import MODEL, RATE, TRAINING, read
 from training.testbeds.stage import Watch
 
 NAMES = {"features": "MTS", "loss": "loss alone"}
@@ -39,7 +38,7 @@ def settings(seed: int, texts: int, inputs: str = "features") -> MTS:
 
 def measure(bench: Bench, texts: Published, watch: Watch) -> None:
     """MTS: the arms, every look, and of each feature how well it tells clean texts and what its shuffling loses."""
-    given = read(bench, texts)
+    given = read(bench.pool, texts)
     for count in TEXTS:
         name, learned = arm(bench, given, watch, settings(bench.seed, count))
         own, carried = {"arm": name, "seed": bench.seed}, _carried(learned, bench.places, bench.clean)
@@ -67,11 +66,6 @@ def arm(bench: Bench, given: Read, watch: Watch, asked: MTS) -> tuple[str, mts.L
     own = {"arm": name, "seed": bench.seed}
     bench.tables.setdefault("trace", []).extend({**own, **row} for row in found[0].looks)
     return name, found[0]
-
-
-def read(bench: Bench, texts: Published) -> Read:
-    """The pool as learned scores need it, all that is vouched for being the target."""
-    return target.read(bench.pool, tokenizer.load(texts.file("tokenizer.json")), every_real=True)
 
 
 @torch.no_grad()

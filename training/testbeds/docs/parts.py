@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
 
 from palimpsest.lake import Lake, Published
 from training.selection import keys
@@ -39,6 +40,25 @@ CODE = {
 }
 """On which the figures of each part hang."""
 ABOUT = "Which scores find clean texts of CPython's documentation among degraded ones, at an equal budget of tokens."
+
+
+def testbed(name: str, about: str) -> Testbed:
+    """Of texts that ``training.testbeds.<name>.texts`` draws, with the page of ``training.analysis.testbed_<name>``."""
+
+    def inputs(lake: Lake, seed: int) -> Sequence[Published]:
+        return [import_module(f"training.testbeds.{name}.texts").publish(lake, seed)]
+
+    def known(lake: Lake, seed: int) -> Sequence[Published] | None:
+        found = import_module(f"training.testbeds.{name}.texts").known(lake, seed)
+        return [found] if found else None
+
+    def report(lake: Lake, published: Sequence[Published], missing: str) -> Published:
+        from training.analysis import testbed
+
+        page = import_module(f"training.analysis.testbed_{name}").PAGE
+        return testbed.report(lake, page, published, missing)
+
+    return Testbed(name, about, parts(name, about), report, inputs=inputs, known=known)
 
 
 def parts(testbed: str, about: str) -> dict[str, Part]:
@@ -90,13 +110,12 @@ def _influence(seed: int, texts: Published) -> Tables:
 
 
 def _pvm(seed: int, texts: Published) -> Tables:
-    from palimpsest import tokenizer
-    from training.selection import pvm, target
+    from training.selection import pvm
     from training.testbeds.docs import settings
     from training.testbeds.docs.arms import Bench
 
     bench = Bench(texts, seed)
-    read = target.read(bench.pool, tokenizer.load(texts.file("tokenizer.json")), every_real=True)
+    read = settings.read(bench.pool, texts)
     for asked in settings.pvm(seed):
         work = partial(pvm.score, bench.pool, read, asked, settings.TRAINING)
         bench.scored(f"PVM, alpha {asked.alpha:g}", work)
@@ -121,23 +140,4 @@ def _loss(seen: Callable[[int], Watch], seed: int, texts: Published) -> Tables:
     return bench.tables
 
 
-def _texts(lake: Lake, seed: int) -> Sequence[Published]:
-    from training.testbeds.docs import texts
-
-    return [texts.publish(lake, seed)]
-
-
-def _known(lake: Lake, seed: int) -> Sequence[Published] | None:
-    from training.testbeds.docs import texts
-
-    found = texts.known(lake, seed)
-    return [found] if found else None
-
-
-def _report(lake: Lake, published: Sequence[Published], missing: str) -> Published:
-    from training.analysis.testbed_docs import report
-
-    return report(lake, published, missing)
-
-
-TESTBED = Testbed("docs", ABOUT, parts("docs", ABOUT), _report, inputs=_texts, known=_known)
+TESTBED = testbed("docs", ABOUT)
